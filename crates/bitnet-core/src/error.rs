@@ -15,7 +15,9 @@ pub enum CoreError {
         source: std::io::Error,
     },
     /// A range lies outside the bytes it was asked of.
-    #[error("{origin}: bytes {start}..{end} lie outside the file, which has {len} bytes; it is truncated or corrupt")]
+    #[error(
+        "{origin}: bytes {start}..{end} lie outside the file, which has {len} bytes; it is truncated or corrupt"
+    )]
     OutOfRange {
         /// Name of the file.
         origin: String,

@@ -1,1 +1,207 @@
-//! lanes
+//! Float arithmetic in one fixed order: the part of the arithmetic contract that integers do not give for free.
+//!
+//! A sum of floats depends on its order. Here the order is fixed once: sixteen lanes, element `i` goes to lane
+//! `i % 16`, lanes are folded 8 + 4 + 2 + 1 at the end; products are fused multiply-adds. The reference forward pass
+//! calls these functions as they are; CPU kernels inline the same functions into code compiled for AVX2, AVX-512 or
+//! NEON, where the lanes become vector registers. So every kernel set computes the same bits, by construction.
+//!
+//! Without a fused multiply-add instruction the compiler calls the C library's `fmaf`: slow, but the same bits.
+
+/// Lanes of every reduction.
+pub const LANES: usize = 16;
+
+/// One partial sum a lane.
+pub type Lanes = [f32; LANES];
+
+/// Folds sixteen partial sums to one: `i + (i + 8)`, then 4, 2, 1.
+#[inline(always)]
+pub fn fold(mut acc: Lanes) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            acc[i] += acc[i + width];
+        }
+        width /= 2;
+    }
+    acc[0]
+}
+
+/// `acc[i % 16] = fma(a[i], b[i], acc[i % 16])` for all `i`.
+#[inline(always)]
+fn accumulate(acc: &mut Lanes, a: &[f32], b: &[f32]) {
+    let (a16, a_tail) = a.as_chunks::<LANES>();
+    let (b16, b_tail) = b.as_chunks::<LANES>();
+    for (a, b) in a16.iter().zip(b16) {
+        for l in 0..LANES {
+            acc[l] = a[l].mul_add(b[l], acc[l]);
+        }
+    }
+    for (l, (a, b)) in a_tail.iter().zip(b_tail).enumerate() {
+        acc[l] = a.mul_add(*b, acc[l]);
+    }
+}
+
+/// Dot product.
+///
+/// # Panics
+/// If the lengths differ.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let mut acc = [0.0; LANES];
+    accumulate(&mut acc, a, b);
+    fold(acc)
+}
+
+/// Sum.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    let mut acc = [0.0; LANES];
+    let (x16, tail) = x.as_chunks::<LANES>();
+    for x in x16 {
+        for l in 0..LANES {
+            acc[l] += x[l];
+        }
+    }
+    for (l, x) in tail.iter().enumerate() {
+        acc[l] += x;
+    }
+    fold(acc)
+}
+
+/// Largest magnitude; 0 for an empty slice. NaN is passed over. Exact in any order.
+#[inline(always)]
+pub fn amax(x: &[f32]) -> f32 {
+    let mut acc = [0.0f32; LANES];
+    let (x16, tail) = x.as_chunks::<LANES>();
+    for x in x16 {
+        for l in 0..LANES {
+            let a = x[l].abs();
+            acc[l] = if a > acc[l] { a } else { acc[l] };
+        }
+    }
+    for (l, x) in tail.iter().enumerate() {
+        let a = x.abs();
+        acc[l] = if a > acc[l] { a } else { acc[l] };
+    }
+    acc.iter().fold(0.0, |m, &a| if a > m { a } else { m })
+}
+
+/// Largest value; negative infinity for an empty slice. NaN is passed over. Exact in any order.
+#[inline(always)]
+pub fn max(x: &[f32]) -> f32 {
+    let mut acc = [f32::NEG_INFINITY; LANES];
+    let (x16, tail) = x.as_chunks::<LANES>();
+    for x in x16 {
+        for l in 0..LANES {
+            acc[l] = if x[l] > acc[l] { x[l] } else { acc[l] };
+        }
+    }
+    for (l, &x) in tail.iter().enumerate() {
+        acc[l] = if x > acc[l] { x } else { acc[l] };
+    }
+    acc.iter().fold(f32::NEG_INFINITY, |m, &a| if a > m { a } else { m })
+}
+
+/// The factor of a root-mean-square norm, `1 / sqrt(mean(x^2) + eps)`.
+#[inline(always)]
+pub fn rms_factor(x: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+}
+
+/// Root-mean-square norm: `out[i] = (x[i] * factor) * weight[i]`.
+///
+/// # Panics
+/// If the lengths differ.
+#[inline(always)]
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() == weight.len() && x.len() == out.len());
+    let factor = rms_factor(x, eps);
+    for ((o, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+        *o = (x * factor) * w;
+    }
+}
+
+/// `e^x` to about 1 ulp for `x <= 88`; 0 below -87. One polynomial for all targets, no branches, so that it vectorises.
+///
+/// `x = n ln2 + r`, `|r| <= ln2 / 2`; `e^r` by its Taylor polynomial of degree 7, whose error there is below 2^-27.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, which lands in the low bits
+    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let c = x.clamp(-87.0, 88.0);
+    let shifted = c.mul_add(std::f32::consts::LOG2_E, MAGIC);
+    let n = shifted - MAGIC;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, c));
+    let mut p = 1.0 / 5040.0;
+    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = r.mul_add(p, c);
+    }
+    let power = f32::from_bits(shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127) << 23);
+    if x < -87.0 { 0.0 } else { p * power }
+}
+
+/// `x / (1 + e^-x)`.
+#[inline(always)]
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// `max(0, x)^2`.
+#[inline(always)]
+pub fn relu2(x: f32) -> f32 {
+    let p = if x > 0.0 { x } else { 0.0 };
+    p * p
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_everywhere() {
+        let mut worst = 0.0f64;
+        for i in -870_000..880_000 {
+            let x = i as f32 / 10_000.0;
+            let (got, want) = (f64::from(exp(x)), f64::from(x).exp());
+            worst = worst.max(((got - want) / want).abs());
+        }
+        assert!(worst < 2e-7, "relative error {worst}");
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(-1000.0), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn reductions_match_f64_and_handle_tails() {
+        for n in [0usize, 1, 15, 16, 17, 31, 64, 100] {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 19) as f32 - 9.0) / 4.0).collect();
+            let want: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            assert!((f64::from(dot(&x, &x)) - want).abs() < 1e-3, "{n}");
+            let want: f64 = x.iter().map(|&v| f64::from(v)).sum();
+            assert!((f64::from(sum(&x)) - want).abs() < 1e-3, "{n}");
+            assert_eq!(amax(&x), x.iter().fold(0.0f32, |m, v| m.max(v.abs())), "{n}");
+            assert_eq!(max(&x), x.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v)), "{n}");
+        }
+    }
+
+    #[test]
+    fn the_order_is_by_sixteen_lanes() {
+        // 2^24 + 1 loses the 1 in f32; the result shows which elements met first.
+        let mut x = vec![0.0f32; 32];
+        (x[0], x[1], x[16]) = (16_777_216.0, 1.0, 1.0);
+        assert_eq!(sum(&x), 16_777_216.0);
+        (x[9], x[16]) = (1.0, 0.0);
+        assert_eq!(sum(&x), 16_777_218.0, "lanes 1 and 9 meet before lane 0");
+    }
+
+    #[test]
+    fn activations() {
+        assert_eq!(relu2(-3.0), 0.0);
+        assert_eq!(relu2(3.0), 9.0);
+        assert!((silu(2.0) - 1.761_594).abs() < 1e-6);
+        assert!(silu(-200.0).abs() < 1e-30);
+        assert_eq!(silu(100.0), 100.0);
+    }
+}

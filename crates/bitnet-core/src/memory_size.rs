@@ -86,7 +86,9 @@ mod tests {
 
     #[test]
     fn reads_and_writes() {
-        for (text, bytes) in [("4096", 4096), ("2GiB", 2 << 30), ("1.5g", 3 << 29), ("512 MB", 512 << 20), ("0", 0)] {
+        for (text, bytes) in
+            [("4096", 4096), ("2GiB", 2 << 30), ("1.5g", 3 << 29), ("512 MB", 512 << 20), ("0", 0)]
+        {
             assert_eq!(text.parse::<MemorySize>().unwrap().as_bytes(), bytes, "{text}");
         }
         for text in ["", "GB", "1e9", "-1", "2 pigs", "99999999999T"] {

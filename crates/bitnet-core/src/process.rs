@@ -1,1 +1,69 @@
-//! process
+//! Memory use of this process and memory of the machine, where the operating system tells.
+//!
+//! Each function gives `None` on systems that it cannot ask.
+
+use crate::MemorySize;
+
+/// Most memory this process ever had resident.
+pub fn peak_resident() -> Option<MemorySize> {
+    #[cfg(target_os = "linux")]
+    return status_field("VmHWM:");
+    #[cfg(all(unix, not(target_os = "linux")))]
+    return rusage_peak();
+    #[cfg(not(unix))]
+    None
+}
+
+/// Memory this process has resident now.
+pub fn resident() -> Option<MemorySize> {
+    status_field("VmRSS:")
+}
+
+/// Memory that programs can still have without swapping.
+pub fn available_memory() -> Option<MemorySize> {
+    proc_field("/proc/meminfo", "MemAvailable:")
+}
+
+/// Memory of the machine.
+pub fn total_memory() -> Option<MemorySize> {
+    proc_field("/proc/meminfo", "MemTotal:")
+}
+
+fn status_field(name: &str) -> Option<MemorySize> {
+    proc_field("/proc/self/status", name)
+}
+
+/// Reads a line `Name:   123 kB` of a file under /proc.
+fn proc_field(path: &str, name: &str) -> Option<MemorySize> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|l| l.starts_with(name))?;
+    let kib: u64 = line[name.len()..].trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(MemorySize::KB(kib))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn rusage_peak() -> Option<MemorySize> {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: getrusage fills the struct it is given when it returns 0.
+    let usage = unsafe {
+        if libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) != 0 {
+            return None;
+        }
+        usage.assume_init()
+    };
+    // macOS counts bytes, the BSDs count kilobytes.
+    let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+    Some(MemorySize::bytes(u64::try_from(usage.ru_maxrss).ok()? * unit))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_make_sense() {
+        let (now, peak) = (resident().unwrap(), peak_resident().unwrap());
+        assert!(now <= peak && peak < total_memory().unwrap());
+        assert!(available_memory().unwrap() <= total_memory().unwrap());
+    }
+}

@@ -1,1 +1,18 @@
-//! TBD
+//! BitNet models as data, and the seam between them and what computes them.
+//!
+//! * [`spec`]: [`ModelSpec`], the architecture as data.
+//! * [`weights`]: [`Weights`], the tensors as views into model files.
+//! * [`executor`]: the [`Executor`] trait that every backend implements, with its batch types.
+//! * [`reference`]: the forward pass in plain scalar Rust, the oracle that executors are tested against.
+//!
+//! Nothing here is fast on purpose.
+#![forbid(unsafe_code)]
+
+pub mod executor;
+pub mod reference;
+pub mod spec;
+pub mod weights;
+
+pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence};
+pub use spec::{Activation, ModelSpec, SpecError};
+pub use weights::{DenseTensor, LayerWeights, Weights};

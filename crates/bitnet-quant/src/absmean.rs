@@ -80,7 +80,12 @@ mod tests {
         let text = include_str!("../../../testdata/vectors/vectors.json");
         let v: serde_json::Value = serde_json::from_str(text).unwrap();
         let flat = |v: &serde_json::Value| -> Vec<f64> {
-            v.as_array().unwrap().iter().flat_map(|r| r.as_array().unwrap()).map(|x| x.as_f64().unwrap()).collect()
+            v.as_array()
+                .unwrap()
+                .iter()
+                .flat_map(|r| r.as_array().unwrap())
+                .map(|x| x.as_f64().unwrap())
+                .collect()
         };
         let v = &v["weight_quant"];
         let w: Vec<f32> = flat(&v["w"]).iter().map(|&x| x as f32).collect();

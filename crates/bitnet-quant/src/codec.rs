@@ -86,8 +86,12 @@ impl TritCodec {
             TritCodec::I2S(I2sLayout::Rows4) => {
                 decode_codes(&data[(row / 4) * cols..][..cols], 6 - 2 * (row % 4) as u32, out)
             }
-            TritCodec::I2S(I2sLayout::Group128) => decode_groups::<32>(&data[row * cols / 4..][..cols / 4], out),
-            TritCodec::I2S(I2sLayout::Group64) => decode_groups::<16>(&data[row * cols / 4..][..cols / 4], out),
+            TritCodec::I2S(I2sLayout::Group128) => {
+                decode_groups::<32>(&data[row * cols / 4..][..cols / 4], out)
+            }
+            TritCodec::I2S(I2sLayout::Group64) => {
+                decode_groups::<16>(&data[row * cols / 4..][..cols / 4], out)
+            }
             TritCodec::Dense { dtype, inv } => {
                 let size = dtype.size();
                 decode_dense(dtype, inv, &data[row * cols * size..][..cols * size], out);

@@ -52,7 +52,14 @@ impl TernaryMatrix {
     ///
     /// # Errors
     /// If the shape does not fit the codec or the bytes, or the scale is not a positive finite number.
-    pub fn new(rows: usize, cols: usize, scale: f32, codec: TritCodec, order: RowOrder, data: ByteView) -> Result<Self> {
+    pub fn new(
+        rows: usize,
+        cols: usize,
+        scale: f32,
+        codec: TritCodec,
+        order: RowOrder,
+        data: ByteView,
+    ) -> Result<Self> {
         let expected = codec.byte_len(rows, cols)?;
         let found = data.len() as u64;
         if expected != found {
@@ -176,7 +183,11 @@ mod tests {
         ] {
             let bytes = hex(&v[key]);
             assert_eq!(pack_i2s(layout, &t, rows, cols).unwrap(), bytes, "{key}");
-            assert_eq!(matrix(rows, cols, TritCodec::I2S(layout), bytes).unwrap().to_trits().unwrap(), t, "{key}");
+            assert_eq!(
+                matrix(rows, cols, TritCodec::I2S(layout), bytes).unwrap().to_trits().unwrap(),
+                t,
+                "{key}"
+            );
         }
     }
 
@@ -193,7 +204,10 @@ mod tests {
     #[test]
     fn lengths_shapes_and_scales_are_checked() {
         assert!(matches!(matrix(4, 8, TritCodec::HfPacked, vec![0; 7]), Err(QuantError::WrongLength { .. })));
-        assert!(matches!(matrix(6, 8, TritCodec::HfPacked, vec![0; 12]), Err(QuantError::UnsupportedShape { .. })));
+        assert!(matches!(
+            matrix(6, 8, TritCodec::HfPacked, vec![0; 12]),
+            Err(QuantError::UnsupportedShape { .. })
+        ));
         let i2s = TritCodec::I2S(I2sLayout::Group128);
         assert!(matches!(matrix(4, 100, i2s, vec![0; 100]), Err(QuantError::UnsupportedShape { .. })));
         assert!(matrix(usize::MAX, usize::MAX, i2s, vec![]).is_err());
@@ -226,7 +240,8 @@ mod tests {
             let m = crate::absmean::measure(DType::BF16, master.as_slice()).unwrap();
             let codec = TritCodec::Dense { dtype: DType::BF16, inv: m.inv };
             let ours = TernaryMatrix::new(rows, cols, m.scale, codec, RowOrder::Natural, master).unwrap();
-            let theirs = matrix(rows, cols, TritCodec::HfPacked, part(&ph, pdata, name).as_slice().to_vec()).unwrap();
+            let theirs =
+                matrix(rows, cols, TritCodec::HfPacked, part(&ph, pdata, name).as_slice().to_vec()).unwrap();
             let scale = part(&ph, pdata, &format!("{name}_scale"));
             let mut packed_scale = [0.0];
             DType::BF16.decode(scale.as_slice(), &mut packed_scale);

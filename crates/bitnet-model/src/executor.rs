@@ -1,0 +1,210 @@
+//! The seam between the engine and its backends.
+//!
+//! A backend is one [`Executor`]. It is coarse on purpose: it owns the whole forward pass, its weight layout and the
+//! memory of the paged KV cache, so that it can fuse and choose layouts. The engine owns block *numbers*: a sequence's
+//! token at position `p` has its keys and values in block `blocks[p / block_size]`, slot `p % block_size`.
+//!
+//! Prefill, decode, chunked prefill and continuous batching are one call with different batches.
+
+use bitnet_core::MemorySize;
+
+use crate::ModelSpec;
+
+/// Which rows of a sequence's new tokens need logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None: a prefill chunk that is not the last.
+    None,
+    /// The last new token: decode, or the last prefill chunk.
+    Last,
+    /// Every new token: perplexity and scoring.
+    All,
+}
+
+/// The new tokens of one sequence in a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Sequence<'a> {
+    /// New tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Position of the first new token; keys and values of all earlier positions are in `blocks` already.
+    pub position: usize,
+    /// KV block table; covers positions `0..position + tokens.len()`.
+    pub blocks: &'a [u32],
+    /// Which rows need logits.
+    pub logits: LogitRows,
+}
+
+impl Sequence<'_> {
+    /// Rows of logits this sequence gets.
+    pub fn logit_rows(&self) -> usize {
+        match self.logits {
+            LogitRows::None => 0,
+            LogitRows::Last => 1,
+            LogitRows::All => self.tokens.len(),
+        }
+    }
+}
+
+/// What one forward call computes. Sequences are independent: no result depends on a neighbour.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// The sequences; a KV block belongs to at most one of them unless it is only read.
+    pub sequences: &'a [Sequence<'a>],
+}
+
+impl Batch<'_> {
+    /// New tokens of all sequences.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(|s| s.tokens.len()).sum()
+    }
+
+    /// Rows of logits of all sequences.
+    pub fn logit_rows(&self) -> usize {
+        self.sequences.iter().map(Sequence::logit_rows).sum()
+    }
+
+    /// Checks a batch against a model and a number of KV blocks, for executors to call first.
+    ///
+    /// # Errors
+    /// [`ExecError`] naming the first thing that does not fit.
+    pub fn validate(&self, spec: &ModelSpec, block_size: usize, block_count: usize) -> Result<(), ExecError> {
+        for (index, s) in self.sequences.iter().enumerate() {
+            if s.tokens.is_empty() {
+                return Err(ExecError::EmptySequence { index });
+            }
+            if let Some(&token) = s.tokens.iter().find(|&&t| t as usize >= spec.vocab_size) {
+                return Err(ExecError::TokenOutOfRange { token, vocab_size: spec.vocab_size });
+            }
+            let end = s.position + s.tokens.len();
+            if end.div_ceil(block_size) > s.blocks.len() {
+                return Err(ExecError::BlocksMissing {
+                    index,
+                    needed: end.div_ceil(block_size),
+                    given: s.blocks.len(),
+                });
+            }
+            if let Some(&block) = s.blocks.iter().find(|&&b| b as usize >= block_count) {
+                return Err(ExecError::NoSuchBlock { block, count: block_count });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that `logits` has room for exactly the rows the batch asks for.
+    ///
+    /// # Errors
+    /// [`ExecError::OutputSize`].
+    pub fn check_output(&self, spec: &ModelSpec, logits: &[f32]) -> Result<(), ExecError> {
+        let needed = self.logit_rows() * spec.vocab_size;
+        if logits.len() == needed {
+            Ok(())
+        } else {
+            Err(ExecError::OutputSize { needed, given: logits.len() })
+        }
+    }
+}
+
+/// Facts about an executor, for people and for the engine's planning.
+#[derive(Debug, Clone)]
+pub struct ExecutorInfo {
+    /// Backend and device: `cpu (avx512vnni, 2 threads)`.
+    pub description: String,
+    /// Memory that the weights take on the device, including rows that stay in a mapped file.
+    pub weight_bytes: MemorySize,
+    /// Tokens in one KV block.
+    pub block_size: usize,
+    /// Memory of one KV block, all layers.
+    pub block_bytes: MemorySize,
+    /// Most tokens that one call computes together efficiently; the engine cuts longer prompts into such chunks.
+    pub max_batch_tokens: usize,
+}
+
+/// What can go wrong in a forward call. Every error leaves the executor usable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// A sequence brought no token.
+    #[error("sequence {index} of the batch has no tokens")]
+    EmptySequence {
+        /// Which sequence.
+        index: usize,
+    },
+    /// A token that the embedding does not have.
+    #[error("token {token} is outside the vocabulary of {vocab_size}; the tokenizer does not fit the model")]
+    TokenOutOfRange {
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// The block table is too short for the positions.
+    #[error("sequence {index} needs {needed} KV blocks but brings {given}")]
+    BlocksMissing {
+        /// Which sequence.
+        index: usize,
+        /// Blocks its positions take.
+        needed: usize,
+        /// Blocks in its table.
+        given: usize,
+    },
+    /// A block number that was not reserved.
+    #[error("KV block {block} does not exist; {count} are reserved")]
+    NoSuchBlock {
+        /// The block.
+        block: u32,
+        /// Blocks there are.
+        count: usize,
+    },
+    /// The output slice has the wrong size.
+    #[error("logits need room for {needed} values, {given} were given")]
+    OutputSize {
+        /// `logit_rows * vocab_size`.
+        needed: usize,
+        /// Length of the slice.
+        given: usize,
+    },
+    /// The result is not a number: damaged weights or an impossible input.
+    #[error("the model computed logits that are not numbers; the model file is damaged")]
+    NotFinite,
+    /// Weights that cannot be decoded.
+    #[error("{tensor}: {source}")]
+    Weights {
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong with it.
+        source: bitnet_quant::QuantError,
+    },
+    /// A model that this backend cannot run.
+    #[error("{backend} cannot run this model: {what}")]
+    Unsupported {
+        /// The backend.
+        backend: &'static str,
+        /// What it lacks.
+        what: String,
+    },
+    /// Memory, threads or mapping failed.
+    #[error(transparent)]
+    Core(#[from] bitnet_core::CoreError),
+}
+
+/// A backend: owns weights and KV memory, runs whole forward passes.
+pub trait Executor: Send {
+    /// The model it runs.
+    fn spec(&self) -> &ModelSpec;
+
+    /// Facts about itself.
+    fn info(&self) -> ExecutorInfo;
+
+    /// Makes blocks `0..count` usable; keeps the content of those that exist. Never shrinks.
+    ///
+    /// # Errors
+    /// If the memory is not there; the blocks of before stay usable.
+    fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError>;
+
+    /// Runs the batch: writes keys and values of the new tokens into their blocks and `logits`
+    /// (`[batch.logit_rows(), vocab_size]`, row-major, in the order of sequences and tokens).
+    ///
+    /// # Errors
+    /// [`ExecError`]; the KV content of the batch's new positions is then unspecified, all else is unchanged.
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError>;
+}
