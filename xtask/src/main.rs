@@ -1,2 +1,58 @@
-//! TBD
-fn main() {}
+//! Maintenance commands of the workspace, run as `cargo xtask <command>`.
+//!
+//! - `ci`: everything that must hold before a change is merged, cheapest step first ([`ci`]).
+//! - `tidy`: the rules of this repository that no compiler checks ([`tidy`]).
+//! - `test`: unit, integration and documentation tests ([`tests_step`]).
+//! - `smoke`: builds the `bitnet` program and reads the text it writes ([`smoke`]).
+//!
+//! No part of the engine lives here, and xtask depends on no crate of the engine, so that `tidy` can run while the
+//! engine does not compile.
+
+#![forbid(unsafe_code)]
+// Printing is what a command-line tool is for.
+#![allow(clippy::print_stderr)]
+
+mod ci;
+mod process;
+mod smoke;
+mod tests_step;
+mod tidy;
+
+use std::process::ExitCode;
+
+use process::{Failure, Workspace};
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+commands:
+  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke; stops at the first failure
+  tidy    repository rules: module heads, file and function length, unsafe, crate layers, links, test data
+  test    unit and integration tests (cargo-nextest) and doctests
+  smoke   build the bitnet program and check that it writes text, the same text for any number of threads";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let workspace = Workspace::from_environment();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["ci"] => ci::run(&workspace),
+        ["tidy"] => tidy::run(&workspace),
+        ["test"] => tests_step::run(&workspace),
+        ["smoke"] => smoke::run(&workspace),
+        [] | ["help" | "-h" | "--help"] => {
+            eprintln!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("unknown command: {}\n\n{USAGE}", arguments.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(message)) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,22 @@
-//! TBD
-fn main() {}
+//! The command `bitnet`: what a terminal adds to the library.
+//!
+//! [`args`] are the clap types and nothing else, [`commands`] run them, [`output`] writes. Results go to stdout, all else
+//! to stderr. Exit codes: 0 done, 1 it failed, 2 it was asked for wrongly, 130 interrupted.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod error;
+mod interrupt;
+mod model;
+mod output;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(&cli) {
+        Ok(code) => code,
+        Err(error) => error.report(),
+    }
+}

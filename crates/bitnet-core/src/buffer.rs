@@ -49,6 +49,11 @@ impl<T: Zeroable + Copy> AlignedBuf<T> {
         }
         Ok(Self { ptr: ptr.cast(), len, layout, _owns: PhantomData })
     }
+
+    /// Pointer to the first element, for code that lets several threads write to disjoint parts of a shared buffer.
+    pub fn as_raw(&self) -> *mut T {
+        self.ptr.as_ptr()
+    }
 }
 
 fn layout_for(bytes: usize, align: usize) -> Option<Layout> {

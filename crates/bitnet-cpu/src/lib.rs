@@ -1,1 +1,22 @@
-//! TBD
+//! The CPU executor: the whole forward pass of BitNet models on processors.
+//!
+//! * [`executor`]: [`CpuExecutor`], the [`bitnet_model::Executor`] of this crate.
+//! * [`kernels`]: sets of kernels (scalar, AVX2, AVX-512 VNNI), one chosen at run time.
+//! * [`layout`]: ternary weights in strips of sixteen rows, made for streaming.
+//! * `forward`: the phases of a forward pass and how threads share them.
+//! * `kv`: the paged key and value cache.
+//!
+//! Every kernel set, thread count and batch gives the same bits as the oracle in [`bitnet_model::reference`]: integer
+//! products are exact, and float reductions are the functions of [`bitnet_core::lanes`] compiled for each target.
+
+pub mod executor;
+mod forward;
+pub mod kernels;
+mod kv;
+pub mod layout;
+mod output;
+mod scratch;
+mod shared;
+
+pub use executor::{CpuExecutor, CpuOptions, chosen_kernel_set};
+pub use kernels::{KernelSetInfo, kernel_sets};

@@ -1,1 +1,42 @@
-//! TBD
+//! Text from BitNet models: what stands between an [`Executor`](bitnet_model::Executor) and a person.
+//!
+//! * [`InferenceEngine`]: loads a model, owns its executor, answers requests.
+//! * [`GenerateRequest`], [`Event`], [`Generation`]: one request, what happens meanwhile, its result.
+//! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
+//! * [`sampling`]: from logits to a token, the same on every machine for the same seed.
+//! * [`Perplexity`]: how well a model predicts a text.
+//!
+//! Kernels, file formats and tokenizers live in the crates below; terminals and HTTP in the crates above. Nothing here
+//! prints.
+//!
+//! ```
+//! use bitnet_inference::{GenerateRequest, InferenceEngine, ModelSource, Prompt};
+//!
+//! let files = bitnet_tiny::files().into_iter();
+//! let source = ModelSource::Memory {
+//!     name: bitnet_tiny::NAME.to_owned(),
+//!     files: files.map(|(name, bytes)| (name.to_owned(), bitnet_core::bytes::ByteView::from_static(bytes))).collect(),
+//! };
+//! let engine = InferenceEngine::builder().model(source).threads(1).build()?;
+//! let request = GenerateRequest::new(Prompt::text("Once upon a time")).max_tokens(4).seed(7);
+//! let answer = engine.generate(&request)?;
+//! assert_eq!(answer.text, engine.generate(&request)?.text);
+//! # Ok::<(), bitnet_inference::EngineError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod generate;
+pub mod kv;
+mod perplexity;
+pub mod sampling;
+
+pub use bitnet_model::load::{LoadOptions, ModelSource};
+pub use bitnet_text::ChatMessage;
+pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
+pub use error::{EngineError, ParameterError};
+pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
+pub use kv::Session;
+pub use perplexity::Perplexity;
+pub use sampling::{PenaltyWindow, SamplingOverrides, SamplingParams};

@@ -3,16 +3,21 @@
 //! * [`spec`]: [`ModelSpec`], the architecture as data.
 //! * [`weights`]: [`Weights`], the tensors as views into model files.
 //! * [`executor`]: the [`Executor`] trait that every backend implements, with its batch types.
+//! * [`load`](mod@load): from model files of any published form to spec and weights.
 //! * [`reference`]: the forward pass in plain scalar Rust, the oracle that executors are tested against.
 //!
 //! Nothing here is fast on purpose.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod executor;
+pub mod load;
 pub mod reference;
 pub mod spec;
 pub mod weights;
 
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence};
+pub use load::{GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, TensorSummary, load};
 pub use spec::{Activation, ModelSpec, SpecError};
 pub use weights::{DenseTensor, LayerWeights, Weights};

@@ -13,13 +13,13 @@ pub fn scale(amax: f32) -> f32 {
     127.0 / amax.max(AMAX_FLOOR)
 }
 
-/// Rounds `v`, whose magnitude is below 2^22, half to even and clamps it to int8. Vectorises on every target.
+/// Rounds half to even and clamps to int8. Vectorises on every target. NaN gives an unspecified value.
 #[inline(always)]
 pub fn round_to_i8(v: f32) -> i8 {
-    // Adding 1.5 * 2^23 leaves no fraction bits, so the addition itself rounds half to even.
+    // Adding 1.5 * 2^23 leaves no fraction bits: the addition itself rounds half to even, and the integer stands in
+    // the low bits of the sum.
     const MAGIC: f32 = 12_582_912.0;
-    let rounded = (v + MAGIC) - MAGIC;
-    rounded.clamp(-128.0, 127.0) as i8
+    (v.clamp(-128.0, 127.0) + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i8
 }
 
 /// Quantises one row; returns the scale `s` it was multiplied by.

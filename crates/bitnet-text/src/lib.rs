@@ -1,1 +1,25 @@
-//! TBD
+//! Text in, tokens out, and back again.
+//!
+//! - [`Tokenizer`]: encodes text with the vocabulary of a model, whatever file it came in (`tokenizer.json`,
+//!   a tiktoken file, the vocabulary inside a GGUF). Special tokens spelled out in text stay text unless asked for.
+//! - [`ChatTemplate`], [`ChatMessage`], [`TokenizerConfig`]: the prompt format of a chat model.
+//! - [`Detokenizer`]: tokens to text as they arrive, whole characters only.
+//! - [`StopStrings`]: ends a text at the first of several strings, across any chunk borders.
+//!
+//! Not here: reading model files (the caller hands over bytes or a [`VocabSpec`]), sampling, stop *tokens* (ids are
+//! compared by whoever samples them).
+#![forbid(unsafe_code)]
+
+mod chat;
+mod config;
+mod detokenize;
+mod error;
+mod stop;
+mod tokenizer;
+
+pub use chat::{ChatMessage, ChatTemplate};
+pub use config::TokenizerConfig;
+pub use detokenize::Detokenizer;
+pub use error::{Result, TextError};
+pub use stop::{StopOutcome, StopStrings};
+pub use tokenizer::{EncodeOptions, Segment, Tokenizer, VocabModel, VocabSpec};

@@ -1,5 +1,7 @@
 //! The bundled files agree with each other: header, sizes, shapes, vocabulary and special tokens.
 
+#![allow(clippy::unwrap_used)] // clippy exempts test functions, not the helpers beside them
+
 use bitnet_tiny::{
     CONFIG_JSON, GENERATION_CONFIG_JSON, MODEL_SAFETENSORS, TOKENIZER_CONFIG_JSON, TOKENIZER_JSON,
     WEIGHTS_ALIGNMENT, files,

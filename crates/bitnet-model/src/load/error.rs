@@ -107,7 +107,9 @@ pub enum LoadError {
         remedy: &'static str,
     },
     /// A tensor does not have the shape that the configuration tells.
-    #[error("{file}: tensor {tensor} has the shape {found}, expected {expected}; configuration and weights do not belong together")]
+    #[error(
+        "{file}: tensor {tensor} has the shape {found}, expected {expected}; configuration and weights do not belong together"
+    )]
     TensorShape {
         /// The file.
         file: String,
@@ -129,7 +131,9 @@ pub enum LoadError {
         source: bitnet_quant::QuantError,
     },
     /// The values of a tensor cannot be right.
-    #[error("{file}: tensor {tensor} holds {value}, which is not a finite number; the file is damaged, fetch it again")]
+    #[error(
+        "{file}: tensor {tensor} holds {value}, which is not a finite number; the file is damaged, fetch it again"
+    )]
     NotFinite {
         /// The file.
         file: String,

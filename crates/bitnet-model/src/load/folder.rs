@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bitnet_core::CoreError;
 use bitnet_core::bytes::ByteView;
 
 use super::error::{LoadError, Result};
@@ -55,7 +56,7 @@ impl Folder<'_> {
     }
 
     /// Opens a file; `None` if there is no file of that name.
-    pub(super) fn open(&self, file: &str) -> Result<Option<ByteView>> {
+    pub(super) fn open(&self, file: &str) -> Result<Option<ByteView>, CoreError> {
         match self {
             Folder::Memory(_, files) => {
                 Ok(files.iter().find(|(name, _)| name == file).map(|(_, view)| view.clone()))
@@ -96,13 +97,17 @@ mod tests {
     #[test]
     fn names_of_folders() {
         assert_eq!(folder_name(Path::new("/models/tiny")), "tiny");
-        assert_eq!(folder_name(Path::new("/hub/models--microsoft--bitnet-2B/snapshots/0123abc")), "bitnet-2B");
+        assert_eq!(
+            folder_name(Path::new("/hub/models--microsoft--bitnet-2B/snapshots/0123abc")),
+            "bitnet-2B"
+        );
         assert_eq!(folder_name(Path::new("/")), "/");
     }
 
     #[test]
     fn memory_and_disk_look_alike() {
-        let files = [("b".to_owned(), ByteView::from_static(b"2")), ("a".to_owned(), ByteView::from_static(b"1"))];
+        let files =
+            [("b".to_owned(), ByteView::from_static(b"2")), ("a".to_owned(), ByteView::from_static(b"1"))];
         let memory = Folder::Memory("m", &files);
         let dir = tempfile::tempdir().unwrap();
         for (name, view) in &files {

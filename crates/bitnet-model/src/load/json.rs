@@ -79,10 +79,20 @@ impl<'a> Section<'a> {
     /// The error for a field of the wrong kind or size.
     pub(super) fn wrong(&self, name: &str, expected: impl Into<String>) -> LoadError {
         let value = self.map.get(name).map_or_else(|| "absent".to_owned(), brief);
-        LoadError::Field { file: self.origin.to_owned(), field: self.field(name), value, expected: expected.into() }
+        LoadError::Field {
+            file: self.origin.to_owned(),
+            field: self.field(name),
+            value,
+            expected: expected.into(),
+        }
     }
 
-    fn typed<T>(&self, name: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+    fn typed<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
         match self.get(name) {
             None => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| self.wrong(name, expected)),
@@ -129,7 +139,9 @@ impl<'a> Section<'a> {
     pub(super) fn section(&self, name: &str) -> Result<Option<Section<'a>>> {
         let path = format!("{}.", self.field(name));
         let origin = self.origin;
-        self.typed(name, "an object", |v| v.as_object().map(|map| Section { origin, path: path.clone(), map }))
+        self.typed(name, "an object", |v| {
+            v.as_object().map(|map| Section { origin, path: path.clone(), map })
+        })
     }
 
     /// One token id or a list of them. Negative numbers mean "none", as in old configurations.
@@ -153,9 +165,14 @@ mod tests {
 
     #[test]
     fn errors_name_file_field_and_value() {
-        let file = JsonFile::parse(br#"{"a": "x", "b": {"c": -1}, "n": null, "e": [1, -1, 2]}"#, "m/config.json").unwrap();
+        let file =
+            JsonFile::parse(br#"{"a": "x", "b": {"c": -1}, "n": null, "e": [1, -1, 2]}"#, "m/config.json")
+                .unwrap();
         let root = file.root();
-        assert_eq!(root.count("a").unwrap_err().to_string(), "m/config.json: a is \"x\", but must be a whole number of at least 0");
+        assert_eq!(
+            root.count("a").unwrap_err().to_string(),
+            "m/config.json: a is \"x\", but must be a whole number of at least 0"
+        );
         let b = root.section("b").unwrap().unwrap();
         assert!(b.count("c").unwrap_err().to_string().starts_with("m/config.json: b.c is -1"));
         assert!(root.count("n").unwrap().is_none());

@@ -1,0 +1,68 @@
+//! The command line as types. No logic here but the reading of single values.
+
+mod chat;
+mod devices;
+mod generate;
+mod inspect;
+mod model;
+mod perplexity;
+mod sampling;
+mod synth;
+pub(crate) mod values;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use chat::ChatArgs;
+pub(crate) use devices::DevicesArgs;
+pub(crate) use generate::GenerateArgs;
+pub(crate) use inspect::InspectArgs;
+pub(crate) use model::{FormatArgs, ModelArgs};
+pub(crate) use perplexity::PerplexityArgs;
+pub(crate) use sampling::SamplingArgs;
+pub(crate) use synth::{Shape, SynthArgs, SynthFormat};
+
+/// Run BitNet b1.58 models (ternary weights) on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "bitnet", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bitnet generate \"Once upon a time\"          text from the bundled model
+  bitnet generate -m DIR -n 200 --chat \"Hi\"   an answer from a downloaded model
+  bitnet chat                                 a conversation
+  bitnet inspect MODEL                        what is in a model
+
+Without --model the small bundled model is used.";
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct GlobalArgs {
+    /// Say more on stderr
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Continue a text, or answer once
+    #[command(visible_alias = "run")]
+    Generate(GenerateArgs),
+    /// Talk with a model
+    Chat(ChatArgs),
+    /// Show what is in a model
+    Inspect(InspectArgs),
+    /// Show the processor, kernels and memory
+    Devices(DevicesArgs),
+    /// Measure how well a model predicts a text
+    Perplexity(PerplexityArgs),
+    /// Write a model of random weights, to measure speed
+    Synth(SynthArgs),
+}

@@ -1,0 +1,197 @@
+//! `bitnet generate`: one text.
+
+use std::io::{IsTerminal, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+
+use bitnet_inference::{
+    ChatMessage, Event, FinishReason, GenerateRequest, Generation, InferenceEngine, Prompt, Session,
+};
+use serde_json::json;
+
+use crate::args::values::Limit;
+use crate::args::GenerateArgs;
+use crate::error::CliError;
+use crate::output::{self, EngineFacts, Notes, Progress};
+use crate::{interrupt, model};
+
+pub(super) fn run(args: &GenerateArgs, notes: Notes) -> Result<ExitCode, CliError> {
+    let prompt = prompt(args)?;
+    let engine = model::engine(&args.model, notes)?;
+    let request = request(args, &prompt, &engine);
+    if !args.json && !is_chat(args) {
+        if args.echo {
+            output::result(&prompt)?;
+        } else {
+            notes.lead_in(&prompt);
+        }
+    }
+    let mut sink = if args.json { Sink::silent() } else { Sink::stdout(is_chat(args)) };
+    let generation = generate(&engine, &mut engine.session(), &request, notes, &mut sink)?;
+    let facts = EngineFacts::of(&engine);
+    if args.json {
+        output::json(&as_json(&engine, &generation, &facts))?;
+    } else {
+        output::result("\n")?;
+    }
+    output::print_stats(notes, &generation, &facts, args.stats);
+    let interrupted = generation.finish == FinishReason::Cancelled;
+    Ok(if interrupted { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })
+}
+
+fn is_chat(args: &GenerateArgs) -> bool {
+    args.chat || args.system.is_some()
+}
+
+fn request(args: &GenerateArgs, prompt: &str, engine: &InferenceEngine) -> GenerateRequest {
+    let prompt = if is_chat(args) {
+        let system = args.system.iter().map(ChatMessage::system);
+        Prompt::Chat(system.chain([ChatMessage::user(prompt)]).collect())
+    } else {
+        Prompt::text(prompt)
+    };
+    GenerateRequest {
+        max_tokens: max_tokens(args.predict, engine),
+        sampling: args.sampling.overrides(),
+        stop: args.stop.clone(),
+        ignore_eos: args.ignore_eos,
+        echo: args.echo,
+        ..GenerateRequest::new(prompt)
+    }
+}
+
+/// No limit means the context, whatever the model's default is.
+pub(super) fn max_tokens(limit: Option<Limit>, engine: &InferenceEngine) -> Option<usize> {
+    limit.map(|limit| match limit {
+        Limit::Tokens(n) => n,
+        // One more than there is room for, so that the end is called a full context.
+        Limit::None => engine.context() + 1,
+    })
+}
+
+/// The prompt, from wherever it comes.
+fn prompt(args: &GenerateArgs) -> Result<String, CliError> {
+    match (args.prompt.as_deref().or(args.prompt_flag.as_deref()), &args.file) {
+        (Some("-"), _) => stdin(),
+        (Some(text), _) => Ok(text.to_owned()),
+        (None, Some(path)) => read(path),
+        (None, None) if !std::io::stdin().is_terminal() => stdin(),
+        (None, None) => {
+            Err(CliError::usage("no prompt").hint("write one after the command, pipe it in, or name a file with --file"))
+        }
+    }
+}
+
+fn stdin() -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|error| CliError::failed(format!("cannot read stdin: {error}")))?;
+    text(bytes, "stdin")
+}
+
+/// The text of a file, without a line break at its end.
+pub(super) fn read(path: &Path) -> Result<String, CliError> {
+    if path == Path::new("-") {
+        return stdin();
+    }
+    let name = path.display();
+    let bytes = std::fs::read(path).map_err(|error| CliError::failed(format!("cannot read {name}: {error}")))?;
+    text(bytes, &name.to_string())
+}
+
+/// Bytes as text, without the line break that editors and `echo` put at the end.
+fn text(bytes: Vec<u8>, origin: &str) -> Result<String, CliError> {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        CliError::failed(format!("{origin} is not UTF-8 text: byte {at} begins no character; convert it first"))
+    })?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+/// Where generated text goes.
+#[derive(Debug)]
+pub(super) struct Sink {
+    silent: bool,
+    /// White space at the beginning is still to be left out: chat models begin their answers with it.
+    trims: bool,
+    closed: Option<CliError>,
+}
+
+impl Sink {
+    pub(super) fn stdout(trims: bool) -> Self {
+        Self { silent: false, trims, closed: None }
+    }
+
+    fn silent() -> Self {
+        Self { silent: true, ..Self::stdout(false) }
+    }
+
+    /// Writes; breaks if nobody reads any more.
+    fn write(&mut self, text: &str) -> ControlFlow<()> {
+        let text = if self.trims { text.trim_start() } else { text };
+        if self.silent || text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.trims = false;
+        match output::result(text) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.closed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// Runs a request, writing its text as it comes; Ctrl-C ends it.
+pub(super) fn generate(
+    engine: &InferenceEngine,
+    session: &mut Session,
+    request: &GenerateRequest,
+    notes: Notes,
+    sink: &mut Sink,
+) -> Result<Generation, CliError> {
+    let mut progress = Progress::new("reading the prompt", notes);
+    let listening = interrupt::listen();
+    let generation = engine.generate_with(session, request, &mut |event| {
+        let flow = match event {
+            Event::Prefill { done, total } => {
+                progress.set(done as u64, total as u64);
+                ControlFlow::Continue(())
+            }
+            Event::Token { text, .. } | Event::Tail { text } => {
+                progress.clear();
+                sink.write(text)
+            }
+        };
+        if interrupt::requested() { ControlFlow::Break(()) } else { flow }
+    })?;
+    drop(listening);
+    match sink.closed.take() {
+        Some(error) => Err(error),
+        None => Ok(generation),
+    }
+}
+
+fn as_json(engine: &InferenceEngine, generation: &Generation, facts: &EngineFacts) -> serde_json::Value {
+    let stop = match &generation.finish {
+        FinishReason::StopString(text) => Some(text),
+        _ => None,
+    };
+    json!({
+        "model": engine.model().name,
+        "text": generation.text,
+        "tokens": generation.tokens,
+        "finish": generation.finish.name(),
+        "stop_string": stop,
+        "seed": generation.stats.seed,
+        "stats": output::stats_json(generation, facts),
+    })
+}

@@ -1,0 +1,56 @@
+//! From flags to a model source and an engine.
+
+use std::path::Path;
+
+use bitnet_core::bytes::ByteView;
+use bitnet_inference::{EngineError, InferenceEngine, LoadOptions, ModelSource};
+
+use crate::args::{FormatArgs, ModelArgs};
+use crate::error::CliError;
+use crate::output::{Notes, Progress};
+
+/// The model at `path`, or the bundled one.
+pub(crate) fn source(path: Option<&Path>, notes: Notes) -> ModelSource {
+    if let Some(path) = path {
+        return ModelSource::Path(path.to_owned());
+    }
+    notes.say(&format!("using the bundled model {} (choose another with --model)", bitnet_tiny::NAME));
+    let view = |(name, bytes): (&str, &'static [u8])| (name.to_owned(), ByteView::from_static(bytes));
+    let files = bitnet_tiny::files().into_iter().map(view).collect();
+    ModelSource::Memory { name: bitnet_tiny::NAME.to_owned(), files }
+}
+
+/// How to read it.
+pub(crate) fn load_options(args: &FormatArgs) -> Result<LoadOptions, CliError> {
+    let _ = args;
+    Ok(LoadOptions::default())
+}
+
+/// Loads a model and prepares it to run.
+pub(crate) fn engine(args: &ModelArgs, notes: Notes) -> Result<InferenceEngine, CliError> {
+    let options = load_options(&args.format)?;
+    let mut progress = Progress::new("loading", notes);
+    let builder = InferenceEngine::builder()
+        .model(source(args.model.as_deref(), notes))
+        .load_options(options)
+        .threads(args.threads)
+        .kernels(args.kernels.clone())
+        .context_size(args.ctx_size)
+        .progress(move |done, total| progress.set(done, total));
+    let engine = builder.build().map_err(|error| explain(error, args))?;
+    for warning in &engine.model().warnings {
+        notes.warn(warning);
+    }
+    notes.detail(&format!("{}: {}, on {}", engine.model().name, engine.model().format, engine.info().description));
+    Ok(engine)
+}
+
+/// Adds what only the command line knows.
+fn explain(error: EngineError, args: &ModelArgs) -> CliError {
+    match &error {
+        EngineError::Exec(_) if args.kernels.is_some() => {
+            CliError::from(error).hint("`bitnet devices` lists the kernel sets of this machine")
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,85 @@
+//! What is written, and where: results to stdout, all else to stderr.
+
+mod progress;
+mod stats;
+mod table;
+
+use std::io::{IsTerminal, Write};
+
+use crate::args::GlobalArgs;
+use crate::error::CliError;
+
+pub(crate) use progress::Progress;
+pub(crate) use stats::{EngineFacts, print_stats, stats_json};
+pub(crate) use table::{Table, count};
+
+/// Writes to stdout at once.
+///
+/// # Errors
+/// [`CliError::Closed`] if nobody reads any more.
+pub(crate) fn result(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes JSON to stdout, indented, with a line break.
+///
+/// # Errors
+/// As [`result`].
+pub(crate) fn json(value: &serde_json::Value) -> Result<(), CliError> {
+    result(&format!("{value:#}\n"))
+}
+
+/// What is said on stderr beside errors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Notes {
+    verbose: bool,
+    quiet: bool,
+}
+
+impl Notes {
+    pub(crate) fn new(global: GlobalArgs) -> Self {
+        Self { verbose: global.verbose, quiet: global.quiet }
+    }
+
+    /// Says something, unless told to be quiet.
+    pub(crate) fn say(self, text: &str) {
+        if !self.quiet {
+            line(&console::Style::new().for_stderr().dim().apply_to(text).to_string());
+        }
+    }
+
+    /// Says something only when asked to say more.
+    pub(crate) fn detail(self, text: &str) {
+        if self.verbose {
+            self.say(text);
+        }
+    }
+
+    /// Warns, unless told to be quiet.
+    pub(crate) fn warn(self, text: &str) {
+        if !self.quiet {
+            let yellow = console::Style::new().for_stderr().yellow();
+            line(&format!("{} {text}", yellow.apply_to("warning:")));
+        }
+    }
+
+    /// Shows text that belongs before the result, without a line break; only where both show up on the same terminal.
+    pub(crate) fn lead_in(self, text: &str) {
+        if !self.quiet && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+            let dim = console::Style::new().for_stderr().dim();
+            let _ = write!(std::io::stderr().lock(), "{}", dim.apply_to(text));
+        }
+    }
+
+    /// Whether progress may be drawn.
+    pub(crate) fn draws(self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+/// A line on stderr. If stderr is closed there is no place left for complaints.
+fn line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

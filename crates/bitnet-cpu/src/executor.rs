@@ -1,0 +1,207 @@
+//! [`CpuExecutor`]: loading into this crate's layout, and the [`Executor`] implementation.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bitnet_core::MemorySize;
+use bitnet_core::cpu::CpuFeatures;
+use bitnet_core::pool::ThreadPool;
+use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, Weights};
+use bitnet_quant::TernaryMatrix;
+
+use crate::forward::{Layer, Model, Pass};
+use crate::kernels::{self, KernelSet};
+use crate::kv::{BLOCK_SIZE, KvCache};
+use crate::layout::{STRIP_ROWS, Strips};
+use crate::scratch::{RopeTable, Scratch, Widths};
+use crate::shared::Shared;
+
+/// Rows of a batch up to which more rows make the products faster.
+const MAX_BATCH_TOKENS: usize = 192;
+/// More threads than this are never started.
+const MAX_THREADS: usize = 1024;
+
+/// How to run on the CPU.
+#[derive(Debug, Clone, Default)]
+pub struct CpuOptions {
+    /// Threads; by default one for each physical core this process may use.
+    pub threads: Option<usize>,
+    /// Kernel set by name; by default `BITNET_KERNELS`, else the fastest available.
+    pub kernels: Option<String>,
+}
+
+/// The executor of this crate.
+pub struct CpuExecutor {
+    model: Model,
+    pool: ThreadPool,
+    kv: KvCache,
+    rope: RopeTable,
+    scratch: Scratch,
+    warnings: Vec<String>,
+}
+
+impl CpuExecutor {
+    /// Repacks the ternary weights with all threads; pages of the model's file are given back as soon as they were read.
+    /// `progress` hears how many of how many layers are done.
+    ///
+    /// # Errors
+    /// Damaged weights, no memory, an unknown or unavailable kernel set, too many threads.
+    pub fn new(
+        spec: ModelSpec,
+        weights: &Weights,
+        options: &CpuOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, ExecError> {
+        let unsupported = |what| ExecError::Unsupported { backend: "cpu", what };
+        let threads = options.threads.unwrap_or_else(|| CpuFeatures::detect().cores);
+        if threads == 0 || threads > MAX_THREADS {
+            return Err(unsupported(format!("{threads} threads; choose 1 to {MAX_THREADS}")));
+        }
+        let from_env = std::env::var("BITNET_KERNELS").ok();
+        let wanted = options.kernels.as_deref().or(from_env.as_deref());
+        let (kernels, warnings) = kernels::self_test::checked(kernels::choose(wanted).map_err(unsupported)?);
+        let mut pool = ThreadPool::new(threads)?;
+        let total = weights.layers.len() as u64;
+        let mut layers = Vec::with_capacity(weights.layers.len());
+        for (i, layer) in weights.layers.iter().enumerate() {
+            progress(i as u64, total);
+            layers.push(pack_layer(&mut pool, i, layer)?);
+        }
+        progress(total, total);
+        let scratch = Scratch::new(threads, widths(&spec))?;
+        let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
+        let (embedding, output) = (weights.embedding.clone(), weights.output_layer().clone());
+        let model = Model { spec, kernels, layers, embedding, output, final_norm: weights.final_norm.clone() };
+        Ok(Self { model, pool, kv, rope, scratch, warnings })
+    }
+
+    /// Name of the kernel set in use.
+    pub fn kernel_set_name(&self) -> &'static str {
+        self.model.kernels.name
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// What a person should know, such as a kernel set that failed its self-test.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let ternary: usize = self
+            .model
+            .layers
+            .iter()
+            .map(|l| l.qkv.bytes() + l.o.bytes() + l.gate.bytes() + l.up.bytes() + l.down.bytes())
+            .sum();
+        let output = self.model.output.data();
+        let tied = std::ptr::eq(output.as_slice(), self.model.embedding.data().as_slice());
+        ternary + output.len() + if tied { 0 } else { self.model.embedding.data().len() }
+    }
+}
+
+fn widths(spec: &ModelSpec) -> Widths {
+    let pad = |n: usize| n.next_multiple_of(STRIP_ROWS);
+    let (hidden, attention, ffn) = (pad(spec.hidden_size), pad(spec.q_size()), pad(spec.intermediate_size));
+    Widths {
+        hidden,
+        qkv: attention + 2 * pad(spec.kv_size()),
+        attention,
+        ffn,
+        longest: hidden.max(attention).max(ffn),
+    }
+}
+
+fn pack_layer(pool: &mut ThreadPool, index: usize, l: &LayerWeights) -> Result<Layer, ExecError> {
+    let mut pack = |name: &str, matrices: &[&TernaryMatrix]| pack(pool, &format!("layer {index} {name}"), matrices);
+    Ok(Layer {
+        attn_norm: l.attn_norm.clone(),
+        qkv: pack("q, k, v", &[&l.q, &l.k, &l.v])?,
+        attn_sub_norm: l.attn_sub_norm.clone(),
+        o: pack("o", &[&l.o])?,
+        ffn_norm: l.ffn_norm.clone(),
+        gate: pack("gate", &[&l.gate])?,
+        up: pack("up", &[&l.up])?,
+        ffn_sub_norm: l.ffn_sub_norm.clone(),
+        down: pack("down", &[&l.down])?,
+    })
+}
+
+/// Repacks matrices with all threads.
+fn pack(pool: &mut ThreadPool, name: &str, matrices: &[&TernaryMatrix]) -> Result<Strips, ExecError> {
+    let rows: Vec<usize> = matrices.iter().map(|m| m.rows()).collect();
+    let scales: Vec<f32> = matrices.iter().map(|m| m.scale()).collect();
+    let cols = matrices.first().map_or(0, |m| m.cols());
+    let mut strips = Strips::with_shape(&rows, cols, &scales)?;
+    let mut data = strips.take_data()?;
+    let failure = Mutex::new(None);
+    let shared = Shared::new(&mut data);
+    pool.run(|team| {
+        // SAFETY: `data` has the shape of `strips` and only this call uses it.
+        if let Err(source) = unsafe { strips.pack(shared, matrices, team) } {
+            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+        }
+    });
+    for m in matrices {
+        m.data().release();
+    }
+    if let Some(source) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(ExecError::Weights { tensor: name.to_owned(), source });
+    }
+    strips.put_data(data);
+    Ok(strips)
+}
+
+impl Executor for CpuExecutor {
+    fn spec(&self) -> &ModelSpec {
+        &self.model.spec
+    }
+
+    fn info(&self) -> ExecutorInfo {
+        let threads = self.pool.threads();
+        let plural = if threads == 1 { "" } else { "s" };
+        ExecutorInfo {
+            description: format!("cpu ({}, {threads} thread{plural})", self.model.kernels.name),
+            weight_bytes: MemorySize::bytes(self.weight_bytes() as u64),
+            block_size: BLOCK_SIZE,
+            block_bytes: MemorySize::bytes(self.kv.block_bytes() as u64),
+            max_batch_tokens: MAX_BATCH_TOKENS,
+        }
+    }
+
+    fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError> {
+        self.kv.reserve(count)
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
+        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
+        batch.check_output(&self.model.spec, logits)?;
+        let rows = batch.tokens();
+        if rows == 0 {
+            return Ok(());
+        }
+        let positions = batch.sequences.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
+        self.scratch.ensure(rows, batch.logit_rows(), positions)?;
+        self.rope.ensure(&self.model.spec, positions);
+        let finite = AtomicBool::new(true);
+        let pass =
+            Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, logits, &finite);
+        self.pool.run(|team| pass.run(team));
+        if finite.load(Ordering::Relaxed) { Ok(()) } else { Err(ExecError::NotFinite) }
+    }
+}
+
+impl std::fmt::Debug for CpuExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CpuExecutor({})", self.info().description)
+    }
+}
+
+/// The kernel set that `name` (or the default rule) gives, for people.
+pub fn chosen_kernel_set(name: Option<&str>) -> Result<&'static str, String> {
+    kernels::choose(name).map(|k: &KernelSet| k.name)
+}

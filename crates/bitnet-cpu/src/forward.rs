@@ -1,0 +1,413 @@
+//! One forward pass, as every thread of the team runs it.
+//!
+//! A pass is a sequence of phases between barriers. Within a phase a thread owns a share of the outputs: output strips
+//! in products, rows in norms, heads in attention. With a single row (decoding) every thread norms and quantises that
+//! row for itself, which is cheaper than a barrier.
+
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use bitnet_core::pool::Team;
+use bitnet_model::reference::rope_rotate;
+use bitnet_model::{DenseTensor, ModelSpec, Sequence};
+
+use crate::kernels::{Attend, KernelSet, Product};
+use crate::kv::{BLOCK_SIZE, KvCache};
+use crate::layout::{STRIP_ROWS, Strips};
+use crate::output;
+use crate::scratch::{RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
+use crate::shared::Shared;
+
+/// Strips of gate and up that are computed together, so that the activation finds them in cache.
+const FFN_STRIPS: usize = 8;
+
+/// One layer in the layout of this crate.
+pub(crate) struct Layer {
+    pub(crate) attn_norm: Vec<f32>,
+    /// Parts: queries, keys, values.
+    pub(crate) qkv: Strips,
+    pub(crate) attn_sub_norm: Option<Vec<f32>>,
+    pub(crate) o: Strips,
+    pub(crate) ffn_norm: Vec<f32>,
+    pub(crate) gate: Strips,
+    pub(crate) up: Strips,
+    pub(crate) ffn_sub_norm: Option<Vec<f32>>,
+    pub(crate) down: Strips,
+}
+
+/// What is the same for every pass.
+pub(crate) struct Model {
+    pub(crate) spec: ModelSpec,
+    pub(crate) kernels: &'static KernelSet,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) embedding: DenseTensor,
+    pub(crate) output: DenseTensor,
+    pub(crate) final_norm: Vec<f32>,
+}
+
+/// One pass, shared by all threads.
+pub(crate) struct Pass<'a> {
+    model: &'a Model,
+    kv: &'a KvCache,
+    rope: &'a RopeTable,
+    sequences: &'a [Sequence<'a>],
+    rows: usize,
+    logit_rows: usize,
+    widths: Widths,
+    x: Shared<'a, f32>,
+    qkv: Shared<'a, f32>,
+    attention: Shared<'a, f32>,
+    gate: Shared<'a, f32>,
+    up: Shared<'a, f32>,
+    q: Shared<'a, i8>,
+    scales: Shared<'a, f32>,
+    sums: Shared<'a, i32>,
+    normed: Shared<'a, f32>,
+    threads: Shared<'a, ThreadScratch>,
+    logits: Shared<'a, f32>,
+    finite: &'a AtomicBool,
+}
+
+/// Quantised rows as a product reads them.
+#[derive(Clone, Copy)]
+struct QuantizedRows<'a> {
+    q: &'a [i8],
+    scales: &'a [f32],
+    sums: &'a [i32],
+}
+
+/// Where a norm finds its rows.
+struct Source<'a> {
+    rows: Shared<'a, f32>,
+    stride: usize,
+    len: usize,
+    norm: Option<&'a [f32]>,
+    /// Length of a quantised row, padded.
+    padded: usize,
+}
+
+impl<'a> Pass<'a> {
+    /// Prepares a pass; `scratch` has room for it.
+    pub(crate) fn new(
+        model: &'a Model,
+        kv: &'a KvCache,
+        rope: &'a RopeTable,
+        scratch: &'a mut Scratch,
+        sequences: &'a [Sequence<'a>],
+        logits: &'a mut [f32],
+        finite: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            model,
+            kv,
+            rope,
+            sequences,
+            rows: sequences.iter().map(|s| s.tokens.len()).sum(),
+            logit_rows: sequences.iter().map(Sequence::logit_rows).sum(),
+            widths: scratch.widths(),
+            x: Shared::new(&mut scratch.x),
+            qkv: Shared::new(&mut scratch.qkv),
+            attention: Shared::new(&mut scratch.attention),
+            gate: Shared::new(&mut scratch.gate),
+            up: Shared::new(&mut scratch.up),
+            q: Shared::new(&mut scratch.q),
+            scales: Shared::new(&mut scratch.scales),
+            sums: Shared::new(&mut scratch.sums),
+            normed: Shared::new(&mut scratch.normed),
+            threads: Shared::new(&mut scratch.threads),
+            logits: Shared::new(logits),
+            finite,
+        }
+    }
+
+    /// Runs the pass; every thread of the team calls this.
+    pub(crate) fn run(&self, team: &Team<'_>) {
+        // SAFETY: each thread takes only its own scratch.
+        let own = unsafe { &mut self.threads.get_mut(team.index()..team.index() + 1)[0] };
+        self.embed(team);
+        team.barrier();
+        for (index, layer) in self.model.layers.iter().enumerate() {
+            self.attention_part(index, layer, team, own);
+            self.ffn_part(layer, team, own);
+        }
+        self.output_part(team);
+    }
+
+    /// Calls `f` with row number, sequence and position of each row in `rows`.
+    fn for_rows(&self, rows: Range<usize>, mut f: impl FnMut(usize, &'a Sequence<'a>, usize)) {
+        let mut start = 0;
+        for s in self.sequences {
+            let end = start + s.tokens.len();
+            for row in rows.start.max(start)..rows.end.min(end) {
+                f(row, s, s.position + row - start);
+            }
+            start = end;
+        }
+    }
+
+    fn embed(&self, team: &Team<'_>) {
+        let hidden = self.model.spec.hidden_size;
+        self.for_rows(team.share(self.rows), |row, s, position| {
+            let token = s.tokens[position - s.position] as usize;
+            let at = row * self.widths.hidden;
+            // SAFETY: rows are shared out; padding beyond `hidden` stays as it is and is never read.
+            let x = unsafe { self.x.get_mut(at..at + hidden) };
+            self.model.embedding.decode_row(token, x);
+        });
+    }
+
+    fn attention_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
+        let spec = &self.model.spec;
+        let source = self.residual(&layer.attn_norm, &layer.qkv);
+        self.multiply(&source, &layer.qkv, team, own, self.qkv, self.widths.qkv, false);
+        team.barrier();
+        self.rotate_and_store(index, layer, team);
+        team.barrier();
+        self.attend(index, team, own);
+        team.barrier();
+        let source = Source {
+            rows: self.attention,
+            stride: self.widths.attention,
+            len: spec.q_size(),
+            norm: layer.attn_sub_norm.as_deref(),
+            padded: layer.o.padded_cols(),
+        };
+        self.multiply(&source, &layer.o, team, own, self.x, self.widths.hidden, true);
+        team.barrier();
+    }
+
+    fn ffn_part(&self, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
+        let source = self.residual(&layer.ffn_norm, &layer.gate);
+        let strips = team.share(layer.gate.strips());
+        let rows = self.quantize(&source, team, &mut own.row);
+        let mut start = strips.start;
+        while start < strips.end {
+            let part = start..strips.end.min(start + FFN_STRIPS);
+            self.product(&layer.gate, part.clone(), rows, &mut own.factors, self.gate, self.widths.ffn, false);
+            self.product(&layer.up, part.clone(), rows, &mut own.factors, self.up, self.widths.ffn, false);
+            for row in 0..self.rows {
+                let at = row * self.widths.ffn;
+                let range = at + part.start * STRIP_ROWS..at + part.end * STRIP_ROWS;
+                // SAFETY: these strips belong to this thread; the kernel set is available.
+                unsafe {
+                    let (gate, up) = (self.gate.get_mut(range.clone()), self.up.get(range));
+                    (self.model.kernels.activate)(self.model.spec.activation, gate, up);
+                }
+            }
+            start = part.end;
+        }
+        team.barrier();
+        let source = Source {
+            rows: self.gate,
+            stride: self.widths.ffn,
+            len: self.model.spec.intermediate_size,
+            norm: layer.ffn_sub_norm.as_deref(),
+            padded: layer.down.padded_cols(),
+        };
+        self.multiply(&source, &layer.down, team, own, self.x, self.widths.hidden, true);
+        team.barrier();
+    }
+
+    /// The residual stream as the source of a product.
+    fn residual(&self, norm: &'a [f32], strips: &Strips) -> Source<'a> {
+        let len = self.model.spec.hidden_size;
+        Source { rows: self.x, stride: self.widths.hidden, len, norm: Some(norm), padded: strips.padded_cols() }
+    }
+
+    /// Norms and quantises the rows: the only row by every thread for itself, several rows shared out, with a barrier.
+    fn quantize<'b>(&self, source: &Source<'_>, team: &Team<'_>, own: &'b mut RowScratch) -> QuantizedRows<'b>
+    where
+        'a: 'b,
+    {
+        let eps = self.model.spec.rms_norm_eps;
+        let kernel = self.model.kernels.norm_quantize;
+        let h = &mut own.h[..source.len];
+        let row_at = |row: usize| row * source.stride..row * source.stride + source.len;
+        if self.rows == 1 {
+            // SAFETY: the source is only read in this phase; the kernel set is available.
+            let done = unsafe { kernel(source.rows.get(row_at(0)), source.norm, eps, h, &mut own.q[..source.padded]) };
+            (own.scale, own.sum) = ([done.scale], [done.sum]);
+            return QuantizedRows { q: &own.q[..source.padded], scales: &own.scale, sums: &own.sum };
+        }
+        for row in team.share(self.rows) {
+            // SAFETY: rows are shared out, the source is only read in this phase; the kernel set is available.
+            unsafe {
+                let q = self.q.get_mut(row * source.padded..(row + 1) * source.padded);
+                let done = kernel(source.rows.get(row_at(row)), source.norm, eps, h, q);
+                self.scales.get_mut(row..row + 1)[0] = done.scale;
+                self.sums.get_mut(row..row + 1)[0] = done.sum;
+            }
+        }
+        team.barrier();
+        // SAFETY: these are written again only in a later phase.
+        unsafe {
+            QuantizedRows {
+                q: self.q.get(0..self.rows * source.padded),
+                scales: self.scales.get(0..self.rows),
+                sums: self.sums.get(0..self.rows),
+            }
+        }
+    }
+
+    /// Quantises the source and computes this thread's share of its product with `strips`.
+    #[allow(clippy::too_many_arguments, reason = "what goes in, what comes out, and who computes it")]
+    fn multiply(
+        &self,
+        source: &Source<'_>,
+        strips: &Strips,
+        team: &Team<'_>,
+        own: &mut ThreadScratch,
+        out: Shared<'a, f32>,
+        stride: usize,
+        accumulate: bool,
+    ) {
+        let rows = self.quantize(source, team, &mut own.row);
+        self.product(strips, team.share(strips.strips()), rows, &mut own.factors, out, stride, accumulate);
+    }
+
+    /// Products of a range of strips, which may reach over several matrices.
+    #[allow(clippy::too_many_arguments, reason = "what goes in, what comes out, and which part of it")]
+    fn product(
+        &self,
+        strips: &Strips,
+        range: Range<usize>,
+        rows: QuantizedRows<'_>,
+        factors: &mut [f32],
+        out: Shared<'a, f32>,
+        stride: usize,
+        accumulate: bool,
+    ) {
+        for part in strips.parts() {
+            let within = range.start.max(part.strips.start)..range.end.min(part.strips.end);
+            if within.is_empty() {
+                continue;
+            }
+            assert!((self.rows - 1) * stride + within.end * STRIP_ROWS <= out.len());
+            let factors = &mut factors[..self.rows];
+            for (f, s) in factors.iter_mut().zip(rows.scales) {
+                *f = part.scale / s;
+            }
+            // SAFETY: the outputs are inside `out` by the check above, belong to strips of this thread only, and are
+            // not read in this phase; the kernel set is available.
+            unsafe {
+                (self.model.kernels.product)(&Product {
+                    strips: strips.range(within.clone()),
+                    strip_bytes: strips.strip_bytes(),
+                    q: rows.q,
+                    row_sums: rows.sums,
+                    factors,
+                    out: out.as_mut_ptr().add(within.start * STRIP_ROWS),
+                    stride,
+                    accumulate,
+                });
+            }
+        }
+    }
+
+    /// Rotates queries and keys of this thread's heads and writes keys and values to the cache.
+    fn rotate_and_store(&self, index: usize, layer: &Layer, team: &Team<'_>) {
+        let spec = &self.model.spec;
+        let (d, heads, kv_heads) = (spec.head_dim, spec.num_heads, spec.num_kv_heads);
+        let starts: [usize; 3] = std::array::from_fn(|i| layer.qkv.parts()[i].strips.start * STRIP_ROWS);
+        let per_row = heads + 2 * kv_heads;
+        let share = team.share(self.rows * per_row);
+        self.for_rows(share.start / per_row..share.end.div_ceil(per_row), |row, s, position| {
+            let (block, slot) = (s.blocks[position / BLOCK_SIZE], position % BLOCK_SIZE);
+            let (cos, sin) = self.rope.at(position);
+            let first = row * per_row;
+            for unit in share.start.max(first)..share.end.min(first + per_row) {
+                let unit = unit - first;
+                let (part, head) = match unit {
+                    _ if unit < heads => (0, unit),
+                    _ if unit < heads + kv_heads => (1, unit - heads),
+                    _ => (2, unit - heads - kv_heads),
+                };
+                let at = row * self.widths.qkv + starts[part] + head * d;
+                // SAFETY: each head of each row is one unit, and units are shared out.
+                unsafe {
+                    let values = self.qkv.get_mut(at..at + d);
+                    match part {
+                        0 => rope_rotate(values, cos, sin),
+                        1 => {
+                            rope_rotate(values, cos, sin);
+                            self.kv.write_key(block, slot, index, head, values);
+                        }
+                        _ => self.kv.write_value(block, slot, index, head, values),
+                    }
+                }
+            }
+        });
+    }
+
+    /// Attention of this thread's units: some query heads of one row that share a key/value head.
+    fn attend(&self, index: usize, team: &Team<'_>, own: &mut ThreadScratch) {
+        let spec = &self.model.spec;
+        let d = spec.head_dim;
+        let group = spec.num_heads / spec.num_kv_heads;
+        // Decoding needs enough units for all threads; many rows have them anyway.
+        let together = match group {
+            g if g.is_multiple_of(4) && self.rows > 1 => 4,
+            g if g.is_multiple_of(2) => 2,
+            _ => 1,
+        };
+        let per_row = spec.num_heads / together;
+        // Later rows of a chunk cost more, so units go round the threads.
+        self.for_rows(0..self.rows, |row, s, position| {
+            for unit in 0..per_row {
+                if (row * per_row + unit) % team.threads() != team.index() {
+                    continue;
+                }
+                let head = unit * together;
+                // SAFETY: keys, values and queries are only read in this phase; each unit's output belongs to one thread;
+                // the kernel set is available.
+                unsafe {
+                    let at = row * self.widths.qkv + head * d;
+                    let blocks = |i: usize| self.kv.head(s.blocks[i], index, head / group);
+                    let a = Attend {
+                        query: self.qkv.get(at..at + together * d),
+                        heads: together,
+                        head_dim: d,
+                        positions: position + 1,
+                        blocks: &blocks,
+                    };
+                    let at = row * self.widths.attention + head * d;
+                    let out = self.attention.get_mut(at..at + together * d);
+                    (self.model.kernels.attend)(&a, &mut own.scores, out);
+                }
+            }
+        });
+    }
+
+    /// Final norm and output layer of the rows that need logits.
+    fn output_part(&self, team: &Team<'_>) {
+        if self.logit_rows == 0 {
+            return;
+        }
+        let (hidden, stride) = (self.model.spec.hidden_size, self.widths.hidden);
+        let share = team.share(self.logit_rows);
+        for (i, row) in output::logit_row_indices(self.sequences).enumerate() {
+            if share.contains(&i) {
+                // SAFETY: rows are shared out, the residual stream is only read; the kernel set is available.
+                unsafe {
+                    let x = self.x.get(row * stride..row * stride + hidden);
+                    let out = self.normed.get_mut(i * stride..i * stride + hidden);
+                    (self.model.kernels.rms_norm)(x, &self.model.final_norm, self.model.spec.rms_norm_eps, out);
+                }
+            }
+        }
+        team.barrier();
+        // SAFETY: all threads call this; normed rows are only read from here on.
+        unsafe {
+            output::logits(
+                self.model.kernels,
+                &self.model.output,
+                team,
+                self.logit_rows,
+                self.normed,
+                stride,
+                self.logits,
+                self.finite,
+            );
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Kernel sets: the same operations in code for different instruction sets.
+//!
+//! A [`KernelSet`] is a value, a table of functions, chosen once at run time. `scalar` runs anywhere. Ternary products
+//! are written by hand for each set, [`scalar`], `x86_64::avx2`, `x86_64::avx512`; float operations are written once, in
+//! [`generic`], and compiled for each set. (NEON is to be `aarch64::neon`, with the same names.)
+//!
+//! `BITNET_KERNELS` or [`crate::CpuOptions::kernels`] force a set, for tests and for finding faults.
+
+pub(crate) mod generic;
+pub(crate) mod scalar;
+pub(crate) mod self_test;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86_64;
+
+use bitnet_core::DType;
+use bitnet_model::Activation;
+
+pub(crate) use generic::{Attend, Quantized};
+
+/// A product of consecutive strips with quantised rows:
+/// `out[t * stride + 16 * strip + lane] (+)= (sum_k code * q - row_sum[t]) * factor[t]`.
+pub(crate) struct Product<'a> {
+    /// Whole strips, one after the other.
+    pub(crate) strips: &'a [u8],
+    /// Bytes of a strip: `64 * groups`.
+    pub(crate) strip_bytes: usize,
+    /// Rows of `16 * groups` activations.
+    pub(crate) q: &'a [i8],
+    /// Sum of each row.
+    pub(crate) row_sums: &'a [i32],
+    /// `weight scale / activation scale` of each row.
+    pub(crate) factors: &'a [f32],
+    /// First output of the first row.
+    pub(crate) out: *mut f32,
+    /// Floats from one output row to the next.
+    pub(crate) stride: usize,
+    /// Whether to add to the outputs instead of setting them.
+    pub(crate) accumulate: bool,
+}
+
+impl Product<'_> {
+    fn rows(&self) -> usize {
+        self.row_sums.len()
+    }
+
+    fn groups(&self) -> usize {
+        self.strip_bytes / crate::layout::TILE_BYTES
+    }
+
+    fn strip_count(&self) -> usize {
+        self.strips.len() / self.strip_bytes
+    }
+
+    /// Checks, once a call, what the inner loops rely on.
+    fn check(&self) {
+        assert!(self.strip_bytes > 0 && self.strip_bytes.is_multiple_of(crate::layout::TILE_BYTES));
+        assert!(self.strips.len().is_multiple_of(self.strip_bytes));
+        assert_eq!(self.q.len(), self.rows() * self.groups() * crate::layout::GROUP_COLS);
+        assert_eq!(self.factors.len(), self.rows());
+    }
+
+    /// Writes the sums of one strip and row.
+    ///
+    /// # Safety
+    /// The outputs exist and belong to this thread.
+    #[inline(always)]
+    unsafe fn store(&self, strip: usize, row: usize, sums: &[i32; 16]) {
+        // SAFETY: promised by the caller.
+        let out = unsafe { &mut *self.out.add(row * self.stride + strip * 16).cast::<[f32; 16]>() };
+        let (row_sum, factor) = (self.row_sums[row], self.factors[row]);
+        for l in 0..16 {
+            let y = (sums[l] - row_sum) as f32 * factor;
+            out[l] = if self.accumulate { out[l] + y } else { y };
+        }
+    }
+}
+
+type ProductFn = unsafe fn(&Product<'_>);
+type NormQuantizeFn = unsafe fn(&[f32], Option<&[f32]>, f32, &mut [f32], &mut [i8]) -> Quantized;
+type NormFn = unsafe fn(&[f32], &[f32], f32, &mut [f32]);
+type ActivateFn = unsafe fn(Activation, &mut [f32], &[f32]);
+type AttendFn = unsafe fn(&Attend<'_>, &mut [f32], &mut [f32]);
+type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
+
+/// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::available`] is true;
+/// `product` also needs outputs that exist and belong to the calling thread.
+pub struct KernelSet {
+    /// Its name: `scalar`, `avx2`, `avx512vnni`.
+    pub name: &'static str,
+    /// What it asks of the processor.
+    pub requires: &'static str,
+    available: fn() -> bool,
+    /// Ternary product.
+    pub(crate) product: ProductFn,
+    /// Norm, if there is one, and int8 quantisation of a row.
+    pub(crate) norm_quantize: NormQuantizeFn,
+    /// RMS norm.
+    pub(crate) rms_norm: NormFn,
+    /// `gate = act(gate) * up`.
+    pub(crate) activate: ActivateFn,
+    /// Attention of one token for some query heads of one key/value head.
+    pub(crate) attend: AttendFn,
+    /// Dot products of consecutive dense rows with one vector.
+    pub(crate) dense: DenseFn,
+}
+
+impl KernelSet {
+    /// Whether this processor can run it.
+    pub fn is_available(&self) -> bool {
+        (self.available)()
+    }
+}
+
+impl std::fmt::Debug for KernelSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KernelSet({})", self.name)
+    }
+}
+
+/// All sets of this architecture, the fastest first.
+pub(crate) static ALL: &[KernelSet] = &[
+    #[cfg(target_arch = "x86_64")]
+    x86_64::AVX512,
+    #[cfg(target_arch = "x86_64")]
+    x86_64::AVX2,
+    scalar::SCALAR,
+];
+
+/// A kernel set, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelSetInfo {
+    /// Name, as `--kernels` takes it.
+    pub name: &'static str,
+    /// Whether this processor can run it.
+    pub available: bool,
+    /// What it asks of the processor.
+    pub requires: &'static str,
+}
+
+/// The kernel sets of this architecture, the fastest first. The first available one is the default.
+pub fn kernel_sets() -> Vec<KernelSetInfo> {
+    ALL.iter().map(|k| KernelSetInfo { name: k.name, available: k.is_available(), requires: k.requires }).collect()
+}
+
+/// The set of that name, or the fastest available one.
+///
+/// # Errors
+/// A sentence that says which sets there are, if `name` is unknown or not available.
+pub(crate) fn choose(name: Option<&str>) -> Result<&'static KernelSet, String> {
+    let Some(name) = name.filter(|n| !n.eq_ignore_ascii_case("auto")) else {
+        return Ok(ALL.iter().find(|k| k.is_available()).unwrap_or(&ALL[ALL.len() - 1]));
+    };
+    let found = ALL.iter().find(|k| k.name.eq_ignore_ascii_case(name));
+    match found {
+        Some(set) if set.is_available() => Ok(set),
+        Some(set) => Err(format!("kernel set {name} needs {}, which this processor lacks", set.requires)),
+        None => {
+            let names: Vec<&str> = ALL.iter().map(|k| k.name).collect();
+            Err(format!("there is no kernel set {name:?}; choose one of auto, {}", names.join(", ")))
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Kernels in plain Rust: they run on every processor.
+
+use super::{KernelSet, Product, generic};
+use crate::layout::TILE_BYTES;
+
+generic::float_kernels!();
+
+/// The set of this module.
+pub(super) const SCALAR: KernelSet = KernelSet {
+    name: "scalar",
+    requires: "any processor",
+    available: || true,
+    product,
+    norm_quantize,
+    rms_norm,
+    activate,
+    attend,
+    dense,
+};
+
+/// Ternary product.
+///
+/// # Safety
+/// The outputs of `p` exist and belong to this thread.
+unsafe fn product(p: &Product<'_>) {
+    p.check();
+    let cols = p.groups() * 16;
+    for (s, strip) in p.strips.chunks_exact(p.strip_bytes).enumerate() {
+        for row in 0..p.rows() {
+            let q = &p.q[row * cols..][..cols];
+            let mut sums = [0i32; 16];
+            for (tile, q) in strip.chunks_exact(TILE_BYTES).zip(q.as_chunks::<16>().0) {
+                add_tile(tile, q, &mut sums);
+            }
+            // SAFETY: promised by the caller.
+            unsafe { p.store(s, row, &sums) };
+        }
+    }
+}
+
+fn add_tile(tile: &[u8], q: &[i8; 16], sums: &mut [i32; 16]) {
+    for (sum, bytes) in sums.iter_mut().zip(tile.chunks_exact(4)) {
+        for (b, &byte) in bytes.iter().enumerate() {
+            for i in 0..4 {
+                let code = i32::from(byte >> (2 * i) & 3);
+                *sum += code * i32::from(q[4 * i + b]);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The start-up self-test: the chosen kernel set against the scalar one, on a small product.
+//!
+//! A processor or compiler fault then costs speed and a warning, not wrong text. Takes well under a millisecond.
+
+use super::{KernelSet, Product, scalar};
+use crate::layout::TILE_BYTES;
+
+const GROUPS: usize = 5;
+const STRIPS: usize = 5;
+const ROWS: usize = 15;
+
+/// `set` if it computes the same bits as scalar code; otherwise the scalar set and a warning.
+pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<String>) {
+    if [1, ROWS].iter().all(|&rows| products(set, rows) == products(&scalar::SCALAR, rows)) {
+        return (set, Vec::new());
+    }
+    let scalar = super::ALL.iter().find(|k| k.name == "scalar").unwrap_or(set);
+    let warning = format!(
+        "the {} kernels give wrong results on this processor; using slow scalar code (please report this)",
+        set.name
+    );
+    (scalar, vec![warning])
+}
+
+/// Bits of a product with codes, activations and scales of all kinds.
+fn products(set: &KernelSet, rows: usize) -> Vec<u32> {
+    let mut state = 1u32;
+    let mut next = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 24
+    };
+    let mut code = || [0u8, 1, 2][next() as usize % 3];
+    let strips: Vec<u8> =
+        (0..STRIPS * GROUPS * TILE_BYTES).map(|_| code() | code() << 2 | code() << 4 | code() << 6).collect();
+    let q: Vec<i8> = (0..rows * GROUPS * 16).map(|i| (i * 89 % 256) as u8 as i8).collect();
+    let row_sums: Vec<i32> = q.chunks_exact(GROUPS * 16).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
+    let factors: Vec<f32> = (0..rows).map(|i| 0.37 / (i + 1) as f32).collect();
+    let mut out = vec![0.5f32; rows * STRIPS * 16];
+    for accumulate in [false, true] {
+        let p = Product {
+            strips: &strips,
+            strip_bytes: GROUPS * TILE_BYTES,
+            q: &q,
+            row_sums: &row_sums,
+            factors: &factors,
+            out: out.as_mut_ptr(),
+            stride: STRIPS * 16,
+            accumulate,
+        };
+        // SAFETY: `out` holds every row and strip; the set is available, as `choose` checked.
+        unsafe { (set.product)(&p) };
+    }
+    out.iter().map(|v| v.to_bits()).collect()
+}

@@ -1,0 +1,210 @@
+//! Kernels for AVX-512 with VNNI: products by `vpdpbusd`, sixteen rows a register.
+//!
+//! One row (decode) is limited by memory: four strips run side by side, and the four bit pairs of a byte are masked but
+//! not shifted. A bit pair `i` then counts `4^i` times its code (128 at most, which is still a valid unsigned byte), so
+//! its sums are kept apart and shifted at the end, exactly. Several rows (prefill, batches) are limited by the
+//! multiplier: codes are unpacked once and used for up to 24 rows.
+
+use std::arch::x86_64::*;
+
+use crate::kernels::{KernelSet, Product, generic};
+use crate::layout::TILE_BYTES;
+
+generic::float_kernels!(#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]);
+
+/// The set of this module.
+pub(in crate::kernels) const AVX512: KernelSet = KernelSet {
+    name: "avx512vnni",
+    requires: "AVX-512 F, BW, VL, DQ and VNNI",
+    available: || {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("fma")
+    },
+    product,
+    norm_quantize,
+    rms_norm,
+    activate,
+    attend,
+    dense,
+};
+
+/// Ternary product.
+///
+/// # Safety
+/// The outputs of `p` exist and belong to this thread.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn product(p: &Product<'_>) {
+    p.check();
+    let strips = p.strip_count();
+    // SAFETY: strips and rows are inside the slices that `check` measured; outputs are promised by the caller.
+    unsafe {
+        if p.rows() == 1 {
+            let mut strip = 0;
+            while strip + 4 <= strips {
+                single_row::<4>(p, strip);
+                strip += 4;
+            }
+            while strip < strips {
+                single_row::<1>(p, strip);
+                strip += 1;
+            }
+            return;
+        }
+        let mut strip = 0;
+        while strip + 2 <= strips {
+            let row = row_blocks::<2>(p, strip);
+            tail_rows::<2>(p, strip, row);
+            strip += 2;
+        }
+        if strip < strips {
+            let row = row_blocks::<1>(p, strip);
+            tail_rows::<1>(p, strip, row);
+        }
+    }
+}
+
+/// Blocks of 12 rows of `S` strips; returns the first row that is left.
+///
+/// # Safety
+/// As [`product`], with `S` strips from `strip` on inside `p`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn row_blocks<const S: usize>(p: &Product<'_>, strip: usize) -> usize {
+    let mut row = 0;
+    while row + 12 <= p.rows() {
+        // SAFETY: promised by the caller.
+        unsafe { several_rows::<S, 12>(p, strip, row) };
+        row += 12;
+    }
+    row
+}
+
+/// The last, fewer than 12, rows of `S` strips.
+///
+/// # Safety
+/// As [`row_blocks`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn tail_rows<const S: usize>(p: &Product<'_>, strip: usize, mut row: usize) {
+    while row < p.rows() {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match p.rows() - row {
+                8.. => {
+                    several_rows::<S, 8>(p, strip, row);
+                    row += 8;
+                }
+                4..8 => {
+                    several_rows::<S, 4>(p, strip, row);
+                    row += 4;
+                }
+                2..4 => {
+                    several_rows::<S, 2>(p, strip, row);
+                    row += 2;
+                }
+                _ => {
+                    several_rows::<S, 1>(p, strip, row);
+                    row += 1;
+                }
+            }
+        }
+    }
+}
+
+/// `S` strips with the only row.
+///
+/// # Safety
+/// The strips are inside `p`, whose outputs exist and belong to this thread.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn single_row<const S: usize>(p: &Product<'_>, strip: usize) {
+    let masks = [3u8, 12, 48, 192].map(|m| _mm512_set1_epi8(m as i8));
+    let mut acc = [[_mm512_setzero_si512(); 4]; S];
+    // SAFETY: pointers stay inside the strips and the activation row; outputs are promised by the caller.
+    unsafe {
+        let base = p.strips.as_ptr().add(strip * p.strip_bytes);
+        let q = p.q.as_ptr().cast::<i32>();
+        for g in 0..p.groups() {
+            let a: [__m512i; 4] = std::array::from_fn(|i| _mm512_set1_epi32(q.add(4 * g + i).read_unaligned()));
+            for (s, acc) in acc.iter_mut().enumerate() {
+                let v = _mm512_loadu_si512(base.add(s * p.strip_bytes + g * TILE_BYTES).cast());
+                for i in 0..4 {
+                    acc[i] = _mm512_dpbusd_epi32(acc[i], _mm512_and_si512(v, masks[i]), a[i]);
+                }
+            }
+        }
+        for (s, acc) in acc.iter().enumerate() {
+            let low = _mm512_add_epi32(acc[0], _mm512_srai_epi32::<2>(acc[1]));
+            let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(acc[2]), _mm512_srai_epi32::<6>(acc[3]));
+            store(p, strip + s, 0, _mm512_add_epi32(low, high));
+        }
+    }
+}
+
+/// `S` strips with `M` rows from `row` on.
+///
+/// # Safety
+/// The strips and rows are inside `p`, whose outputs exist and belong to this thread.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn several_rows<const S: usize, const M: usize>(p: &Product<'_>, strip: usize, row: usize) {
+    let mask = _mm512_set1_epi8(3);
+    let cols = p.groups() * 16;
+    let mut acc = [[_mm512_setzero_si512(); S]; M];
+    // SAFETY: pointers stay inside the strips and the activation rows; outputs are promised by the caller.
+    unsafe {
+        let base = p.strips.as_ptr().add(strip * p.strip_bytes);
+        let q = p.q.as_ptr().add(row * cols);
+        for g in 0..p.groups() {
+            let v: [__m512i; S] =
+                std::array::from_fn(|s| _mm512_loadu_si512(base.add(s * p.strip_bytes + g * TILE_BYTES).cast()));
+            macro_rules! bit_pair {
+                ($i:literal, $shift:literal) => {
+                    let codes: [__m512i; S] = std::array::from_fn(|s| {
+                        let moved = if $shift == 0 { v[s] } else { _mm512_srli_epi16::<$shift>(v[s]) };
+                        _mm512_and_si512(moved, mask)
+                    });
+                    for m in 0..M {
+                        let a = q.add(m * cols + 16 * g + 4 * $i).cast::<i32>().read_unaligned();
+                        let a = _mm512_set1_epi32(a);
+                        for s in 0..S {
+                            acc[m][s] = _mm512_dpbusd_epi32(acc[m][s], codes[s], a);
+                        }
+                    }
+                };
+            }
+            bit_pair!(0, 0);
+            bit_pair!(1, 2);
+            bit_pair!(2, 4);
+            bit_pair!(3, 6);
+        }
+        for (m, acc) in acc.iter().enumerate() {
+            for (s, &sums) in acc.iter().enumerate() {
+                store(p, strip + s, row + m, sums);
+            }
+        }
+    }
+}
+
+/// Scales the sums of one strip and row and writes them.
+///
+/// # Safety
+/// The outputs exist and belong to this thread.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn store(p: &Product<'_>, strip: usize, row: usize, sums: __m512i) {
+    let exact = _mm512_sub_epi32(sums, _mm512_set1_epi32(p.row_sums[row]));
+    let mut y = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(p.factors[row]));
+    // SAFETY: promised by the caller.
+    unsafe {
+        let out = p.out.add(row * p.stride + strip * 16);
+        if p.accumulate {
+            y = _mm512_add_ps(_mm512_loadu_ps(out), y);
+        }
+        _mm512_storeu_ps(out, y);
+    }
+}

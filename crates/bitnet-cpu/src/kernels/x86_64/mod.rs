@@ -1,0 +1,7 @@
+//! Kernels for x86-64.
+
+mod avx2;
+mod avx512;
+
+pub(super) use avx2::AVX2;
+pub(super) use avx512::AVX512;

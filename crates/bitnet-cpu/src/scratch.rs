@@ -1,0 +1,171 @@
+//! Memory that forward passes reuse: it grows when a batch needs more and is never allocated in steady decoding.
+
+use bitnet_core::buffer::AlignedBuf;
+use bitnet_model::reference::rope_angles;
+use bitnet_model::{ExecError, ModelSpec};
+use bytemuck::Zeroable;
+
+use crate::kv::BLOCK_SIZE;
+
+/// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
+pub(crate) struct Scratch {
+    /// Residual stream.
+    pub(crate) x: AlignedBuf<f32>,
+    /// Queries, keys and values, each part padded to whole strips.
+    pub(crate) qkv: AlignedBuf<f32>,
+    /// Output of attention.
+    pub(crate) attention: AlignedBuf<f32>,
+    /// Gate, then the activated product.
+    pub(crate) gate: AlignedBuf<f32>,
+    /// Up projection.
+    pub(crate) up: AlignedBuf<f32>,
+    /// Quantised rows.
+    pub(crate) q: AlignedBuf<i8>,
+    /// Activation scales of the quantised rows.
+    pub(crate) scales: AlignedBuf<f32>,
+    /// Sums of the quantised rows.
+    pub(crate) sums: AlignedBuf<i32>,
+    /// Normed rows for the output layer.
+    pub(crate) normed: AlignedBuf<f32>,
+    /// What each thread needs for itself.
+    pub(crate) threads: Vec<ThreadScratch>,
+    rows: usize,
+    logit_rows: usize,
+    widths: Widths,
+}
+
+/// Padded widths of the buffers, in elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Widths {
+    pub(crate) hidden: usize,
+    pub(crate) qkv: usize,
+    pub(crate) attention: usize,
+    pub(crate) ffn: usize,
+    /// The longest activation row.
+    pub(crate) longest: usize,
+}
+
+/// What a thread quantises rows with.
+pub(crate) struct RowScratch {
+    /// A normed row.
+    pub(crate) h: AlignedBuf<f32>,
+    /// A quantised row, when each thread quantises the only row itself; its scale and sum.
+    pub(crate) q: AlignedBuf<i8>,
+    pub(crate) scale: [f32; 1],
+    pub(crate) sum: [i32; 1],
+}
+
+/// Memory of one thread.
+pub(crate) struct ThreadScratch {
+    pub(crate) row: RowScratch,
+    /// Factors of the rows in a product.
+    pub(crate) factors: AlignedBuf<f32>,
+    /// Attention weights.
+    pub(crate) scores: AlignedBuf<f32>,
+}
+
+impl Scratch {
+    pub(crate) fn new(threads: usize, widths: Widths) -> Result<Self, ExecError> {
+        let mut own = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            let (h, q) = (AlignedBuf::zeroed(widths.longest)?, AlignedBuf::zeroed(widths.longest)?);
+            own.push(ThreadScratch {
+                row: RowScratch { h, q, scale: [0.0], sum: [0] },
+                factors: AlignedBuf::zeroed(0)?,
+                scores: AlignedBuf::zeroed(0)?,
+            });
+        }
+        Ok(Self {
+            x: AlignedBuf::zeroed(0)?,
+            qkv: AlignedBuf::zeroed(0)?,
+            attention: AlignedBuf::zeroed(0)?,
+            gate: AlignedBuf::zeroed(0)?,
+            up: AlignedBuf::zeroed(0)?,
+            q: AlignedBuf::zeroed(0)?,
+            scales: AlignedBuf::zeroed(0)?,
+            sums: AlignedBuf::zeroed(0)?,
+            normed: AlignedBuf::zeroed(0)?,
+            threads: own,
+            rows: 0,
+            logit_rows: 0,
+            widths,
+        })
+    }
+
+    pub(crate) fn widths(&self) -> Widths {
+        self.widths
+    }
+
+    /// Makes room for `rows` tokens, `logit_rows` of them with logits, and attention over `positions`.
+    pub(crate) fn ensure(&mut self, rows: usize, logit_rows: usize, positions: usize) -> Result<(), ExecError> {
+        let w = self.widths;
+        if rows > self.rows {
+            let room = rows.next_power_of_two().min(rows.next_multiple_of(64));
+            grow(&mut self.x, room * w.hidden)?;
+            grow(&mut self.qkv, room * w.qkv)?;
+            grow(&mut self.attention, room * w.attention)?;
+            grow(&mut self.gate, room * w.ffn)?;
+            grow(&mut self.up, room * w.ffn)?;
+            grow(&mut self.q, room * w.longest)?;
+            grow(&mut self.scales, room)?;
+            grow(&mut self.sums, room)?;
+            for t in &mut self.threads {
+                grow(&mut t.factors, room)?;
+            }
+            self.rows = room;
+        }
+        if logit_rows > self.logit_rows {
+            grow(&mut self.normed, logit_rows * w.hidden)?;
+            self.logit_rows = logit_rows;
+        }
+        let scores = 4 * positions.next_multiple_of(BLOCK_SIZE);
+        for t in &mut self.threads {
+            if t.scores.len() < scores {
+                grow(&mut t.scores, scores.next_power_of_two())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Replaces a buffer by a longer one; its content is lost.
+fn grow<T: Zeroable + Copy>(buffer: &mut AlignedBuf<T>, len: usize) -> Result<(), ExecError> {
+    if buffer.len() < len {
+        *buffer = AlignedBuf::zeroed(0)?;
+        *buffer = AlignedBuf::zeroed(len)?;
+    }
+    Ok(())
+}
+
+/// Cosines and sines of all positions seen so far, `[position][head_dim / 2]`.
+#[derive(Default)]
+pub(crate) struct RopeTable {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    half: usize,
+}
+
+impl RopeTable {
+    pub(crate) fn new(spec: &ModelSpec) -> Self {
+        Self { half: spec.head_dim / 2, ..Self::default() }
+    }
+
+    /// Fills the table up to `positions`.
+    pub(crate) fn ensure(&mut self, spec: &ModelSpec, positions: usize) {
+        let have = self.cos.len() / self.half;
+        if have < positions {
+            let want = positions.next_power_of_two().max(64);
+            self.cos.resize(want * self.half, 0.0);
+            self.sin.resize(want * self.half, 0.0);
+            for p in have..want {
+                let range = p * self.half..(p + 1) * self.half;
+                rope_angles(spec, p, &mut self.cos[range.clone()], &mut self.sin[range]);
+            }
+        }
+    }
+
+    pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        let range = position * self.half..(position + 1) * self.half;
+        (&self.cos[range.clone()], &self.sin[range])
+    }
+}

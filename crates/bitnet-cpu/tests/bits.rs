@@ -1,0 +1,69 @@
+//! The arithmetic contract: every kernel set, thread count, chunking and batch gives the oracle's bits.
+
+use bitnet_cpu::{CpuExecutor, CpuOptions, kernel_sets};
+use bitnet_model::conformance::{self, Tolerance};
+use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence};
+
+fn conforms(kernels: &str, threads: usize) {
+    conformance::run(Tolerance::Bits, &mut |sample| {
+        let options = CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()) };
+        let executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})?;
+        assert_eq!(executor.kernel_set_name(), kernels);
+        assert!(executor.warnings().is_empty(), "{:?}", executor.warnings());
+        Ok(Box::new(executor))
+    })
+    .unwrap_or_else(|e| panic!("{kernels}, {threads} threads: {e}"));
+}
+
+#[test]
+fn every_kernel_set_equals_the_oracle() {
+    for set in kernel_sets() {
+        if set.available {
+            conforms(set.name, 1);
+        } else {
+            println!("skipped {}: this processor lacks {}", set.name, set.requires);
+        }
+    }
+}
+
+#[test]
+fn any_thread_count_equals_the_oracle() {
+    let fastest = kernel_sets().into_iter().find(|s| s.available).map(|s| s.name).unwrap();
+    for threads in [2, 3, 7] {
+        conforms(fastest, threads);
+    }
+}
+
+#[test]
+fn kernel_sets_that_are_not_there_are_refused_by_name() {
+    let sample = &conformance::samples()[0];
+    let build = |kernels: &str, threads| {
+        let options = CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()) };
+        CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {}).map(|_| ())
+    };
+    let error = build("mmx", 1).unwrap_err().to_string();
+    assert!(error.contains("mmx") && error.contains("scalar"), "{error}");
+    assert!(build("scalar", 0).is_err());
+    assert!(build("scalar", 1_000_000).is_err());
+}
+
+#[test]
+fn impossible_batches_are_errors_and_leave_the_executor_usable() {
+    let sample = &conformance::samples()[0];
+    let options = CpuOptions { threads: Some(2), kernels: None };
+    let mut executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {}).unwrap();
+    executor.reserve_blocks(1).unwrap();
+    let vocab = sample.spec.vocab_size;
+    let mut logits = vec![0.0; vocab];
+    let mut run = |tokens: &[u32], position, blocks: &[u32], logits: &mut [f32]| {
+        let s = Sequence { tokens, position, blocks, logits: LogitRows::Last };
+        executor.forward(&Batch { sequences: &[s] }, logits)
+    };
+    assert!(matches!(run(&[], 0, &[0], &mut logits), Err(ExecError::EmptySequence { .. })));
+    assert!(matches!(run(&[vocab as u32], 0, &[0], &mut logits), Err(ExecError::TokenOutOfRange { .. })));
+    assert!(matches!(run(&[1], 32, &[0], &mut logits), Err(ExecError::BlocksMissing { .. })));
+    assert!(matches!(run(&[1], 0, &[1], &mut logits), Err(ExecError::NoSuchBlock { .. })));
+    assert!(matches!(run(&[1], 0, &[0], &mut logits[1..]), Err(ExecError::OutputSize { .. })));
+    run(&[1], 0, &[0], &mut logits).unwrap();
+    assert!(logits.iter().any(|&l| l != 0.0));
+}

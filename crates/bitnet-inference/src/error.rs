@@ -1,0 +1,103 @@
+//! The error type of this crate.
+
+use bitnet_model::ExecError;
+use bitnet_model::load::LoadError;
+use bitnet_text::TextError;
+
+use crate::kv::PoolExhausted;
+use crate::sampling::SamplingError;
+
+/// A parameter that cannot be: out of range, or not a number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} = {value} is not possible: it must be {allowed}")]
+pub struct ParameterError {
+    /// The parameter, as the field is called.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it may be.
+    pub allowed: &'static str,
+}
+
+/// What can go wrong between a model source and text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The executor failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// Tokenizer or chat template failed.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The logits cannot be sampled from.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// A parameter out of range.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    /// Too many sessions at a time.
+    #[error(transparent)]
+    Sessions(#[from] PoolExhausted),
+    /// The builder was given no model.
+    #[error("no model was named; give the builder a model source")]
+    NoModel,
+    /// A context larger than the model's.
+    #[error("a context of {asked} tokens is not possible: {model} was made for at most {limit}")]
+    ContextTooLong {
+        /// Tokens asked for.
+        asked: usize,
+        /// Tokens the model was made for.
+        limit: usize,
+        /// Name of the model.
+        model: String,
+    },
+    /// The prompt leaves no room for an answer.
+    #[error("the prompt has {tokens} tokens, but the context holds {context} with the answer; shorten the prompt{}",
+        if context < limit { format!(" or enlarge the context (this model allows {limit})") } else { String::new() })]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens the context holds.
+        context: usize,
+        /// Tokens the model allows.
+        limit: usize,
+    },
+    /// Nothing to continue.
+    #[error("the prompt is empty, and the model has no token that begins a text; write at least one word")]
+    EmptyPrompt,
+    /// A token that the model does not have.
+    #[error("token {token} of the prompt is outside the vocabulary of {vocab_size}")]
+    BadToken {
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// A chat was asked for, but the model has no chat template.
+    #[error("{model} has no chat template; continue raw text, or name a template")]
+    NoChatTemplate {
+        /// Name of the model.
+        model: String,
+    },
+    /// A session of another engine.
+    #[error("the session belongs to another engine; make one with this engine's `session`")]
+    ForeignSession,
+    /// A text too short for what is asked.
+    #[error("the text has {tokens} tokens; at least {needed} are needed")]
+    TextTooShort {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens needed.
+        needed: usize,
+    },
+}
+
+impl EngineError {
+    /// Whether the request could never have worked, whatever the model: a matter of usage, not of running.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Parameter(_) | Self::NoModel | Self::ContextTooLong { .. })
+    }
+}

@@ -1,0 +1,158 @@
+//! GGUF models: ternary weights as I2_S, or float masters in a BitNet architecture.
+
+use bitnet_core::bytes::ByteView;
+use bitnet_formats::{GgufFile, StoredType, read_gguf};
+use bitnet_quant::{I2sLayout, TritCodec};
+
+use super::assemble::{Naming, Parts, Slot, assemble};
+use super::error::{LoadError, Result};
+use super::gguf_spec::{self, Arch};
+use super::projection::{Form, Projection};
+use super::tensors::{Tensors, check_shape, unsupported_type};
+use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
+use crate::Weights;
+
+const PARTS: Parts = Parts {
+    attn_norm: "attn_norm",
+    ffn_norm: "ffn_norm",
+    attn_sub_norm: "attn_sub_norm",
+    ffn_sub_norm: "ffn_sub_norm",
+    projections: ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
+};
+
+/// Loads a GGUF file; `file_name` is what the model is called if it does not name itself.
+///
+/// # Errors
+/// If the file is malformed or the model cannot be run.
+pub(super) fn load(
+    view: &ByteView,
+    origin: &str,
+    file_name: &str,
+    options: &LoadOptions,
+) -> Result<LoadedModel> {
+    let file = read_gguf(view.clone(), origin)?;
+    refuse_split(&file, origin)?;
+    let arch = Arch::read(&file, origin)?;
+    let tensors = Tensors::new(&file.tensors, origin);
+    if arch == Arch::Llama {
+        refuse_plain_llama(&tensors, origin)?;
+    }
+    let naming = Naming {
+        embedding: "token_embd.weight".to_owned(),
+        output: "output.weight",
+        final_norm: "output_norm.weight".to_owned(),
+        layers: "blk.".to_owned(),
+        parts: PARTS,
+    };
+    let mut warnings = Vec::new();
+    let mut spec = gguf_spec::read(&file, arch, &tensors, options, &mut warnings)?;
+    spec.sub_norms = naming.has_sub_norms(&tensors);
+    refuse_rope_factors(&tensors, spec.head_dim)?;
+    let read = |slot: &Slot| projection(&tensors, options.i2s_layout, slot);
+    let order = arch.qk_order(spec.head_dim);
+    let weights = assemble(&tensors, &spec, &naming, order, arch.master_rule(), &read)?;
+
+    let mut generation = GenerationDefaults::default();
+    let text = text::from_gguf(&file, origin, spec.vocab_size, options, &mut generation, &mut warnings)?;
+    generation.finish(spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
+    let stem = file_name.strip_suffix(".gguf").unwrap_or(file_name);
+    let name = file.metadata.string("general.name")?.filter(|name| !name.trim().is_empty()).unwrap_or(stem);
+    Ok(LoadedModel {
+        name: name.to_owned(),
+        place: origin.to_owned(),
+        format: format!("GGUF v{}, {}", file.version, describe(&weights)),
+        spec,
+        weights,
+        tokenizer: text.tokenizer,
+        tokenizer_note: text.note,
+        chat_template: text.template,
+        generation,
+        warnings,
+        tensors: summaries(&file.tensors),
+        file_bytes: view.len() as u64,
+    })
+}
+
+fn refuse_split(file: &GgufFile, origin: &str) -> Result<()> {
+    match file.metadata.u64("split.count")? {
+        Some(count) if count > 1 => Err(LoadError::Unsupported {
+            file: origin.to_owned(),
+            what: format!("a model split over {count} files (split.count)"),
+            remedy: "join them with llama-gguf-split --merge",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A llama file without ternary weights would only lead to an error about its first odd tensor type.
+fn refuse_plain_llama(tensors: &Tensors<'_>, origin: &str) -> Result<()> {
+    let Some(first) = tensors.find("blk.0.attn_q.weight") else { return Ok(()) };
+    if first.stored == StoredType::I2S || first.stored.dense().is_some() {
+        return Ok(());
+    }
+    let why = format!("tensor {} has the type {}, ternary weights have i2_s", first.name, first.stored);
+    Err(LoadError::NotBitNet { file: origin.to_owned(), why })
+}
+
+/// Llama 3.1 and later stretch the rotary frequencies by factors in a tensor of their own.
+fn refuse_rope_factors(tensors: &Tensors<'_>, head_dim: usize) -> Result<()> {
+    let name = "rope_freqs.weight";
+    if tensors.contains(name) && tensors.norm(name, head_dim / 2)?.iter().any(|&factor| factor != 1.0) {
+        return Err(LoadError::Unsupported {
+            file: tensors.place().to_owned(),
+            what: format!("tensor {name} (scaled rotary positions)"),
+            remedy: "unscaled rotary positions are",
+        });
+    }
+    Ok(())
+}
+
+fn projection(tensors: &Tensors<'_>, layout: I2sLayout, slot: &Slot) -> Result<Projection> {
+    let tensor = tensors.require(&format!("{}.weight", slot.name))?;
+    let factor = tensors.scalar(&format!("{}.scale", slot.name))?;
+    let mut data = tensor.data.clone();
+    let form = if tensor.stored == StoredType::I2S {
+        check_shape(tensor, &[slot.rows, slot.cols])?;
+        let trits = tensor.elements().unwrap_or(0) / 4;
+        let scale = tail_scale(&data, trits, &tensor.origin)?;
+        data = data.slice(0, trits, &tensor.origin)?;
+        Form::Ternary(TritCodec::I2S(layout), scale * factor.unwrap_or(1.0))
+    } else {
+        let remedy = "i2_s and f32, f16 or bf16 (masters) are supported for projections";
+        let dtype = tensor.stored.dense().ok_or_else(|| unsupported_type(tensor, remedy))?;
+        check_shape(tensor, &[slot.rows, slot.cols])?;
+        Form::Masters { dtype, factor }
+    };
+    Ok(Projection {
+        tensor: tensor.name.clone(),
+        file: tensor.origin.clone(),
+        rows: slot.rows,
+        cols: slot.cols,
+        order: slot.order,
+        form,
+        data,
+    })
+}
+
+/// The scale of an I2_S tensor, which stands behind its trits.
+fn tail_scale(data: &ByteView, trits: u64, origin: &str) -> Result<f32> {
+    let tail = data.slice(trits, trits + 4, origin)?;
+    let mut scale = [0u8; 4];
+    scale.copy_from_slice(tail.as_slice());
+    Ok(f32::from_le_bytes(scale))
+}
+
+/// How the projections are stored, for people.
+fn describe(weights: &Weights) -> String {
+    let mut kinds: Vec<String> = Vec::new();
+    for (_, matrix) in weights.layers.iter().flat_map(|layer| layer.projections()) {
+        let kind = match matrix.codec() {
+            TritCodec::Dense { dtype, .. } => format!("{dtype} masters"),
+            codec => codec.name().to_owned(),
+        };
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds.join(" and ")
+}

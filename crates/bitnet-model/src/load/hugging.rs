@@ -1,0 +1,148 @@
+//! Weights of a Hugging Face model: packed (`uint8` and `weight_scale`) or float masters, told by type and shape of
+//! each tensor and not by the configuration, which is known to be wrong about it.
+
+use bitnet_formats::{StoredTensor, StoredType, TensorSet};
+use bitnet_quant::{RowOrder, TritCodec};
+
+use super::assemble::{Naming, Parts, Slot, assemble};
+use super::config::{HfConfig, ScaleRule};
+use super::error::{LoadError, Result};
+use super::projection::{Form, MasterRule, Projection};
+use super::tensors::{Tensors, check_shape, unsupported_type};
+use crate::{ModelSpec, Weights};
+
+/// A model put together from `config.json` and tensors.
+#[derive(Debug)]
+pub(super) struct HfModel {
+    /// The whole architecture.
+    pub(super) spec: ModelSpec,
+    /// Its tensors.
+    pub(super) weights: Weights,
+    /// What people should know.
+    pub(super) warnings: Vec<String>,
+}
+
+const OUTPUT: &str = "lm_head.weight";
+
+/// Names of transformers' BitNet and Llama classes.
+const PARTS: Parts = Parts {
+    attn_norm: "input_layernorm",
+    ffn_norm: "post_attention_layernorm",
+    attn_sub_norm: "self_attn.attn_sub_norm",
+    ffn_sub_norm: "mlp.ffn_sub_norm",
+    projections: [
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+    ],
+};
+
+/// Names of the first reproductions (1bitLLM), which differ in the sub-norms.
+const FIRST_PARTS: Parts =
+    Parts { attn_sub_norm: "self_attn.inner_attn_ln", ffn_sub_norm: "mlp.ffn_layernorm", ..PARTS };
+
+/// Puts a model together. `place` is the file or folder of the weights, `config_file` the configuration, for messages.
+///
+/// # Errors
+/// If a tensor is missing, superfluous or does not fit the configuration.
+pub(super) fn build(set: &TensorSet, place: &str, config: &HfConfig, config_file: &str) -> Result<HfModel> {
+    let tensors = Tensors::new(set, place);
+    let naming = naming(&tensors);
+    let mut warnings = Vec::new();
+    let mut spec = config.spec.clone();
+    spec.sub_norms = naming.has_sub_norms(&tensors);
+    spec.tied_output = config.tied == Some(true) || !tensors.contains(OUTPUT);
+    if spec.tied_output && config.tied == Some(false) {
+        warnings.push(format!(
+            "{config_file}: tie_word_embeddings is false, but there is no {OUTPUT}; the embedding is the output layer"
+        ));
+    }
+    if config.is_2b_class && !spec.sub_norms {
+        warnings
+            .push(format!("{place}: a BitNetForCausalLM model without sub-norms; it is run without them"));
+    }
+    let rule = if config.says_bitnet { MasterRule::Quantise } else { MasterRule::TernaryOnly };
+    let read = |slot: &Slot| projection(&tensors, config.scale_rule, config_file, slot);
+    let weights = assemble(&tensors, &spec, &naming, RowOrder::Natural, rule, &read)?;
+    Ok(HfModel { spec, weights, warnings })
+}
+
+/// Tells the names by the tensors that are there.
+fn naming(tensors: &Tensors<'_>) -> Naming {
+    let bare = tensors.contains("embed_tokens.weight") && !tensors.contains("model.embed_tokens.weight");
+    let prefix = if bare { "" } else { "model." };
+    let mut naming = Naming {
+        embedding: format!("{prefix}embed_tokens.weight"),
+        output: OUTPUT,
+        final_norm: format!("{prefix}norm.weight"),
+        layers: format!("{prefix}layers."),
+        parts: FIRST_PARTS,
+    };
+    if !naming.has_sub_norms(tensors) {
+        naming.parts = PARTS;
+    }
+    naming
+}
+
+fn projection(
+    tensors: &Tensors<'_>,
+    rule: Option<ScaleRule>,
+    config_file: &str,
+    slot: &Slot,
+) -> Result<Projection> {
+    let tensor = tensors.require(&format!("{}.weight", slot.name))?;
+    let scale_name = format!("{}.weight_scale", slot.name);
+    let multiplier = match tensors.scalar(&scale_name)? {
+        None => None,
+        Some(stored) => Some(match rule {
+            Some(ScaleRule::Multiply) => stored,
+            Some(ScaleRule::Divide) => 1.0 / stored,
+            None => return Err(unknown_direction(config_file)),
+        }),
+    };
+    let form = if tensor.stored == StoredType::U8 {
+        check_packed(tensor, slot)?;
+        let scale = multiplier.ok_or_else(|| LoadError::MissingTensor {
+            file: tensors.place().to_owned(),
+            tensor: scale_name,
+            remedy: "packed weights need their scale; fetch the model again",
+        })?;
+        Form::Ternary(TritCodec::HfPacked, scale)
+    } else {
+        let remedy = "uint8 (packed) and f32, f16 or bf16 (masters) are supported for projections";
+        let dtype = tensor.stored.dense().ok_or_else(|| unsupported_type(tensor, remedy))?;
+        check_shape(tensor, &[slot.rows, slot.cols])?;
+        Form::Masters { dtype, factor: multiplier }
+    };
+    Ok(Projection {
+        tensor: tensor.name.clone(),
+        file: tensor.origin.clone(),
+        rows: slot.rows,
+        cols: slot.cols,
+        order: slot.order,
+        form,
+        data: tensor.data.clone(),
+    })
+}
+
+/// Four output rows share a byte row.
+fn check_packed(tensor: &StoredTensor, slot: &Slot) -> Result<()> {
+    TritCodec::HfPacked.byte_len(slot.rows, slot.cols).map_err(|source| LoadError::Quant {
+        file: tensor.origin.to_string(),
+        tensor: tensor.name.clone(),
+        source,
+    })?;
+    check_shape(tensor, &[slot.rows / 4, slot.cols])
+}
+
+fn unknown_direction(config_file: &str) -> LoadError {
+    LoadError::MissingField {
+        file: config_file.to_owned(),
+        field: "quantization_config".to_owned(),
+        remedy: "its linear_class tells whether weight_scale multiplies (autobitlinear) or divides (bitlinear)",
+    }
+}

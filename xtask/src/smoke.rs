@@ -1,0 +1,102 @@
+//! `cargo xtask smoke`: builds the `bitnet` program as a user gets it and reads the text it writes.
+//!
+//! It checks that the first command of the README works, and that greedy text does not depend on the number of
+//! threads. What the text says is checked by the engine's own tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{Failure, Outcome, PROFILE, Workspace, read_stdout, run_within};
+
+const PROMPT: &str = "Once upon a time";
+
+/// Far above what a run takes, far below what a hanging thread pool would.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Builds the program and runs it.
+///
+/// # Errors
+/// When it does not build, does not exit with 0, writes no text, or the text depends on the number of threads.
+pub(crate) fn run(workspace: &Workspace) -> Outcome {
+    let program = build(workspace)?;
+    let sampled = generate(&program, &["--seed", "1"])?;
+    if continuation(&sampled).is_empty() {
+        return Err(Failure(format!("`bitnet generate` continued the prompt with nothing: {sampled:?}")));
+    }
+    eprintln!("{}", sampled.trim_end());
+
+    let one = generate(&program, &["--temp", "0", "--threads", "1"])?;
+    let two = generate(&program, &["--temp", "0", "--threads", "2"])?;
+    if one != two {
+        return Err(Failure(format!(
+            "the greedy text depends on the number of threads\n  1 thread:  {one:?}\n  2 threads: {two:?}"
+        )));
+    }
+    Ok(())
+}
+
+/// Builds `bitnet` alone, with the features that a user's build has, and returns where it lies.
+fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    let messages = read_stdout(&mut workspace.cargo(&[
+        "build",
+        "--package",
+        "bitnet-cli",
+        "--bin",
+        "bitnet",
+        "--profile",
+        PROFILE,
+        "--locked",
+        "--message-format",
+        "json-render-diagnostics",
+    ]))?;
+    executable(&messages, "bitnet")
+        .ok_or_else(|| Failure("cargo built bitnet-cli but named no `bitnet` executable".to_owned()))
+}
+
+/// The path of the executable `name` in cargo's JSON messages (one to a line).
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let is_wanted = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
+        message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
+    })
+}
+
+fn generate(program: &Path, options: &[&str]) -> Result<String, Failure> {
+    let mut command = Command::new(program);
+    command.args(["generate", PROMPT, "-n", "16"]).args(options);
+    run_within(&mut command, LIMIT)
+}
+
+/// What follows the prompt; the program may or may not repeat the prompt itself.
+fn continuation(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix(PROMPT).unwrap_or(text).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_among_the_messages() {
+        let messages = r#"
+            {"reason":"compiler-artifact","target":{"name":"bitnet_core"},"executable":null}
+            {"reason":"compiler-artifact","target":{"name":"build-script-build"},"executable":null}
+            a line that is not JSON
+            {"reason":"compiler-artifact","target":{"name":"bitnet"},"executable":"/t/ci/bitnet"}
+            {"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "bitnet"), Some(PathBuf::from("/t/ci/bitnet")));
+        assert_eq!(executable(messages, "other"), None);
+    }
+
+    #[test]
+    fn the_prompt_alone_is_no_text() {
+        assert_eq!(continuation("Once upon a time\n"), "");
+        assert_eq!(continuation(" \n"), "");
+        assert_eq!(continuation("Once upon a time, there was"), ", there was");
+        assert_eq!(continuation(", there was"), ", there was");
+    }
+}
