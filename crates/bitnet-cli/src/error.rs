@@ -76,7 +76,6 @@ impl From<EngineError> for CliError {
         let hint = match &error {
             EngineError::PromptTooLong { context, limit, .. } if context < limit => Some("raise --ctx-size"),
             EngineError::ContextTooLong { .. } => Some("lower --ctx-size"),
-            EngineError::NoTokenizer { .. } => Some("name one with --tokenizer FILE"),
             EngineError::NoChatTemplate { .. } => Some("leave out --chat, or name a template with --chat-template FILE"),
             EngineError::Load(LoadError::NotFound { .. }) => Some("without --model the bundled model is used"),
             _ => None,

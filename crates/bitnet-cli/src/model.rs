@@ -1,6 +1,6 @@
 //! From flags to a model source and an engine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bitnet_core::bytes::ByteView;
 use bitnet_inference::{EngineError, InferenceEngine, LoadOptions, ModelSource};
@@ -22,8 +22,16 @@ pub(crate) fn source(path: Option<&Path>, notes: Notes) -> ModelSource {
 
 /// How to read it.
 pub(crate) fn load_options(args: &FormatArgs) -> Result<LoadOptions, CliError> {
-    let _ = args;
-    Ok(LoadOptions::default())
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path)
+            .map_err(|error| CliError::failed(format!("cannot read {} as a template: {error}", path.display())))
+    };
+    Ok(LoadOptions {
+        i2s_layout: args.i2s_layout.into(),
+        activation: args.activation.map(Into::into),
+        tokenizer: args.tokenizer.clone(),
+        chat_template: args.chat_template.as_ref().map(read).transpose()?,
+    })
 }
 
 /// Loads a model and prepares it to run.

@@ -131,7 +131,8 @@ pub enum FormatError {
     },
     /// A shard holds a tensor that the index does not place there.
     #[error(
-        "{file}: tensor {tensor} is {place} according to {index}; the files are of different models or versions: download all again"
+        "{file}: tensor {tensor} is {place} according to {index}; the files are of different models or versions: \
+         download all again"
     )]
     NotInIndex {
         /// Name of the index.
@@ -195,9 +196,9 @@ pub(crate) fn json_problem(error: &serde_json::Error) -> String {
     const LIMIT: usize = 300;
     let text: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match text.char_indices().nth(LIMIT) {
-        None => format!("bad JSON: {text}"),
+        None => text,
         Some((at, _)) => {
-            format!("bad JSON: {}... (line {}, column {})", &text[..at], error.line(), error.column())
+            format!("{}... (line {}, column {})", &text[..at], error.line(), error.column())
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `BITNET_MUTATIONS` sets the number of files for each reader (4000 if it is not set). Case numbers are seeds: a failing
 //! one is repeated by its number.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -2,9 +2,50 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use bitnet_model::Activation;
+use bitnet_quant::I2sLayout;
+use clap::{Args, ValueEnum};
 
 use super::values;
+
+/// Byte orders of I2_S by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum I2sLayoutName {
+    /// Blocks of 128 weights, as in the official files
+    Group128,
+    /// Blocks of 64 weights, from quantisers run on ARM
+    Group64,
+    /// Four rows to a byte
+    Rows4,
+}
+
+impl From<I2sLayoutName> for I2sLayout {
+    fn from(name: I2sLayoutName) -> Self {
+        match name {
+            I2sLayoutName::Group128 => Self::Group128,
+            I2sLayoutName::Group64 => Self::Group64,
+            I2sLayoutName::Rows4 => Self::Rows4,
+        }
+    }
+}
+
+/// Activations by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ActivationName {
+    /// As in bitnet-b1.58-2B-4T
+    Relu2,
+    /// As in the first BitNet b1.58 models
+    Silu,
+}
+
+impl From<ActivationName> for Activation {
+    fn from(name: ActivationName) -> Self {
+        match name {
+            ActivationName::Relu2 => Self::Relu2,
+            ActivationName::Silu => Self::Silu,
+        }
+    }
+}
 
 /// Where the model is and how to read it.
 #[derive(Debug, Clone, Args)]
@@ -16,12 +57,12 @@ pub(crate) struct FormatArgs {
     /// Chat template to use instead of the model's own (a Jinja file)
     #[arg(long, value_name = "FILE")]
     pub(crate) chat_template: Option<PathBuf>,
-    /// Byte order of I2_S tensors in a GGUF file, where it cannot be told
-    #[arg(long, value_name = "LAYOUT")]
-    pub(crate) i2s_layout: Option<String>,
-    /// Activation of the feed-forward part, where the file tells it wrongly
-    #[arg(long, value_name = "NAME")]
-    pub(crate) activation: Option<String>,
+    /// Byte order of I2_S tensors in a GGUF file, which the file does not tell
+    #[arg(long, value_name = "LAYOUT", value_enum, default_value_t = I2sLayoutName::Group128)]
+    pub(crate) i2s_layout: I2sLayoutName,
+    /// Activation of the feed-forward part in GGUF files of the architecture `bitnet`, which stands for two models
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub(crate) activation: Option<ActivationName>,
 }
 
 /// A model to run.

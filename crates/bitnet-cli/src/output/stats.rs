@@ -65,7 +65,6 @@ fn finish(reason: &FinishReason) -> String {
         FinishReason::Length => "reached -n".to_owned(),
         FinishReason::ContextFull => "context full".to_owned(),
         FinishReason::Cancelled => "interrupted".to_owned(),
-        _ => "ended".to_owned(),
     }
 }
 

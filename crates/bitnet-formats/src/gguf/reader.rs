@@ -48,6 +48,7 @@ struct Info {
 /// # Errors
 /// [`FormatError`] if the file is of another kind or version, big-endian, one part of several, cut short, or
 /// contradicts itself.
+#[expect(clippy::needless_pass_by_value, reason = "the file is handed over: its tensors hold on to it")]
 pub fn read_gguf(view: ByteView, origin: &str) -> Result<GgufFile> {
     let bytes = view.as_slice();
     detect::expect(Container::Gguf, "GGUF", bytes, origin)?;

@@ -64,6 +64,7 @@ pub struct SafetensorsFile {
 ///
 /// # Errors
 /// [`FormatError`] if the file is of another kind, cut short, or its header contradicts itself or the file.
+#[expect(clippy::needless_pass_by_value, reason = "the file is handed over: its tensors hold on to it")]
 pub fn read_safetensors(view: ByteView, origin: &str) -> Result<SafetensorsFile> {
     let bytes = view.as_slice();
     detect::expect(Container::Safetensors, "safetensors", bytes, origin)?;
@@ -106,7 +107,7 @@ fn parse_header(bytes: &[u8], origin: &str) -> Result<Header> {
         return Err(FormatError::beyond_end(origin, "the header", length.saturating_add(8), len));
     };
     let mut header: Header = serde_json::from_slice(json)
-        .map_err(|error| FormatError::malformed(origin, "the header", json_problem(&error)))?;
+        .map_err(|error| FormatError::malformed(origin, "the JSON header", json_problem(&error)))?;
     header.bytes = length;
     Ok(header)
 }

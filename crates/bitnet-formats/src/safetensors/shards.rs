@@ -34,7 +34,7 @@ impl ShardIndex {
             return Err(FormatError::malformed(origin, "the index", problem));
         }
         let Index { weight_map: StringMap(weight_map) } = serde_json::from_slice(bytes)
-            .map_err(|error| FormatError::malformed(origin, "the index", json_problem(&error)))?;
+            .map_err(|error| FormatError::malformed(origin, "the JSON of the index", json_problem(&error)))?;
         if weight_map.is_empty() {
             return Err(FormatError::malformed(origin, "weight_map", "it names no tensors"));
         }

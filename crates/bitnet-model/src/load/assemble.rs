@@ -3,58 +3,10 @@
 use bitnet_quant::{RowOrder, TernaryMatrix};
 
 use super::error::{LoadError, Result};
+use super::naming::Naming;
 use super::projection::{MasterRule, Projection, finish_all};
 use super::tensors::Tensors;
 use crate::{LayerWeights, ModelSpec, Weights};
-
-/// What the tensors of a model are called.
-#[derive(Debug, Clone)]
-pub(super) struct Naming {
-    /// Token embedding.
-    pub(super) embedding: String,
-    /// Output layer.
-    pub(super) output: &'static str,
-    /// Norm before the output layer.
-    pub(super) final_norm: String,
-    /// What stands before the number of a layer.
-    pub(super) layers: String,
-    /// The parts of a layer.
-    pub(super) parts: Parts,
-}
-
-/// What the parts of a layer are called, without `.weight`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Parts {
-    /// Norm before attention.
-    pub(super) attn_norm: &'static str,
-    /// Norm before the feed-forward part.
-    pub(super) ffn_norm: &'static str,
-    /// Norm before the attention output.
-    pub(super) attn_sub_norm: &'static str,
-    /// Norm before the down projection.
-    pub(super) ffn_sub_norm: &'static str,
-    /// Query, key, value, attention output, gate, up, down.
-    pub(super) projections: [&'static str; 7],
-}
-
-impl Naming {
-    /// Name of a part of a layer, without `.weight`.
-    pub(super) fn part(&self, layer: usize, part: &str) -> String {
-        format!("{}{layer}.{part}", self.layers)
-    }
-
-    /// Name of the weight of a part of a layer.
-    pub(super) fn weight(&self, layer: usize, part: &str) -> String {
-        format!("{}{layer}.{part}.weight", self.layers)
-    }
-
-    /// Whether the model has sub-norms, told by the first layer.
-    pub(super) fn has_sub_norms(&self, tensors: &Tensors<'_>) -> bool {
-        [self.parts.attn_sub_norm, self.parts.ffn_sub_norm]
-            .iter()
-            .any(|part| tensors.contains(&self.weight(0, part)))
-    }
-}
 
 /// A place in the model where a projection belongs.
 #[derive(Debug)]

@@ -4,21 +4,14 @@ use bitnet_core::bytes::ByteView;
 use bitnet_formats::{GgufFile, StoredType, read_gguf};
 use bitnet_quant::{I2sLayout, TritCodec};
 
-use super::assemble::{Naming, Parts, Slot, assemble};
+use super::assemble::{Slot, assemble};
 use super::error::{LoadError, Result};
 use super::gguf_spec::{self, Arch};
+use super::naming::Naming;
 use super::projection::{Form, Projection};
 use super::tensors::{Tensors, check_shape, unsupported_type};
 use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
 use crate::Weights;
-
-const PARTS: Parts = Parts {
-    attn_norm: "attn_norm",
-    ffn_norm: "ffn_norm",
-    attn_sub_norm: "attn_sub_norm",
-    ffn_sub_norm: "ffn_sub_norm",
-    projections: ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
-};
 
 /// Loads a GGUF file; `file_name` is what the model is called if it does not name itself.
 ///
@@ -37,16 +30,10 @@ pub(super) fn load(
     if arch == Arch::Llama {
         refuse_plain_llama(&tensors, origin)?;
     }
-    let naming = Naming {
-        embedding: "token_embd.weight".to_owned(),
-        output: "output.weight",
-        final_norm: "output_norm.weight".to_owned(),
-        layers: "blk.".to_owned(),
-        parts: PARTS,
-    };
+    let naming = Naming::gguf();
     let mut warnings = Vec::new();
     let mut spec = gguf_spec::read(&file, arch, &tensors, options, &mut warnings)?;
-    spec.sub_norms = naming.has_sub_norms(&tensors);
+    spec.sub_norms = tensors.has_sub_norms(&naming);
     refuse_rope_factors(&tensors, spec.head_dim)?;
     let read = |slot: &Slot| projection(&tensors, options.i2s_layout, slot);
     let order = arch.qk_order(spec.head_dim);

@@ -4,9 +4,10 @@
 use bitnet_formats::{StoredTensor, StoredType, TensorSet};
 use bitnet_quant::{RowOrder, TritCodec};
 
-use super::assemble::{Naming, Parts, Slot, assemble};
+use super::assemble::{Slot, assemble};
 use super::config::{HfConfig, ScaleRule};
 use super::error::{LoadError, Result};
+use super::naming::Naming;
 use super::projection::{Form, MasterRule, Projection};
 use super::tensors::{Tensors, check_shape, unsupported_type};
 use crate::{ModelSpec, Weights};
@@ -22,29 +23,6 @@ pub(super) struct HfModel {
     pub(super) warnings: Vec<String>,
 }
 
-const OUTPUT: &str = "lm_head.weight";
-
-/// Names of transformers' BitNet and Llama classes.
-const PARTS: Parts = Parts {
-    attn_norm: "input_layernorm",
-    ffn_norm: "post_attention_layernorm",
-    attn_sub_norm: "self_attn.attn_sub_norm",
-    ffn_sub_norm: "mlp.ffn_sub_norm",
-    projections: [
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.o_proj",
-        "mlp.gate_proj",
-        "mlp.up_proj",
-        "mlp.down_proj",
-    ],
-};
-
-/// Names of the first reproductions (1bitLLM), which differ in the sub-norms.
-const FIRST_PARTS: Parts =
-    Parts { attn_sub_norm: "self_attn.inner_attn_ln", ffn_sub_norm: "mlp.ffn_layernorm", ..PARTS };
-
 /// Puts a model together. `place` is the file or folder of the weights, `config_file` the configuration, for messages.
 ///
 /// # Errors
@@ -54,11 +32,12 @@ pub(super) fn build(set: &TensorSet, place: &str, config: &HfConfig, config_file
     let naming = naming(&tensors);
     let mut warnings = Vec::new();
     let mut spec = config.spec.clone();
-    spec.sub_norms = naming.has_sub_norms(&tensors);
-    spec.tied_output = config.tied == Some(true) || !tensors.contains(OUTPUT);
+    spec.sub_norms = tensors.has_sub_norms(&naming);
+    spec.tied_output = config.tied == Some(true) || !tensors.contains(naming.output);
     if spec.tied_output && config.tied == Some(false) {
         warnings.push(format!(
-            "{config_file}: tie_word_embeddings is false, but there is no {OUTPUT}; the embedding is the output layer"
+            "{config_file}: tie_word_embeddings is false, but there is no {}; the embedding is the output layer",
+            naming.output
         ));
     }
     if config.is_2b_class && !spec.sub_norms {
@@ -75,17 +54,8 @@ pub(super) fn build(set: &TensorSet, place: &str, config: &HfConfig, config_file
 fn naming(tensors: &Tensors<'_>) -> Naming {
     let bare = tensors.contains("embed_tokens.weight") && !tensors.contains("model.embed_tokens.weight");
     let prefix = if bare { "" } else { "model." };
-    let mut naming = Naming {
-        embedding: format!("{prefix}embed_tokens.weight"),
-        output: OUTPUT,
-        final_norm: format!("{prefix}norm.weight"),
-        layers: format!("{prefix}layers."),
-        parts: FIRST_PARTS,
-    };
-    if !naming.has_sub_norms(tensors) {
-        naming.parts = PARTS;
-    }
-    naming
+    let first = Naming::first_bitnet(prefix);
+    if tensors.has_sub_norms(&first) { first } else { Naming::hugging_face(prefix) }
 }
 
 fn projection(

@@ -19,6 +19,7 @@ mod gguf;
 mod gguf_spec;
 mod hugging;
 mod json;
+pub(crate) mod naming;
 mod projection;
 mod tensors;
 mod text;

@@ -7,6 +7,7 @@ use bitnet_core::DType;
 use bitnet_formats::{StoredTensor, TensorSet};
 
 use super::error::{LoadError, Result, ShapeText};
+use super::naming::Naming;
 use crate::DenseTensor;
 
 /// The tensors of a model. It remembers which were asked for, so that leftovers can be told.
@@ -31,6 +32,12 @@ impl<'a> Tensors<'a> {
     /// Whether there is a tensor of this name.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.set.get(name).is_some()
+    }
+
+    /// Whether the model has sub-norms, told by its first layer.
+    pub(super) fn has_sub_norms(&self, naming: &Naming) -> bool {
+        let parts = [naming.parts.attn_sub_norm, naming.parts.ffn_sub_norm];
+        parts.iter().any(|part| self.contains(&naming.weight(0, part)))
     }
 
     /// A tensor, if there is one of this name.

@@ -1,0 +1,182 @@
+//! `bitnet inspect`: what is in a model, without running it.
+
+use std::process::ExitCode;
+
+use bitnet_core::MemorySize;
+use bitnet_model::load::{LoadedModel, load};
+use serde_json::{Value, json};
+
+use crate::args::InspectArgs;
+use crate::error::CliError;
+use crate::model;
+use crate::output::{self, Notes, Table, count};
+
+pub(super) fn run(args: &InspectArgs, notes: Notes) -> Result<ExitCode, CliError> {
+    let options = model::load_options(&args.format)?;
+    let model = load(&model::source(args.model.as_deref(), notes), &options)?;
+    let facts = Facts::of(&model);
+    if args.json {
+        output::json(&as_json(&model, &facts, args.tensors))?;
+    } else {
+        output::result(&as_text(&model, &facts, args.tensors))?;
+        for warning in &model.warnings {
+            notes.warn(warning);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Figures that follow from a model.
+struct Facts {
+    /// Bytes of the ternary weights as they are stored.
+    ternary_bytes: u64,
+    /// Type of storage, number of tensors, bytes; in the order of appearance.
+    types: Vec<(String, usize, u64)>,
+}
+
+impl Facts {
+    fn of(model: &LoadedModel) -> Self {
+        let projections = model.weights.layers.iter().flat_map(|layer| layer.projections());
+        let ternary_bytes = projections.map(|(_, matrix)| matrix.data().len() as u64).sum();
+        let mut types: Vec<(String, usize, u64)> = Vec::new();
+        for tensor in &model.tensors {
+            match types.iter_mut().find(|(name, ..)| *name == tensor.stored) {
+                Some((_, tensors, bytes)) => (*tensors, *bytes) = (*tensors + 1, *bytes + tensor.bytes),
+                None => types.push((tensor.stored.clone(), 1, tensor.bytes)),
+            }
+        }
+        Self { ternary_bytes, types }
+    }
+}
+
+fn bits(bytes: u64, parameters: u64) -> f64 {
+    bytes as f64 * 8.0 / parameters.max(1) as f64
+}
+
+fn share(model: &LoadedModel) -> f64 {
+    model.spec.ternary_parameters() as f64 / model.spec.parameters().max(1) as f64
+}
+
+fn as_text(model: &LoadedModel, facts: &Facts, tensors: bool) -> String {
+    let (spec, mut table) = (&model.spec, Table::default());
+    let yes = |b: bool| if b { "yes" } else { "no" };
+    table.row([&"name", &model.name]);
+    table.row([&"format", &model.format]);
+    table.row([&"architecture", &spec.architecture]);
+    table.row([&"layers", &spec.num_layers]);
+    table.row([&"hidden size", &spec.hidden_size]);
+    table.row([&"feed-forward size", &format!("{}, {}", spec.intermediate_size, spec.activation)]);
+    let heads = format!("{} of {}, {} for keys and values", spec.num_heads, spec.head_dim, spec.num_kv_heads);
+    table.row([&"heads", &heads]);
+    table.row([&"sub-norms", &yes(spec.sub_norms)]);
+    table.row([&"tied output", &yes(spec.tied_output)]);
+    table.row([&"norm epsilon", &spec.rms_norm_eps]);
+    table.row([&"rotary base", &spec.rope_theta]);
+    table.row([&"vocabulary", &count(spec.vocab_size as u64)]);
+    table.row([&"context", &format!("{} tokens", count(spec.context_length as u64))]);
+    let (all, ternary) = (spec.parameters(), spec.ternary_parameters());
+    table.row([&"parameters", &format!("{} ({:.1} % ternary)", count(all), 100.0 * share(model))]);
+    table.row([&"ternary weights", &format!("{}, {:.2} bits each", count(ternary), bits(facts.ternary_bytes, ternary))]);
+    let size = MemorySize::bytes(model.file_bytes);
+    table.row([&"weight files", &format!("{size}, {:.2} bits a parameter", bits(model.file_bytes, all))]);
+    for (name, tensors, bytes) in &facts.types {
+        table.row([&"", &format!("{tensors} tensors {name}, {}", MemorySize::bytes(*bytes))]);
+    }
+    text_rows(model, &mut table);
+    let mut out = table.to_string();
+    if tensors {
+        let mut list = Table::default();
+        for tensor in &model.tensors {
+            list.row([&tensor.name, &tensor.stored, &format!("{:?}", tensor.shape), &MemorySize::bytes(tensor.bytes)]);
+        }
+        out += &format!("\n{list}");
+    }
+    out
+}
+
+/// What concerns text: tokenizer, template, stop tokens, sampling defaults.
+fn text_rows(model: &LoadedModel, table: &mut Table) {
+    let tokenizer = match (&model.tokenizer, &model.tokenizer_note) {
+        (Some(tokenizer), _) => format!("{}, {} tokens", tokenizer.kind(), count(tokenizer.vocab_size() as u64)),
+        (None, Some(note)) => format!("none: {note}"),
+        (None, None) => "none".to_owned(),
+    };
+    table.row([&"tokenizer", &tokenizer]);
+    let template = if model.chat_template.is_some() { "yes" } else { "none" };
+    table.row([&"chat template", &template]);
+    let g = &model.generation;
+    let token = |id: u32| match model.tokenizer.as_ref().and_then(|t| t.token_str(id)) {
+        Some(text) => format!("{id} {text}"),
+        None => id.to_string(),
+    };
+    table.row([&"first token", &g.bos.map_or_else(|| "none".to_owned(), token)]);
+    let stop: Vec<String> = g.stop_tokens.iter().map(|&id| token(id)).collect();
+    table.row([&"stop tokens", &if stop.is_empty() { "none".to_owned() } else { stop.join(", ") }]);
+    let own = sampling(model);
+    let defaults: Vec<String> = own.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    table.row([&"sampling defaults", &if own.is_empty() { "none".to_owned() } else { defaults.join(", ") }]);
+}
+
+/// The sampling defaults that the model sets.
+fn sampling(model: &LoadedModel) -> serde_json::Map<String, Value> {
+    let g = &model.generation;
+    // A float as its shortest decimal, not as the nearest double of its nearest single.
+    let number = |v: Option<f32>| v.and_then(|v| v.to_string().parse::<f64>().ok()).map(Value::from);
+    let all = [
+        ("do_sample", g.do_sample.map(Value::from)),
+        ("temperature", number(g.temperature)),
+        ("top_k", g.top_k.map(Value::from)),
+        ("top_p", number(g.top_p)),
+        ("min_p", number(g.min_p)),
+        ("repetition_penalty", number(g.repetition_penalty)),
+        ("max_new_tokens", g.max_new_tokens.map(Value::from)),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
+    let spec = &model.spec;
+    let types = facts.types.iter().map(|(name, n, bytes)| json!({"type": name, "tensors": n, "bytes": bytes}));
+    let mut out = json!({
+        "name": model.name,
+        "format": model.format,
+        "architecture": {
+            "name": spec.architecture,
+            "vocab_size": spec.vocab_size,
+            "hidden_size": spec.hidden_size,
+            "intermediate_size": spec.intermediate_size,
+            "num_layers": spec.num_layers,
+            "num_heads": spec.num_heads,
+            "num_kv_heads": spec.num_kv_heads,
+            "head_dim": spec.head_dim,
+            "activation": spec.activation.to_string(),
+            "sub_norms": spec.sub_norms,
+            "rms_norm_eps": spec.rms_norm_eps.to_string().parse::<f64>().ok(),
+            "rope_theta": spec.rope_theta,
+            "context_length": spec.context_length,
+            "tied_output": spec.tied_output,
+        },
+        "parameters": spec.parameters(),
+        "ternary_parameters": spec.ternary_parameters(),
+        "ternary_share": share(model),
+        "file_bytes": model.file_bytes,
+        "bits_per_parameter": bits(model.file_bytes, spec.parameters()),
+        "ternary_bytes": facts.ternary_bytes,
+        "bits_per_ternary_weight": bits(facts.ternary_bytes, spec.ternary_parameters()),
+        "types": types.collect::<Vec<_>>(),
+        "tokenizer": model.tokenizer.as_ref().map(|t| json!({"kind": t.kind(), "vocab_size": t.vocab_size()})),
+        "tokenizer_note": model.tokenizer_note,
+        "chat_template": model.chat_template.as_ref().map(|t| t.source()),
+        "bos_token": model.generation.bos,
+        "stop_tokens": model.generation.stop_tokens,
+        "generation_defaults": sampling(model),
+        "warnings": model.warnings,
+    });
+    if tensors {
+        let tensor = |t: &bitnet_model::load::TensorSummary| {
+            json!({"name": t.name, "type": t.stored, "shape": t.shape, "bytes": t.bytes})
+        };
+        out["tensors"] = model.tensors.iter().map(tensor).collect();
+    }
+    out
+}

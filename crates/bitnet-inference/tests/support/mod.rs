@@ -1,0 +1,26 @@
+//! The bundled model and its reference outputs, for the tests of this crate.
+
+use bitnet_core::bytes::ByteView;
+use bitnet_inference::{EngineBuilder, InferenceEngine, ModelSource};
+
+/// Where the reference outputs of the bundled model are.
+pub const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/bitnet-tiny");
+
+/// The bundled model.
+pub fn source() -> ModelSource {
+    let view = |(name, bytes): (&str, &'static [u8])| (name.to_owned(), ByteView::from_static(bytes));
+    ModelSource::Memory {
+        name: bitnet_tiny::NAME.to_owned(),
+        files: bitnet_tiny::files().into_iter().map(view).collect(),
+    }
+}
+
+/// An engine of the bundled model with this many threads, not built yet.
+pub fn builder(threads: usize) -> EngineBuilder {
+    InferenceEngine::builder().model(source()).threads(threads)
+}
+
+/// An engine of the bundled model with this many threads.
+pub fn engine(threads: usize) -> InferenceEngine {
+    builder(threads).build().unwrap()
+}

@@ -1,0 +1,103 @@
+//! What the tensors of a model are called in files: [`Naming`].
+
+/// What the tensors of a model are called.
+#[derive(Debug, Clone)]
+pub(crate) struct Naming {
+    /// Token embedding.
+    pub(crate) embedding: String,
+    /// Output layer.
+    pub(crate) output: &'static str,
+    /// Norm before the output layer.
+    pub(crate) final_norm: String,
+    /// What stands before the number of a layer.
+    pub(crate) layers: String,
+    /// The parts of a layer.
+    pub(crate) parts: Parts,
+}
+
+/// What the parts of a layer are called, without `.weight`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    /// Norm before attention.
+    pub(crate) attn_norm: &'static str,
+    /// Norm before the feed-forward part.
+    pub(crate) ffn_norm: &'static str,
+    /// Norm before the attention output.
+    pub(crate) attn_sub_norm: &'static str,
+    /// Norm before the down projection.
+    pub(crate) ffn_sub_norm: &'static str,
+    /// Query, key, value, attention output, gate, up, down.
+    pub(crate) projections: [&'static str; 7],
+}
+
+impl Naming {
+    /// Names of transformers; `prefix` is `model.` or nothing.
+    pub(crate) fn hugging_face(prefix: &str) -> Self {
+        Self {
+            embedding: format!("{prefix}embed_tokens.weight"),
+            output: HUGGING_FACE_OUTPUT,
+            final_norm: format!("{prefix}norm.weight"),
+            layers: format!("{prefix}layers."),
+            parts: HUGGING_FACE,
+        }
+    }
+
+    /// The same with the sub-norms of the first reproductions.
+    pub(crate) fn first_bitnet(prefix: &str) -> Self {
+        Self { parts: FIRST_BITNET, ..Self::hugging_face(prefix) }
+    }
+
+    /// Names in GGUF files.
+    pub(crate) fn gguf() -> Self {
+        Self {
+            embedding: "token_embd.weight".to_owned(),
+            output: "output.weight",
+            final_norm: "output_norm.weight".to_owned(),
+            layers: "blk.".to_owned(),
+            parts: GGUF,
+        }
+    }
+
+    /// Name of a part of a layer, without `.weight`.
+    pub(crate) fn part(&self, layer: usize, part: &str) -> String {
+        format!("{}{layer}.{part}", self.layers)
+    }
+
+    /// Name of the weight of a part of a layer.
+    pub(crate) fn weight(&self, layer: usize, part: &str) -> String {
+        format!("{}{layer}.{part}.weight", self.layers)
+    }
+}
+
+/// The output layer of Hugging Face models.
+const HUGGING_FACE_OUTPUT: &str = "lm_head.weight";
+
+/// Names of transformers' BitNet and Llama classes.
+const HUGGING_FACE: Parts = Parts {
+    attn_norm: "input_layernorm",
+    ffn_norm: "post_attention_layernorm",
+    attn_sub_norm: "self_attn.attn_sub_norm",
+    ffn_sub_norm: "mlp.ffn_sub_norm",
+    projections: [
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+    ],
+};
+
+/// Names of the first reproductions (1bitLLM), which differ in the sub-norms.
+const FIRST_BITNET: Parts =
+    Parts { attn_sub_norm: "self_attn.inner_attn_ln", ffn_sub_norm: "mlp.ffn_layernorm", ..HUGGING_FACE };
+
+/// Names in GGUF files, the same for all architectures.
+const GGUF: Parts = Parts {
+    attn_norm: "attn_norm",
+    ffn_norm: "ffn_norm",
+    attn_sub_norm: "attn_sub_norm",
+    ffn_sub_norm: "ffn_sub_norm",
+    projections: ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
+};
