@@ -128,7 +128,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, which lands in the low bits
-    const LN2_HIGH: f32 = 0.693_359_375;
+    // ln 2 in two parts: the first has few bits, so that its multiples are exact.
+    const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let c = x.clamp(-87.0, 88.0);
     let shifted = c.mul_add(std::f32::consts::LOG2_E, MAGIC);

@@ -14,9 +14,11 @@ mod forward;
 pub mod kernels;
 mod kv;
 pub mod layout;
+mod linear;
 mod output;
 mod scratch;
 mod shared;
 
 pub use executor::{CpuExecutor, CpuOptions, chosen_kernel_set};
 pub use kernels::{KernelSetInfo, kernel_sets};
+pub use linear::BitLinear;

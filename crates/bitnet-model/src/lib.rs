@@ -5,6 +5,7 @@
 //! * [`executor`]: the [`Executor`] trait that every backend implements, with its batch types.
 //! * [`load`](mod@load): from model files of any published form to spec and weights.
 //! * [`reference`]: the forward pass in plain scalar Rust, the oracle that executors are tested against.
+//! * [`synth`]: shape-true models with random weights.
 //!
 //! Nothing here is fast on purpose.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod executor;
 pub mod load;
 pub mod reference;
 pub mod spec;
+pub mod synth;
 pub mod weights;
 
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence};

@@ -262,7 +262,7 @@ fn tokenizer_config_decides_about_the_begin_token() {
     folder.file("tokenizer.json", std::fs::read(bundled("tokenizer.json")).unwrap());
     let model = folder.load().unwrap();
     // Named by the vocabulary: <|end_of_text|> and <|eot_id|>; 9000 does not exist.
-    assert_eq!(model.generation.stop_tokens, [3, 8185, 8186]);
+    assert_eq!(model.generation.stop_tokens, [3, 8186, 8185]);
     assert!(model.warnings[0].contains("9000"));
     assert!(model.require_tokenizer().unwrap().adds_bos());
     assert!(model.chat_template.is_none());
@@ -272,7 +272,7 @@ fn tokenizer_config_decides_about_the_begin_token() {
     );
     let model = folder.load().unwrap();
     assert!(!model.require_tokenizer().unwrap().adds_bos());
-    assert_eq!(model.generation.stop_tokens, [3, 8191, 8185, 8186]);
+    assert_eq!(model.generation.stop_tokens, [3, 8191, 8186, 8185]);
 }
 
 #[test]

@@ -74,13 +74,18 @@ fn token(value: Value, field: &str, origin: &str) -> Result<Option<String>> {
     match value {
         Value::Null => Ok(None),
         Value::String(spelling) => Ok(Some(spelling)),
-        _ => Err(TextError::invalid(origin, field, "neither a string nor an object with a string as \"content\"")),
+        _ => Err(TextError::invalid(
+            origin,
+            field,
+            "neither a string nor an object with a string as \"content\"",
+        )),
     }
 }
 
 /// A template is its source, or one of a list of objects with `name` and `template`.
 fn template(value: Value, origin: &str) -> Result<Option<String>> {
-    let shape = || TextError::invalid(origin, "chat_template", "neither a string nor a list of named templates");
+    let shape =
+        || TextError::invalid(origin, "chat_template", "neither a string nor a list of named templates");
     match value {
         Value::Null => Ok(None),
         Value::String(source) => Ok(Some(source)),
@@ -117,7 +122,8 @@ mod tests {
 
     #[test]
     fn the_default_of_several_templates_is_taken() {
-        let two = r#"{"chat_template": [{"name": "tool", "template": "a"}, {"name": "default", "template": "b"}]}"#;
+        let two =
+            r#"{"chat_template": [{"name": "tool", "template": "a"}, {"name": "default", "template": "b"}]}"#;
         assert_eq!(read(two).unwrap().chat_template.as_deref(), Some("b"));
         let one = r#"{"chat_template": [{"name": "tool", "template": "a"}]}"#;
         assert_eq!(read(one).unwrap().chat_template.as_deref(), Some("a"));

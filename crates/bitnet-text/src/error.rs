@@ -58,7 +58,9 @@ pub enum TextError {
     },
 
     /// A [`Segment::Special`](crate::Segment::Special) spells no token of the vocabulary.
-    #[error("\"{spelling}\" is not a token of this vocabulary; check that template and tokenizer belong together")]
+    #[error(
+        "\"{spelling}\" is not a token of this vocabulary; check that template and tokenizer belong together"
+    )]
     UnknownToken {
         /// The spelling asked for.
         spelling: String,

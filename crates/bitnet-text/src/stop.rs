@@ -77,7 +77,8 @@ impl StopStrings {
         for (index, byte) in text.bytes().enumerate() {
             let mut longest: Option<&Watched> = None;
             for watched in &mut self.strings {
-                if watched.push(byte) && longest.is_none_or(|other| other.string.len() < watched.string.len()) {
+                if watched.push(byte) && longest.is_none_or(|other| other.string.len() < watched.string.len())
+                {
                     longest = Some(watched);
                 }
             }

@@ -56,7 +56,10 @@ fn what_the_file_says() {
     assert_eq!(tokenizer.vocab_size(), 8192);
     assert_eq!(tokenizer.bos(), Some(8184));
     assert!(tokenizer.adds_bos());
-    assert_eq!(format!("{tokenizer:?}"), "Tokenizer { kind: \"tokenizer.json (BPE)\", vocab_size: 8192, .. }");
+    assert_eq!(
+        format!("{tokenizer:?}"),
+        "Tokenizer { kind: \"tokenizer.json (BPE)\", vocab_size: 8192, .. }"
+    );
 }
 
 #[test]
@@ -67,7 +70,7 @@ fn set_bos_takes_tokens_only() {
     tokenizer.set_bos(Some(8185));
     assert_eq!(tokenizer.encode("", EncodeOptions::default()).unwrap(), [8185]);
     tokenizer.set_adds_bos(false);
-    assert_eq!(tokenizer.encode("", EncodeOptions::default()).unwrap(), []);
+    assert!(tokenizer.encode("", EncodeOptions::default()).unwrap().is_empty());
 }
 
 #[test]

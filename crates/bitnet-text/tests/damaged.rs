@@ -20,8 +20,28 @@ enum Damage {
 fn damage() -> impl Strategy<Value = Damage> {
     let index = any::<prop::sample::Index>;
     let word = prop::sample::select(vec![
-        "null", "-1", "4294967295", "1e99", "{", "}", "[", "]", "\"", ",", ":", "\\ud800", "\\u0000", "true",
-        "[[[[", "\"\"", "<0xFF>", "\u{2581}", " ", "99999999999999999999", "\"type\":\"BPE\"", "\\",
+        "null",
+        "-1",
+        "4294967295",
+        "1e99",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ",",
+        ":",
+        "\\ud800",
+        "\\u0000",
+        "true",
+        "[[[[",
+        "\"\"",
+        "<0xFF>",
+        "\u{2581}",
+        " ",
+        "99999999999999999999",
+        "\"type\":\"BPE\"",
+        "\\",
     ]);
     prop_oneof![
         1 => index().prop_map(Damage::Truncate),
@@ -34,7 +54,8 @@ fn damage() -> impl Strategy<Value = Damage> {
 
 impl Damage {
     fn apply(&self, file: &mut Vec<u8>) {
-        let place = |index: &prop::sample::Index, length: usize| if length == 0 { 0 } else { index.index(length) };
+        let place =
+            |index: &prop::sample::Index, length: usize| if length == 0 { 0 } else { index.index(length) };
         let length = file.len();
         match self {
             Self::Truncate(at) => file.truncate(place(at, length)),
@@ -135,8 +156,14 @@ fn small_json() -> Vec<Vec<u8>> {
     files.iter().map(|file| serde_json::to_vec(file).unwrap()).collect()
 }
 
+/// `!`, `"`, `#`, `$`, `!"`, `#$` and ` a`.
+const SMALL_TIKTOKEN: &[u8] = b"IQ== 0\nIg== 1\nIw== 2\nJA== 3\nISI= 4\nIyQ= 5\nIGE= 6\n";
+
 #[test]
 fn the_small_files_are_sound() {
+    exercise(&Tokenizer::from_tiktoken(SMALL_TIKTOKEN, "tokenizer.model").unwrap());
+    exercise(&Tokenizer::from_vocab(byte_level_spec(), "model.gguf").unwrap());
+    exercise(&Tokenizer::from_vocab(sentence_piece_spec(), "model.gguf").unwrap());
     for file in small_json() {
         let tokenizer = Tokenizer::from_json(&file, "tokenizer.json").unwrap();
         exercise(&tokenizer);
@@ -156,8 +183,7 @@ proptest! {
 
     #[test]
     fn tiktoken(damages in prop::collection::vec(damage(), 1..4)) {
-        let file = b"IQ== 0\nIg== 1\nIw== 2\nJA== 3\nIQ==\t4\nISI= 4\nIyQ= 5\nIGE= 6\n";
-        if let Ok(tokenizer) = Tokenizer::from_tiktoken(&damaged(file, &damages), "tokenizer.model") {
+        if let Ok(tokenizer) = Tokenizer::from_tiktoken(&damaged(SMALL_TIKTOKEN, &damages), "tokenizer.model") {
             exercise(&tokenizer);
         }
     }
@@ -194,7 +220,8 @@ fn spec_damage() -> impl Strategy<Value = SpecDamage> {
         (index(), -1..9).prop_map(|(at, kind)| SpecDamage::Kind(at, kind)),
         (index(), "[a-eĠ]{0,3} ?[a-eĠ]{0,3}").prop_map(|(at, merge)| SpecDamage::Merge(at, merge)),
         (0..4_u8, index()).prop_map(|(list, at)| SpecDamage::Shorten(list, at)),
-        (any::<Option<u32>>(), prop::option::of(0..400_u32)).prop_map(|(bos, unknown)| SpecDamage::Ids(bos, unknown)),
+        (any::<Option<u32>>(), prop::option::of(0..400_u32))
+            .prop_map(|(bos, unknown)| SpecDamage::Ids(bos, unknown)),
         prop::option::of("[a-z3-]{0,9}|llama-bpe").prop_map(SpecDamage::Pre),
     ]
 }
@@ -278,8 +305,14 @@ fn errors_name_file_field_and_value() {
         (spec(|s| s.merges[1] = "a c".into(), false), "tokenizer.ggml.merges[1]: \"a c\" names \"ac\""),
         (spec(|s| s.merges[2] = "ab".into(), false), "tokenizer.ggml.merges[2]: \"ab\" is not two tokens"),
         (spec(|s| s.bos = Some(99), false), "tokenizer.ggml.bos_token_id: 99 is beyond the 11 tokens"),
-        (spec(|s| s.tokens[7] = "<0xZZ>".into(), true), "tokenizer.ggml.tokens[7]: \"<0xZZ>\" is typed as a byte"),
-        (spec(|s| s.pre = Some("who".into()), false), "tokenizer.ggml.pre is \"who\", which is not known (known: llama"),
+        (
+            spec(|s| s.tokens[7] = "<0xZZ>".into(), true),
+            "tokenizer.ggml.tokens[7]: \"<0xZZ>\" is typed as a byte",
+        ),
+        (
+            spec(|s| s.pre = Some("who".into()), false),
+            "tokenizer.ggml.pre is \"who\", which is not known (known: llama",
+        ),
     ] {
         assert!(error.starts_with("m.gguf: ") && error.contains(part), "{error}");
     }
@@ -299,7 +332,10 @@ fn errors_of_tokenizer_json() {
         (sound.replace("\"id\":10", "\"id\":3"), "added_tokens[1]: id 3 belongs to \"t\" already"),
         (sound.replace("\"t h\"", "\"q h\""), "model.merges[0]: \"q h\" names \"q\""),
         (sound.replace("\"t h\"", "\"th\""), "a merge needs two tokens"),
-        (sound.replace("\"id\":\"<s>\",\"type_id\"", "\"id\":\"<z>\",\"type_id\""), "post_processor: \"<z>\""),
+        (
+            sound.replace("\"id\":\"<s>\",\"type_id\"", "\"id\":\"<z>\",\"type_id\""),
+            "post_processor: \"<z>\"",
+        ),
         (other.replace("Fuse", "CTC"), "decoder {\"type\":\"CTC\"} is not supported"),
         (other.replace("\"id\":1", "\"id\":7"), "added_tokens[1]: id 7 belongs to \"at\" already"),
     ] {

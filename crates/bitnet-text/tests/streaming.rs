@@ -24,7 +24,8 @@ fn stream(tokenizer: &Arc<Tokenizer>, ids: &[u32], skip_special: bool) -> (Strin
 fn byte_ids(tokenizer: &Tokenizer) -> Vec<u32> {
     (0..=255_u8)
         .map(|byte| {
-            let is_byte = |&id: &u32| tokenizer.token_bytes(id) == Some(&[byte][..]) && !tokenizer.is_special(id);
+            let is_byte =
+                |&id: &u32| tokenizer.token_bytes(id) == Some(&[byte][..]) && !tokenizer.is_special(id);
             (0..tokenizer.vocab_size() as u32).find(is_byte).unwrap()
         })
         .collect()
@@ -60,7 +61,10 @@ fn a_text_that_breaks_off_inside_a_character_ends_in_a_replacement() {
 fn sentence_piece_drops_the_space_it_put_first() {
     let tokenizer = Arc::new(Tokenizer::from_vocab(sentence_piece_spec(), "m.gguf").unwrap());
     let ids = tokenizer.encode("the cat", EncodeOptions::PROMPT).unwrap();
-    assert_eq!(ids.iter().map(|&id| tokenizer.token_str(id).unwrap()).collect::<Vec<_>>(), ["<s>", "▁the", "▁cat"]);
+    assert_eq!(
+        ids.iter().map(|&id| tokenizer.token_str(id).unwrap()).collect::<Vec<_>>(),
+        ["<s>", "▁the", "▁cat"]
+    );
     assert_eq!(stream(&tokenizer, &ids, true).0, "the cat");
     assert_eq!(tokenizer.decode(&ids, true), "the cat");
     let mut continuing = tokenizer.continuing_detokenizer(true);

@@ -1,6 +1,6 @@
 //! Small models for the loading tests, made from the reference vectors and changed in one respect each.
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(unreachable_pub, missing_docs, reason = "a module of test binaries, not a library")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

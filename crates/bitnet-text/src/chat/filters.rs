@@ -35,7 +35,8 @@ pub(super) fn environment() -> Environment<'static> {
 /// The template without the tags that mark answers for training. They become an `if` that is always true, which
 /// treats the white space around it in the same way.
 pub(super) fn without_generation_tags(source: &str) -> String {
-    let tag = Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a constant that a test compiles");
+    let tag =
+        Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a constant that a test compiles");
     let replaced = tag.replace_all(source, |found: &regex::Captures<'_>| {
         let body = if found.get(2).is_some() { "endif" } else { "if true" };
         format!("{{%{} {body} {}%}}", &found[1], &found[3])
@@ -44,6 +45,7 @@ pub(super) fn without_generation_tags(source: &str) -> String {
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands the arguments of a filter over by value")]
 fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     // The other arguments that templates pass are Python's defaults.

@@ -52,7 +52,8 @@ impl<'a> Guard<'a> {
     /// Puts the sentinel behind the first character of every special token in `text`, overlapping ones included; with
     /// `open_end`, also of what begins one at the end.
     fn broken(&self, text: &str, open_end: bool) -> String {
-        let mut starts: Vec<usize> = self.finder.find_overlapping_iter(text).map(|found| found.start()).collect();
+        let mut starts: Vec<usize> =
+            self.finder.find_overlapping_iter(text).map(|found| found.start()).collect();
         if open_end {
             // A template may trim the end before it goes on.
             for ending in [text, text.trim_end()] {

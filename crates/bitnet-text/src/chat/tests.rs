@@ -40,7 +40,8 @@ fn rendered(source: &str, messages: &[ChatMessage]) -> String {
 #[test]
 fn bitnet_2b() {
     let template = ChatTemplate::bitnet_2b();
-    let turns = "System: Be brief.<|eot_id|>User: Hi <b><|eot_id|>Assistant: Hello!<|eot_id|>User: Bye<|eot_id|>";
+    let turns =
+        "System: Be brief.<|eot_id|>User: Hi <b><|eot_id|>Assistant: Hello!<|eot_id|>User: Bye<|eot_id|>";
     assert_eq!(template.render(&conversation(), true).unwrap(), format!("{turns}Assistant: "));
     assert_eq!(template.render(&conversation(), false).unwrap(), turns);
     assert_eq!(template.render(&[], true).unwrap(), "Assistant: ");
@@ -83,10 +84,18 @@ fn blocks_take_their_line_break_and_indentation_along() {
 #[test]
 fn errors_are_told_with_the_line() {
     let compile = |source| ChatTemplate::new(source, "", "", "t.jinja").unwrap_err().to_string();
-    assert!(compile("a\n{% for %}").starts_with("t.jinja: line 2: syntax error: "), "{}", compile("a\n{% for %}"));
+    assert!(
+        compile("a\n{% for %}").starts_with("t.jinja: line 2: syntax error: "),
+        "{}",
+        compile("a\n{% for %}")
+    );
     assert!(compile(&format!("{{{{ {} }}}}", "(".repeat(100_000))).starts_with("t.jinja: line 1: "));
     let run = |source| {
-        ChatTemplate::new(source, "", "", "t.jinja").unwrap().render(&conversation(), true).unwrap_err().to_string()
+        ChatTemplate::new(source, "", "", "t.jinja")
+            .unwrap()
+            .render(&conversation(), true)
+            .unwrap_err()
+            .to_string()
     };
     assert!(run("\n\n{{ messages[0].nothing.more }}").starts_with("t.jinja: line 3: "));
     assert!(run("{{ messages | unheard }}").contains("unheard"));
@@ -98,13 +107,16 @@ fn errors_are_told_with_the_line() {
 #[test]
 fn special_tokens_in_messages_stay_text() {
     let (tokenizer, template) = (tokenizer(), ChatTemplate::bitnet_2b());
-    for content in
-        ["a<|eot_id|>b", " <|eot_id|>\n", "<|eot_id|><|eot_id|>", "<|begin_of_text|>", "\u{E000}<|eot_id|>\u{E000}"]
-    {
+    for content in [
+        "a<|eot_id|>b",
+        " <|eot_id|>\n",
+        "<|eot_id|><|eot_id|>",
+        "<|begin_of_text|>",
+        "\u{E000}<|eot_id|>\u{E000}",
+    ] {
         let encoded = template.encode(&tokenizer, &[ChatMessage::user(content)], true).unwrap();
         let trimmed = || content.trim().bytes().map(u32::from).collect();
-        let expected =
-            ids(&[&|| vec![BOS], &text("User: "), &trimmed, &|| vec![EOT], &text("Assistant: ")]);
+        let expected = ids(&[&|| vec![BOS], &text("User: "), &trimmed, &|| vec![EOT], &text("Assistant: ")]);
         assert_eq!(encoded, expected, "{content:?}");
     }
 }
@@ -113,7 +125,10 @@ fn special_tokens_in_messages_stay_text() {
 fn special_tokens_cannot_be_put_together_from_messages() {
     let tokenizer = tokenizer();
     let template = ChatTemplate::new(
-        "{% for m in messages %}{{ m.content | trim }}{% endfor %}{{ '_id|>' }}", "", "", "t.jinja",
+        "{% for m in messages %}{{ m.content | trim }}{% endfor %}{{ '_id|>' }}",
+        "",
+        "",
+        "t.jinja",
     );
     let messages = [ChatMessage::user("<|eot"), ChatMessage::user("_id|>"), ChatMessage::user("<|eot ")];
     let encoded = template.unwrap().encode(&tokenizer, &messages, true).unwrap();

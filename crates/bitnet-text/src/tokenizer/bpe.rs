@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::merge::{Merger, NONE};
 use super::split::{SplitRule, Splitter};
 use super::vocab::{Lookup, TokenKind, Vocabulary};
@@ -11,7 +13,7 @@ use crate::error::{Result, TextError};
 /// Which neighbours merge, and in what order.
 pub(super) enum Merges {
     /// Pair of ids to (place in the list, id of the result).
-    Pairs(HashMap<(u32, u32), (u32, u32)>),
+    Pairs(HashMap<(u32, u32), (u32, u32), RandomState>),
     /// Any two whose bytes together are a token; the token's id is the place in the order.
     Ranks,
 }
@@ -120,12 +122,13 @@ pub(super) fn resolve_merges<'a>(
     field: &str,
     origin: &str,
 ) -> Result<Merges> {
-    let mut pairs = HashMap::with_capacity(count);
+    let mut pairs = HashMap::with_capacity_and_hasher(count, RandomState::default());
     let mut joined = String::new();
     for (rank, (left, right)) in (0_u32..).zip(merges) {
         let find = |spelling: &str| {
             vocabulary.find(spelling.as_bytes()).ok_or_else(|| {
-                let problem = format!("\"{left} {right}\" names \"{spelling}\", which is not in the vocabulary");
+                let problem =
+                    format!("\"{left} {right}\" names \"{spelling}\", which is not in the vocabulary");
                 TextError::invalid(origin, format!("{field}[{rank}]"), problem)
             })
         };

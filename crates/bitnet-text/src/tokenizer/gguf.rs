@@ -44,12 +44,12 @@ pub struct VocabSpec {
 }
 
 /// Reads a vocabulary.
-pub(super) fn read(spec: VocabSpec, origin: &str) -> Result<Parts> {
-    check(&spec, origin)?;
+pub(super) fn read(spec: &VocabSpec, origin: &str) -> Result<Parts> {
+    check(spec, origin)?;
     let mut vocabulary = Vocabulary::with_capacity(spec.tokens.len());
     let mut added = Vec::new();
     for (id, spelling) in (0_u32..).zip(&spec.tokens) {
-        let kind = kind_of(&spec, id as usize, origin)?;
+        let kind = kind_of(spec, id as usize, origin)?;
         if matches!(kind, TokenKind::Special | TokenKind::Added) {
             added.push(AddedToken::plain(id, spelling, kind == TokenKind::Special));
         }
@@ -58,7 +58,7 @@ pub(super) fn read(spec: VocabSpec, origin: &str) -> Result<Parts> {
     let (kind, engine, drops_first_space) = match spec.model {
         VocabModel::Gpt2 => {
             let rule = SplitRule::from_gguf(spec.pre.as_deref(), spec.tokens.len(), origin)?;
-            let bpe = byte_bpe(&spec, &vocabulary, rule, origin)?;
+            let bpe = byte_bpe(spec, &vocabulary, rule, origin)?;
             (format!("gguf gpt2/{}", spec.pre.as_deref().unwrap_or(rule.name())), bpe, false)
         }
         VocabModel::Llama => {
@@ -79,7 +79,8 @@ fn byte_bpe(spec: &VocabSpec, vocabulary: &Vocabulary, rule: SplitRule, origin: 
         merge[first..].find(' ').map(|space| (&merge[..first + space], &merge[first + space + 1..]))
     });
     if let Some(index) = pairs.clone().position(|pair| pair.is_none()) {
-        let problem = format!("\"{}\" is not two tokens with a space between", spec.merges[index].escape_debug());
+        let problem =
+            format!("\"{}\" is not two tokens with a space between", spec.merges[index].escape_debug());
         return Err(TextError::invalid(origin, format!("{field}[{index}]"), problem));
     }
     let merges = resolve_merges(vocabulary, spec.merges.len(), pairs.flatten(), field, origin)?;
@@ -100,9 +101,11 @@ fn check(spec: &VocabSpec, origin: &str) -> Result<()> {
     }
     let sized = |field: &str, length: usize| match length {
         length if length == count => Ok(()),
-        length => {
-            Err(TextError::invalid(origin, field, format!("the list has {length} entries for {count} tokens")))
-        }
+        length => Err(TextError::invalid(
+            origin,
+            field,
+            format!("the list has {length} entries for {count} tokens"),
+        )),
     };
     if spec.model == VocabModel::Llama || !spec.scores.is_empty() {
         sized("tokenizer.ggml.scores", spec.scores.len())?;
@@ -142,7 +145,11 @@ fn kind_of(spec: &VocabSpec, id: usize, origin: &str) -> Result<TokenKind> {
         Some(6) => TokenKind::Byte,
         Some(other) => {
             let field = format!("tokenizer.ggml.token_type[{id}]");
-            return Err(TextError::invalid(origin, field, format!("type {other} is not known (known: 0 to 6)")));
+            return Err(TextError::invalid(
+                origin,
+                field,
+                format!("type {other} is not known (known: 0 to 6)"),
+            ));
         }
     };
     let untyped = spec.token_types.is_empty() && spec.model == VocabModel::Llama;
@@ -151,10 +158,13 @@ fn kind_of(spec: &VocabSpec, id: usize, origin: &str) -> Result<TokenKind> {
         TokenKind::Normal if untyped && matches!(spelling, "<unk>" | "<s>" | "</s>") => TokenKind::Special,
         TokenKind::Normal if untyped && byte_of(spelling).is_some() => TokenKind::Byte,
         // Nothing in a text is spelled with characters outside the alphabet.
-        TokenKind::Normal if spec.model == VocabModel::Gpt2 && !bytes::is_spelled(spelling) => TokenKind::Unused,
+        TokenKind::Normal if spec.model == VocabModel::Gpt2 && !bytes::is_spelled(spelling) => {
+            TokenKind::Unused
+        }
         TokenKind::Byte if byte_of(spelling).is_none() => {
             let field = format!("tokenizer.ggml.tokens[{id}]");
-            let problem = format!("\"{}\" is typed as a byte but not spelled <0xNN>", spelling.escape_debug());
+            let problem =
+                format!("\"{}\" is typed as a byte but not spelled <0xNN>", spelling.escape_debug());
             return Err(TextError::invalid(origin, field, problem));
         }
         kind => kind,

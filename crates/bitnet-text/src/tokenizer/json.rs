@@ -148,9 +148,12 @@ fn native_rule(file: &TokenizerFile<'_>, header: &ModelHeader) -> Option<SplitRu
         return Some(SplitRule::Gpt2);
     }
     let [split, last] = file.pre_tokenizer["pretokenizers"].as_array()?.as_slice() else { return None };
-    let isolates =
-        split["type"] == "Split" && split["behavior"] == "Isolated" && split["invert"] == false;
-    if file.pre_tokenizer["type"] != "Sequence" || !isolates || !bytes_only(last) || last["use_regex"] != false {
+    let isolates = split["type"] == "Split" && split["behavior"] == "Isolated" && split["invert"] == false;
+    if file.pre_tokenizer["type"] != "Sequence"
+        || !isolates
+        || !bytes_only(last)
+        || last["use_regex"] != false
+    {
         return None;
     }
     SplitRule::from_pattern(split["pattern"]["Regex"].as_str()?)
@@ -191,11 +194,14 @@ pub(super) fn vocabulary<'a>(
     describe: impl Fn(&str, &mut Vec<u8>) -> TokenKind,
 ) -> Result<Vocabulary> {
     let largest = entries.clone().map(|(_, id)| id).chain(added.iter().map(|token| token.id)).max();
-    let largest = largest.ok_or_else(|| TextError::invalid(origin, "model.vocab", "the vocabulary is empty"))?;
+    let largest =
+        largest.ok_or_else(|| TextError::invalid(origin, "model.vocab", "the vocabulary is empty"))?;
     check_id_range(origin, "model.vocab", largest, entries.len() + added.len())?;
     let mut by_id: Vec<Option<(&str, Option<TokenKind>)>> = vec![None; largest as usize + 1];
     for (spelling, id) in entries {
-        if let Some((other, _)) = by_id[id as usize].replace((spelling, None)).filter(|&(other, _)| other != spelling) {
+        if let Some((other, _)) =
+            by_id[id as usize].replace((spelling, None)).filter(|&(other, _)| other != spelling)
+        {
             let problem = format!("id {id} belongs to \"{}\" already", other.escape_debug());
             let field = format!("model.vocab[\"{}\"]", spelling.escape_debug());
             return Err(TextError::invalid(origin, field, problem));
@@ -226,8 +232,11 @@ pub(super) fn vocabulary<'a>(
     }
     for (index, token) in added.iter().enumerate() {
         if let Some(other) = vocabulary.find(token.content.as_bytes()).filter(|&other| other != token.id) {
-            let problem =
-                format!("\"{}\" has id {} here and {other} elsewhere", token.content.escape_debug(), token.id);
+            let problem = format!(
+                "\"{}\" has id {} here and {other} elsewhere",
+                token.content.escape_debug(),
+                token.id
+            );
             return Err(TextError::invalid(origin, format!("added_tokens[{index}]"), problem));
         }
     }
@@ -300,19 +309,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
                 f.write_str("two tokens")
             }
 
-            fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> std::result::Result<Self::Value, E> {
-                let (left, right) = text.split_once(' ').ok_or_else(|| E::custom("a merge needs two tokens"))?;
+            fn visit_borrowed_str<E: serde::de::Error>(
+                self,
+                text: &'de str,
+            ) -> std::result::Result<Self::Value, E> {
+                let (left, right) =
+                    text.split_once(' ').ok_or_else(|| E::custom("a merge needs two tokens"))?;
                 Ok(Merge { left: left.into(), right: right.into() })
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
-                let (left, right) = text.split_once(' ').ok_or_else(|| E::custom("a merge needs two tokens"))?;
+                let (left, right) =
+                    text.split_once(' ').ok_or_else(|| E::custom("a merge needs two tokens"))?;
                 Ok(Merge { left: left.to_owned().into(), right: right.to_owned().into() })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> std::result::Result<Self::Value, A::Error> {
                 let mut next = || {
-                    pair.next_element::<Spelling<'de>>()?.ok_or_else(|| A::Error::custom("a merge needs two tokens"))
+                    pair.next_element::<Spelling<'de>>()?
+                        .ok_or_else(|| A::Error::custom("a merge needs two tokens"))
                 };
                 let (Spelling(left), Spelling(right)) = (next()?, next()?);
                 if pair.next_element::<Spelling<'de>>()?.is_some() {

@@ -51,11 +51,13 @@ pub(super) fn read(
 
     let entries = tokenizer.get_vocab(false);
     let list = entries.iter().map(|(spelling, &id)| (spelling.as_str(), id));
-    let vocabulary = vocabulary(list, &file.added_tokens, origin, |spelling, out| spelled.push(spelling, out))?;
+    let vocabulary =
+        vocabulary(list, &file.added_tokens, origin, |spelling, out| spelled.push(spelling, out))?;
     for (index, token) in file.added_tokens.iter().enumerate() {
         let found = tokenizer.token_to_id(&token.content);
         if !token.content.is_empty() && found != Some(token.id) {
-            let problem = format!("\"{}\" has id {}, where {found:?} is next", token.content.escape_debug(), token.id);
+            let problem =
+                format!("\"{}\" has id {}, where {found:?} is next", token.content.escape_debug(), token.id);
             return Err(TextError::invalid(origin, format!("added_tokens[{index}]"), problem));
         }
     }
@@ -77,7 +79,9 @@ impl LibraryModel {
         out: &mut Vec<u32>,
     ) -> Result<()> {
         let text = match self.first_prefix {
-            Some(prefix) if first && !text.starts_with([' ', prefix]) => Cow::Owned(format!("{prefix}{text}")),
+            Some(prefix) if first && !text.starts_with([' ', prefix]) => {
+                Cow::Owned(format!("{prefix}{text}"))
+            }
             _ => Cow::Borrowed(text),
         };
         self.encode_without_specials(vocabulary, &text, out)
@@ -90,8 +94,7 @@ impl LibraryModel {
             .tokenizer
             .encode_fast(text, false)
             .map_err(|error| TextError::Encode { message: error.to_string() })?;
-        let forbidden =
-            |id: &u32| vocabulary.kind(*id) == TokenKind::Special && self.unknown != Some(*id);
+        let forbidden = |id: &u32| vocabulary.kind(*id) == TokenKind::Special && self.unknown != Some(*id);
         if !encoding.get_ids().iter().any(forbidden) {
             out.extend_from_slice(encoding.get_ids());
             return Ok(());
@@ -169,13 +172,15 @@ impl Spelled {
                 Some(byte) => out.push(byte),
                 None => gguf::push_sentence_piece(spelling, out),
             },
-            Self::Words(prefix) => match prefix.as_ref().and_then(|prefix| spelling.strip_prefix(prefix.as_str())) {
-                Some(rest) => out.extend_from_slice(rest.as_bytes()),
-                None => {
-                    out.push(b' ');
-                    out.extend_from_slice(spelling.as_bytes());
+            Self::Words(prefix) => {
+                match prefix.as_ref().and_then(|prefix| spelling.strip_prefix(prefix.as_str())) {
+                    Some(rest) => out.extend_from_slice(rest.as_bytes()),
+                    None => {
+                        out.push(b' ');
+                        out.extend_from_slice(spelling.as_bytes());
+                    }
                 }
-            },
+            }
         }
         TokenKind::Normal
     }

@@ -70,7 +70,8 @@ impl Merger {
             if left.len == 0 || left.next != best.right || left.len + right.len != best.len {
                 continue;
             }
-            self.symbols[best.left as usize] = Symbol { len: best.len, id: best.id, next: right.next, ..left };
+            self.symbols[best.left as usize] =
+                Symbol { len: best.len, id: best.id, next: right.next, ..left };
             self.symbols[best.right as usize].len = 0;
             if right.next != NONE {
                 self.symbols[right.next as usize].previous = best.left;
@@ -82,7 +83,12 @@ impl Merger {
         }
     }
 
-    fn propose(&mut self, left: u32, right: u32, candidate: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>) {
+    fn propose(
+        &mut self,
+        left: u32,
+        right: u32,
+        candidate: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>,
+    ) {
         let (first, second) = (&self.symbols[left as usize], &self.symbols[right as usize]);
         if let Some((priority, id)) = candidate(first, second) {
             let len = first.len + second.len;

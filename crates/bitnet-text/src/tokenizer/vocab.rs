@@ -1,7 +1,9 @@
 //! [`Vocabulary`]: what each id is called, which bytes it stands for and of which kind it is. Both tables are one
 //! contiguous buffer; the index from spelling to id ([`Lookup`]) stores ids only, so nothing is held twice.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 use crate::error::{Result, TextError};
 
@@ -56,7 +58,7 @@ const FREE: u32 = u32::MAX;
 impl Lookup {
     /// An empty table with room for `count` strings.
     pub(super) fn with_capacity(count: usize) -> Self {
-        Self { slots: vec![FREE; (count * 2).next_power_of_two().max(16)], hasher: RandomState::new() }
+        Self { slots: vec![FREE; (count * 2).next_power_of_two().max(16)], hasher: RandomState::default() }
     }
 
     /// The slot that holds `key`, or the free one where it belongs.
@@ -169,7 +171,8 @@ impl Vocabulary {
 /// published that list such tokens as ordinary ones; taking them for text would let a user write them.
 pub(super) fn looks_like_control(spelling: &str) -> bool {
     spelling.strip_prefix("<|").and_then(|rest| rest.strip_suffix("|>")).is_some_and(|name| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     })
 }
 

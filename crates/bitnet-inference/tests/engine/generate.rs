@@ -1,14 +1,12 @@
 //! Generation with the bundled model: determinism, sessions, stops, limits, errors.
 
-mod support;
-
 use std::ops::ControlFlow;
 
+use crate::support::{builder, engine};
 use bitnet_inference::{
     ChatMessage, EngineError, Event, FinishReason, GenerateRequest, Generation, InferenceEngine, Prompt,
     SamplingOverrides, Session,
 };
-use support::{builder, engine};
 
 fn story(seed: u64, tokens: usize) -> GenerateRequest {
     GenerateRequest::new(Prompt::text("Once upon a time, a small fox")).seed(seed).max_tokens(tokens)
@@ -111,9 +109,14 @@ fn a_session_gives_what_a_fresh_run_gives() {
 fn a_session_follows_a_changed_past() {
     let engine = engine(1);
     let mut session = engine.session();
-    for text in ["The cat sat on the mat and", "The cat sat on the hill and", "The", "A dog ran home because"] {
+    for text in ["The cat sat on the mat and", "The cat sat on the hill and", "The", "A dog ran home because"]
+    {
         let request = greedy(Prompt::text(text), 16);
-        assert_eq!(run(&engine, &mut session, &request).tokens, engine.generate(&request).unwrap().tokens, "{text}");
+        assert_eq!(
+            run(&engine, &mut session, &request).tokens,
+            engine.generate(&request).unwrap().tokens,
+            "{text}"
+        );
     }
 }
 
@@ -161,7 +164,11 @@ fn the_callback_can_cancel_at_any_event() {
     assert_eq!(cancelled.finish, FinishReason::Cancelled);
     assert_eq!(cancelled.tokens, whole.tokens[..5]);
     assert!(whole.text.starts_with(&cancelled.text));
-    assert_eq!(run(&engine, &mut session, &story(7, 30)).tokens, whole.tokens, "the session is fine afterwards");
+    assert_eq!(
+        run(&engine, &mut session, &story(7, 30)).tokens,
+        whole.tokens,
+        "the session is fine afterwards"
+    );
 
     let long = greedy(Prompt::text("The sun is warm. ".repeat(60)), 5);
     let early = engine.generate_with(&mut session, &long, &mut |_| ControlFlow::Break(())).unwrap();
@@ -187,7 +194,8 @@ fn generation_ends_at_the_stop_token_unless_told_otherwise() {
 #[test]
 fn the_context_is_a_limit() {
     let engine = builder(1).context_size(24).build().unwrap();
-    let request = GenerateRequest { ignore_eos: true, ..GenerateRequest::new(Prompt::text("Once upon a time")) };
+    let request =
+        GenerateRequest { ignore_eos: true, ..GenerateRequest::new(Prompt::text("Once upon a time")) };
     let full = engine.generate(&request).unwrap();
     assert_eq!(full.finish, FinishReason::ContextFull);
     assert_eq!(full.stats.prompt_tokens + full.tokens.len(), 24);
@@ -227,7 +235,7 @@ fn impossible_requests_are_named() {
     assert_eq!(parameter(&story(1, 5).sampling(hot)), "temperature");
     let bad = engine.generate(&greedy(Prompt::Tokens(vec![1, 9_000_000]), 1));
     assert!(matches!(bad, Err(EngineError::BadToken { token: 9_000_000, vocab_size: 8192 })));
-    let mut foreign = support::engine(1).session();
+    let mut foreign = crate::support::engine(1).session();
     let mixed = engine.generate_with(&mut foreign, &story(1, 1), &mut |_| ControlFlow::Continue(()));
     assert!(matches!(mixed, Err(EngineError::ForeignSession)));
 }
@@ -236,7 +244,9 @@ fn impossible_requests_are_named() {
 fn impossible_engines_are_named() {
     let error = |builder: bitnet_inference::EngineBuilder| builder.build().map(|_| ()).unwrap_err();
     assert!(matches!(error(builder(0)), EngineError::Parameter(p) if p.name == "threads"));
-    assert!(matches!(error(builder(1).context_size(1)), EngineError::Parameter(p) if p.name == "context_size"));
+    assert!(
+        matches!(error(builder(1).context_size(1)), EngineError::Parameter(p) if p.name == "context_size")
+    );
     let far = error(builder(1).context_size(1_000_000_000_000));
     assert!(matches!(far, EngineError::ContextTooLong { limit: 512, .. }), "{far}");
     assert!(matches!(error(InferenceEngine::builder()), EngineError::NoModel));
@@ -261,7 +271,12 @@ fn an_engine_is_shared_by_threads() {
     let engine = engine(1);
     let want: Vec<_> = (0..3).map(|seed| engine.generate(&story(seed, 20)).unwrap().tokens).collect();
     let got: Vec<_> = std::thread::scope(|scope| {
-        let spawn = |seed| scope.spawn({ let engine = &engine; move || engine.generate(&story(seed, 20)).unwrap().tokens });
+        let spawn = |seed| {
+            scope.spawn({
+                let engine = &engine;
+                move || engine.generate(&story(seed, 20)).unwrap().tokens
+            })
+        };
         let handles: Vec<_> = (0..3).map(spawn).collect();
         handles.into_iter().map(|handle| handle.join().unwrap()).collect()
     });

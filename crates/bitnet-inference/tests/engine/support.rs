@@ -4,10 +4,10 @@ use bitnet_core::bytes::ByteView;
 use bitnet_inference::{EngineBuilder, InferenceEngine, ModelSource};
 
 /// Where the reference outputs of the bundled model are.
-pub const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/bitnet-tiny");
+pub(crate) const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/bitnet-tiny");
 
 /// The bundled model.
-pub fn source() -> ModelSource {
+pub(crate) fn source() -> ModelSource {
     let view = |(name, bytes): (&str, &'static [u8])| (name.to_owned(), ByteView::from_static(bytes));
     ModelSource::Memory {
         name: bitnet_tiny::NAME.to_owned(),
@@ -16,11 +16,11 @@ pub fn source() -> ModelSource {
 }
 
 /// An engine of the bundled model with this many threads, not built yet.
-pub fn builder(threads: usize) -> EngineBuilder {
+pub(crate) fn builder(threads: usize) -> EngineBuilder {
     InferenceEngine::builder().model(source()).threads(threads)
 }
 
 /// An engine of the bundled model with this many threads.
-pub fn engine(threads: usize) -> InferenceEngine {
+pub(crate) fn engine(threads: usize) -> InferenceEngine {
     builder(threads).build().unwrap()
 }

@@ -1,0 +1,246 @@
+//! The tensors of a synthetic model, and their bytes in each format, made row by row on all cores.
+
+use std::ops::Range;
+
+use bitnet_core::DType;
+use bitnet_formats::{StoredType, TensorPlan};
+use bitnet_quant::I2sLayout;
+use bitnet_quant::codec::{pack_hf, pack_i2s};
+
+use super::random::Stream;
+use super::{Result, SynthFormat};
+use crate::ModelSpec;
+use crate::load::naming::Naming;
+
+/// Bytes that are made before they are written.
+const BLOCK_BYTES: usize = 8 << 20;
+
+/// Amplitude of what masters deviate from their trit, in units of the largest: small enough that absmean gives the trit.
+const NOISE: f32 = 0.2;
+
+/// Mean of the absolute masters in the same units: two thirds are about one, one third is noise.
+const MASTER_MEAN: f32 = 2.0 / 3.0 + NOISE / 6.0;
+
+/// A tensor to write.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Name, type and shape.
+    pub(super) plan: TensorPlan,
+    content: Content,
+}
+
+/// What a tensor holds. Rows are those of the file.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    /// A norm, all ones.
+    Ones,
+    /// One number.
+    Scale(f32),
+    /// Embedding or output layer `[rows, cols]`.
+    Table { stream: Stream, cols: usize },
+    /// Ternary weights.
+    Trits { stream: Stream, rows: usize, cols: usize, scale: f32, interleaved: Option<usize> },
+}
+
+/// The scale of a projection: keeps the size of its input, and is a bf16 number.
+fn weight_scale(cols: usize) -> f32 {
+    let mut scale = [0.0];
+    DType::BF16.decode(&DType::BF16.encode(&[(1.5 / cols as f32).sqrt()]), &mut scale);
+    scale[0]
+}
+
+/// All tensors of a model in the order in which they are written.
+pub(super) fn items(spec: &ModelSpec, format: SynthFormat, seed: u64) -> Vec<Item> {
+    let gguf = format == SynthFormat::GgufI2s;
+    let naming = if gguf { Naming::gguf() } else { Naming::hugging_face("model.") };
+    let mut list = List { gguf, format, items: Vec::new() };
+    let (hidden, ffn, q, kv) = (spec.hidden_size, spec.intermediate_size, spec.q_size(), spec.kv_size());
+    list.table(&naming.embedding, spec.vocab_size, hidden, Stream::new(seed, 1));
+    if !spec.tied_output {
+        list.table(naming.output, spec.vocab_size, hidden, Stream::new(seed, 2));
+    }
+    list.norm(naming.final_norm.clone(), hidden);
+    let shapes =
+        [(q, hidden), (kv, hidden), (kv, hidden), (hidden, q), (ffn, hidden), (ffn, hidden), (hidden, ffn)];
+    for layer in 0..spec.num_layers {
+        let parts = &naming.parts;
+        list.norm(naming.weight(layer, parts.attn_norm), hidden);
+        list.norm(naming.weight(layer, parts.ffn_norm), hidden);
+        if spec.sub_norms {
+            list.norm(naming.weight(layer, parts.attn_sub_norm), q);
+            list.norm(naming.weight(layer, parts.ffn_sub_norm), ffn);
+        }
+        for (i, (part, (rows, cols))) in parts.projections.iter().zip(shapes).enumerate() {
+            let stream = Stream::new(seed, 16 + 8 * layer as u64 + i as u64);
+            // Only llama-architecture GGUF files have their query and key rows permuted.
+            let interleaved = (gguf && !spec.sub_norms && i < 2).then_some(spec.head_dim);
+            list.projection(naming.part(layer, part), [rows, cols], stream, interleaved);
+        }
+    }
+    list.items
+}
+
+/// Collects the tensors of one format.
+struct List {
+    gguf: bool,
+    format: SynthFormat,
+    items: Vec<Item>,
+}
+
+impl List {
+    fn push(&mut self, name: String, stored: StoredType, shape: &[usize], content: Content) {
+        let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
+        self.items.push(Item { plan: TensorPlan::new(name, stored, shape), content });
+    }
+
+    fn norm(&mut self, name: String, len: usize) {
+        let stored = if self.gguf { StoredType::F32 } else { StoredType::BF16 };
+        self.push(name, stored, &[len], Content::Ones);
+    }
+
+    fn table(&mut self, name: &str, rows: usize, cols: usize, stream: Stream) {
+        let stored = if self.gguf { StoredType::F16 } else { StoredType::BF16 };
+        self.push(name.to_owned(), stored, &[rows, cols], Content::Table { stream, cols });
+    }
+
+    fn projection(
+        &mut self,
+        name: String,
+        [rows, cols]: [usize; 2],
+        stream: Stream,
+        interleaved: Option<usize>,
+    ) {
+        let scale = weight_scale(cols);
+        let content = Content::Trits { stream, rows, cols, scale, interleaved };
+        let (stored, shape) = match self.format {
+            SynthFormat::SafetensorsPacked => (StoredType::U8, [rows / 4, cols]),
+            SynthFormat::SafetensorsBf16 => (StoredType::BF16, [rows, cols]),
+            SynthFormat::GgufI2s => (StoredType::I2S, [rows, cols]),
+        };
+        self.push(format!("{name}.weight"), stored, &shape, content);
+        if self.format == SynthFormat::SafetensorsPacked {
+            self.push(format!("{name}.weight_scale"), StoredType::BF16, &[1], Content::Scale(scale));
+        }
+    }
+}
+
+impl Item {
+    /// Bytes of the tensor in the file.
+    pub(super) fn byte_len(&self) -> u64 {
+        self.plan.stored.byte_len(&self.plan.shape).unwrap_or(0)
+    }
+
+    /// Makes the bytes and gives them to `sink` block by block.
+    ///
+    /// # Errors
+    /// Those of `sink`, and shapes that the format cannot hold.
+    pub(super) fn emit(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let dtype = self.plan.stored.dense();
+        match (self.content, dtype) {
+            (Content::Ones, Some(dtype)) => sink(&dtype.encode(&vec![1.0; self.plan.shape[0] as usize])),
+            (Content::Scale(scale), Some(dtype)) => sink(&dtype.encode(&[scale])),
+            (Content::Table { stream, cols }, Some(dtype)) => {
+                let row = |row: usize, out: &mut [u8]| {
+                    let mut values = vec![0.0; cols];
+                    stream.normal(row, &mut values);
+                    out.copy_from_slice(&dtype.encode(&values));
+                };
+                blocks(self.plan.shape[0] as usize, cols * dtype.size(), &row, sink)
+            }
+            (Content::Trits { stream, rows, cols, scale, interleaved }, dtype) => {
+                match (self.plan.stored, dtype) {
+                    (StoredType::I2S, _) => {
+                        let row = |row: usize, out: &mut [u8]| {
+                            i2s_row(stream, model_row(row, interleaved), cols, out)
+                        };
+                        blocks(rows, cols / 4, &row, sink)?;
+                        let mut tail = [0u8; 32];
+                        tail[..4].copy_from_slice(&scale.to_le_bytes());
+                        sink(&tail)
+                    }
+                    (_, Some(dtype)) => {
+                        let row =
+                            |row: usize, out: &mut [u8]| master_row(stream, row, scale, dtype, cols, out);
+                        blocks(rows, cols * dtype.size(), &row, sink)
+                    }
+                    (_, None) => {
+                        let row = |row: usize, out: &mut [u8]| packed_row(stream, row, rows, cols, out);
+                        blocks(rows / 4, cols, &row, sink)
+                    }
+                }
+            }
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+/// The row of the model that stands at row `stored` of a file with interleaved rotary halves.
+fn model_row(stored: usize, interleaved: Option<usize>) -> usize {
+    let Some(head_dim) = interleaved else { return stored };
+    let within = stored % head_dim;
+    stored - within + within % 2 * (head_dim / 2) + within / 2
+}
+
+fn i2s_row(stream: Stream, row: usize, cols: usize, out: &mut [u8]) {
+    let mut trits = vec![0i8; cols];
+    stream.trits(row, &mut trits);
+    let bytes = pack_i2s(I2sLayout::Group128, &trits, 1, cols).expect("the shape was checked");
+    out.copy_from_slice(&bytes);
+}
+
+fn packed_row(stream: Stream, row: usize, rows: usize, cols: usize, out: &mut [u8]) {
+    let mut trits = vec![0i8; 4 * cols];
+    for (block, trits) in trits.chunks_exact_mut(cols).enumerate() {
+        stream.trits(block * (rows / 4) + row, trits);
+    }
+    out.copy_from_slice(&pack_hf(&trits, 4, cols).expect("four rows can be packed"));
+}
+
+/// Masters around their trits; absmean gives the trits back and about `scale`.
+fn master_row(stream: Stream, row: usize, scale: f32, dtype: DType, cols: usize, out: &mut [u8]) {
+    let mut trits = vec![0i8; cols];
+    let mut values = vec![0.0f32; cols];
+    stream.trits(row, &mut trits);
+    stream.uniform(row, &mut values);
+    let unit = scale / MASTER_MEAN;
+    for (value, &trit) in values.iter_mut().zip(&trits) {
+        *value = unit * (f32::from(trit) + NOISE * *value);
+    }
+    out.copy_from_slice(&dtype.encode(&values));
+}
+
+/// Makes rows of `row_bytes` bytes on all cores, a block at a time.
+fn blocks(
+    rows: usize,
+    row_bytes: usize,
+    make: &(dyn Fn(usize, &mut [u8]) + Sync),
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let per_block = (BLOCK_BYTES / row_bytes.max(1)).clamp(1, rows.max(1));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut buffer = vec![0u8; per_block * row_bytes];
+    for first in (0..rows).step_by(per_block) {
+        let count = per_block.min(rows - first);
+        let block = &mut buffer[..count * row_bytes];
+        let share = count.div_ceil(threads);
+        let fill = &|range: Range<usize>, out: &mut [u8]| {
+            for (row, out) in range.zip(out.chunks_exact_mut(row_bytes)) {
+                make(row, out);
+            }
+        };
+        std::thread::scope(|scope| {
+            for (i, part) in block.chunks_mut(share * row_bytes).enumerate() {
+                let start = first + i * share;
+                let range = start..start + part.len() / row_bytes;
+                // Small blocks are not worth a thread.
+                if count * row_bytes < BLOCK_BYTES / 16 {
+                    fill(range, part);
+                } else {
+                    scope.spawn(move || fill(range, part));
+                }
+            }
+        });
+        sink(block)?;
+    }
+    Ok(())
+}
