@@ -86,7 +86,11 @@ fn decode_and_prefill() {
     let mut runs = Vec::new();
     for set in kernel_sets().into_iter().filter(|s| s.available && s.name != "scalar") {
         for threads in [1, 2] {
-            let options = CpuOptions { threads: Some(threads), kernels: Some(set.name.to_owned()) };
+            let options = CpuOptions {
+                threads: Some(threads),
+                kernels: Some(set.name.to_owned()),
+                ..CpuOptions::default()
+            };
             let mut executor =
                 CpuExecutor::new(spec.clone(), &weights, &options, &mut |_, _| {}).expect("an available set");
             executor.reserve_blocks(16).expect("memory");

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bitnet_core::MemorySize;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
-use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, Weights};
+use bitnet_model::executor::full_as_top;
+use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights};
 use bitnet_quant::TernaryMatrix;
 
-use crate::forward::{Layer, Model, Pass};
+use crate::forward::{Layer, Model, Pass, Want};
+use crate::int8_rows::Int8Rows;
 use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{STRIP_ROWS, Strips};
@@ -29,6 +31,30 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// Kernel set by name; by default `BITNET_KERNELS`, else the fastest available.
     pub kernels: Option<String>,
+    /// How the output layer is kept.
+    pub output: OutputStorage,
+}
+
+/// How the output layer is kept. The logits are the same bits in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputStorage {
+    /// [`OutputStorage::Int8`] from 64 MiB on, otherwise [`OutputStorage::File`].
+    #[default]
+    Auto,
+    /// Where it lies in the model's file, read whole for every token.
+    File,
+    /// An int8 copy with error bounds finds the rows that matter; only those are read from the file.
+    Int8,
+}
+
+impl OutputStorage {
+    fn wants_int8(self, bytes: usize) -> bool {
+        match self {
+            OutputStorage::Auto => bytes >= 64 << 20,
+            OutputStorage::File => false,
+            OutputStorage::Int8 => true,
+        }
+    }
 }
 
 /// The executor of this crate.
@@ -68,11 +94,16 @@ impl CpuExecutor {
             progress(i as u64, total);
             layers.push(pack_layer(&mut pool, i, layer)?);
         }
+        let output = weights.output_layer().clone();
+        let int8 = match options.output.wants_int8(output.data().len()) {
+            true => Some(Int8Rows::new(&mut pool, &output)?),
+            false => None,
+        };
         progress(total, total);
         let scratch = Scratch::new(threads, widths(&spec))?;
         let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
-        let (embedding, output) = (weights.embedding.clone(), weights.output_layer().clone());
-        let model = Model { spec, kernels, layers, embedding, output, final_norm: weights.final_norm.clone() };
+        let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
+        let model = Model { spec, kernels, layers, embedding, output, int8, final_norm };
         Ok(Self { model, pool, kv, rope, scratch, warnings })
     }
 
@@ -98,9 +129,24 @@ impl CpuExecutor {
             .iter()
             .map(|l| l.qkv.bytes() + l.o.bytes() + l.gate.bytes() + l.up.bytes() + l.down.bytes())
             .sum();
-        let output = self.model.output.data();
-        let tied = std::ptr::eq(output.as_slice(), self.model.embedding.data().as_slice());
-        ternary + output.len() + if tied { 0 } else { self.model.embedding.data().len() }
+        let output = self.model.int8.as_ref().map_or(self.model.output.data().len(), Int8Rows::bytes);
+        ternary + output
+    }
+
+    /// Checks the batch, makes room and runs the pass.
+    fn run(&mut self, batch: &Batch<'_>, want: Want<'_>) -> Result<(), ExecError> {
+        let rows = batch.tokens();
+        if rows == 0 {
+            return Ok(());
+        }
+        let positions = batch.sequences.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
+        self.scratch.ensure(rows, batch.logit_rows(), positions)?;
+        self.rope.ensure(&self.model.spec, positions);
+        let finite = AtomicBool::new(true);
+        let pass =
+            Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, want, &finite);
+        self.pool.run(|team| pass.run(team));
+        if finite.load(Ordering::Relaxed) { Ok(()) } else { Err(ExecError::NotFinite) }
     }
 }
 
@@ -117,7 +163,8 @@ fn widths(spec: &ModelSpec) -> Widths {
 }
 
 fn pack_layer(pool: &mut ThreadPool, index: usize, l: &LayerWeights) -> Result<Layer, ExecError> {
-    let mut pack = |name: &str, matrices: &[&TernaryMatrix]| pack(pool, &format!("layer {index} {name}"), matrices);
+    let mut pack =
+        |name: &str, matrices: &[&TernaryMatrix]| pack(pool, &format!("layer {index} {name}"), matrices);
     Ok(Layer {
         attn_norm: l.attn_norm.clone(),
         qkv: pack("q, k, v", &[&l.q, &l.k, &l.v])?,
@@ -180,18 +227,20 @@ impl Executor for CpuExecutor {
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_output(&self.model.spec, logits)?;
-        let rows = batch.tokens();
-        if rows == 0 {
-            return Ok(());
-        }
-        let positions = batch.sequences.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
-        self.scratch.ensure(rows, batch.logit_rows(), positions)?;
-        self.rope.ensure(&self.model.spec, positions);
-        let finite = AtomicBool::new(true);
-        let pass =
-            Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, logits, &finite);
-        self.pool.run(|team| pass.run(team));
-        if finite.load(Ordering::Relaxed) { Ok(()) } else { Err(ExecError::NotFinite) }
+        self.run(batch, Want::All(Shared::new(logits)))
+    }
+
+    fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
+        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
+        batch.check_top(top)?;
+        let vocab = self.model.spec.vocab_size;
+        let Some(int8) = self.model.int8.take() else {
+            return full_as_top(self, batch, top);
+        };
+        let room = self.scratch.ensure_top(vocab);
+        let done = room.and_then(|()| self.run(batch, Want::Top { k, int8: &int8, top: Shared::new(top) }));
+        self.model.int8 = Some(int8);
+        done
     }
 }
 

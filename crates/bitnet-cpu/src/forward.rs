@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicBool;
 
 use bitnet_core::pool::Team;
 use bitnet_model::reference::rope_rotate;
-use bitnet_model::{DenseTensor, ModelSpec, Sequence};
+use bitnet_model::{DenseTensor, ModelSpec, Sequence, TopLogits};
 
+use crate::int8_rows::{Int8Rows, Search, TopRow};
 use crate::kernels::{Attend, KernelSet, Product};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{STRIP_ROWS, Strips};
@@ -42,6 +43,8 @@ pub(crate) struct Model {
     pub(crate) layers: Vec<Layer>,
     pub(crate) embedding: DenseTensor,
     pub(crate) output: DenseTensor,
+    /// The int8 copy of the output layer, if there is one.
+    pub(crate) int8: Option<Int8Rows>,
     pub(crate) final_norm: Vec<f32>,
 }
 
@@ -63,9 +66,19 @@ pub(crate) struct Pass<'a> {
     scales: Shared<'a, f32>,
     sums: Shared<'a, i32>,
     normed: Shared<'a, f32>,
+    upper: Shared<'a, f32>,
+    searches: Shared<'a, Search>,
     threads: Shared<'a, ThreadScratch>,
-    logits: Shared<'a, f32>,
+    want: Want<'a>,
     finite: &'a AtomicBool,
+}
+
+/// What a pass gives.
+pub(crate) enum Want<'a> {
+    /// All logits, `[logit_rows, vocab_size]`.
+    All(Shared<'a, f32>),
+    /// For each logit row, at least the `k` best tokens, found with an int8 copy of the output layer.
+    Top { k: usize, int8: &'a Int8Rows, top: Shared<'a, TopLogits> },
 }
 
 /// Quantised rows as a product reads them.
@@ -94,7 +107,7 @@ impl<'a> Pass<'a> {
         rope: &'a RopeTable,
         scratch: &'a mut Scratch,
         sequences: &'a [Sequence<'a>],
-        logits: &'a mut [f32],
+        want: Want<'a>,
         finite: &'a AtomicBool,
     ) -> Self {
         Self {
@@ -114,8 +127,10 @@ impl<'a> Pass<'a> {
             scales: Shared::new(&mut scratch.scales),
             sums: Shared::new(&mut scratch.sums),
             normed: Shared::new(&mut scratch.normed),
+            upper: Shared::new(&mut scratch.upper),
+            searches: Shared::new(&mut scratch.searches),
             threads: Shared::new(&mut scratch.threads),
-            logits: Shared::new(logits),
+            want,
             finite,
         }
     }
@@ -130,7 +145,7 @@ impl<'a> Pass<'a> {
             self.attention_part(index, layer, team, own);
             self.ffn_part(layer, team, own);
         }
-        self.output_part(team);
+        self.output_part(team, own);
     }
 
     /// Calls `f` with row number, sequence and position of each row in `rows`.
@@ -183,7 +198,15 @@ impl<'a> Pass<'a> {
         let mut start = strips.start;
         while start < strips.end {
             let part = start..strips.end.min(start + FFN_STRIPS);
-            self.product(&layer.gate, part.clone(), rows, &mut own.factors, self.gate, self.widths.ffn, false);
+            self.product(
+                &layer.gate,
+                part.clone(),
+                rows,
+                &mut own.factors,
+                self.gate,
+                self.widths.ffn,
+                false,
+            );
             self.product(&layer.up, part.clone(), rows, &mut own.factors, self.up, self.widths.ffn, false);
             for row in 0..self.rows {
                 let at = row * self.widths.ffn;
@@ -211,7 +234,13 @@ impl<'a> Pass<'a> {
     /// The residual stream as the source of a product.
     fn residual(&self, norm: &'a [f32], strips: &Strips) -> Source<'a> {
         let len = self.model.spec.hidden_size;
-        Source { rows: self.x, stride: self.widths.hidden, len, norm: Some(norm), padded: strips.padded_cols() }
+        Source {
+            rows: self.x,
+            stride: self.widths.hidden,
+            len,
+            norm: Some(norm),
+            padded: strips.padded_cols(),
+        }
     }
 
     /// Norms and quantises the rows: the only row by every thread for itself, several rows shared out, with a barrier.
@@ -225,7 +254,9 @@ impl<'a> Pass<'a> {
         let row_at = |row: usize| row * source.stride..row * source.stride + source.len;
         if self.rows == 1 {
             // SAFETY: the source is only read in this phase; the kernel set is available.
-            let done = unsafe { kernel(source.rows.get(row_at(0)), source.norm, eps, h, &mut own.q[..source.padded]) };
+            let done = unsafe {
+                kernel(source.rows.get(row_at(0)), source.norm, eps, h, &mut own.q[..source.padded])
+            };
             (own.scale, own.sum) = ([done.scale], [done.sum]);
             return QuantizedRows { q: &own.q[..source.padded], scales: &own.scale, sums: &own.sum };
         }
@@ -379,7 +410,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Final norm and output layer of the rows that need logits.
-    fn output_part(&self, team: &Team<'_>) {
+    fn output_part(&self, team: &Team<'_>, own: &mut ThreadScratch) {
         if self.logit_rows == 0 {
             return;
         }
@@ -391,23 +422,76 @@ impl<'a> Pass<'a> {
                 unsafe {
                     let x = self.x.get(row * stride..row * stride + hidden);
                     let out = self.normed.get_mut(i * stride..i * stride + hidden);
-                    (self.model.kernels.rms_norm)(x, &self.model.final_norm, self.model.spec.rms_norm_eps, out);
+                    (self.model.kernels.rms_norm)(
+                        x,
+                        &self.model.final_norm,
+                        self.model.spec.rms_norm_eps,
+                        out,
+                    );
                 }
             }
         }
         team.barrier();
-        // SAFETY: all threads call this; normed rows are only read from here on.
-        unsafe {
-            output::logits(
-                self.model.kernels,
-                &self.model.output,
-                team,
-                self.logit_rows,
-                self.normed,
-                stride,
-                self.logits,
-                self.finite,
-            );
+        match &self.want {
+            // SAFETY: all threads call this; normed rows are only read from here on.
+            Want::All(logits) => unsafe {
+                output::logits(
+                    self.model.kernels,
+                    &self.model.output,
+                    team,
+                    self.logit_rows,
+                    self.normed,
+                    stride,
+                    *logits,
+                    self.finite,
+                );
+            },
+            Want::Top { k, int8, top } => self.search_top(*k, int8, *top, team, own),
+        }
+    }
+
+    /// Finds the best logits of each row; thread 0 collects them.
+    fn search_top(
+        &self,
+        k: usize,
+        int8: &Int8Rows,
+        top: Shared<'a, TopLogits>,
+        team: &Team<'_>,
+        own: &mut ThreadScratch,
+    ) {
+        let (hidden, stride) = (self.model.spec.hidden_size, self.widths.hidden);
+        for row in 0..self.logit_rows {
+            // SAFETY: normed rows are only read; all threads run the search with the same arguments, and between its
+            // last barrier and the one below only thread 0 touches the searches and `top`.
+            unsafe {
+                let search = TopRow {
+                    kernels: self.model.kernels,
+                    int8,
+                    dense: &self.model.output,
+                    h: self.normed.get(row * stride..row * stride + hidden),
+                    k,
+                    upper: self.upper,
+                    searches: self.searches,
+                    finite: self.finite,
+                };
+                let scratch = &mut own.row;
+                search.run(
+                    team,
+                    &mut scratch.q[..int8.padded_cols()],
+                    &mut own.sums,
+                    &mut scratch.h[..hidden],
+                );
+                if team.index() == 0 {
+                    let top = &mut top.get_mut(row..row + 1)[0];
+                    top.ids.clear();
+                    top.logits.clear();
+                    for found in self.searches.get(0..team.threads()) {
+                        top.ids.extend_from_slice(&found.ids);
+                        top.logits.extend_from_slice(&found.logits);
+                    }
+                }
+            }
+            team.barrier();
         }
     }
 }

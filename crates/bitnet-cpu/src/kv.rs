@@ -23,7 +23,12 @@ pub(crate) struct KvCache {
 
 impl KvCache {
     pub(crate) fn new(spec: &ModelSpec) -> Self {
-        Self { blocks: Vec::new(), layers: spec.num_layers, kv_heads: spec.num_kv_heads, head_dim: spec.head_dim }
+        Self {
+            blocks: Vec::new(),
+            layers: spec.num_layers,
+            kv_heads: spec.num_kv_heads,
+            head_dim: spec.head_dim,
+        }
     }
 
     /// Floats of one head's keys (or values) in one block.
@@ -94,7 +99,14 @@ impl KvCache {
     ///
     /// # Safety
     /// No other thread touches this position and head meanwhile.
-    pub(crate) unsafe fn write_value(&self, block: u32, slot: usize, layer: usize, head: usize, value: &[f32]) {
+    pub(crate) unsafe fn write_value(
+        &self,
+        block: u32,
+        slot: usize,
+        layer: usize,
+        head: usize,
+        value: &[f32],
+    ) {
         let buffer = &self.blocks[block as usize];
         let start = self.offset(layer, head) + self.kv_heads * self.head_len() + slot * self.head_dim;
         assert!(head < self.kv_heads && slot < BLOCK_SIZE && value.len() == self.head_dim);

@@ -11,6 +11,7 @@
 
 pub mod executor;
 mod forward;
+mod int8_rows;
 pub mod kernels;
 mod kv;
 pub mod layout;
@@ -19,6 +20,6 @@ mod output;
 mod scratch;
 mod shared;
 
-pub use executor::{CpuExecutor, CpuOptions, chosen_kernel_set};
+pub use executor::{CpuExecutor, CpuOptions, OutputStorage, chosen_kernel_set};
 pub use kernels::{KernelSetInfo, kernel_sets};
 pub use linear::BitLinear;

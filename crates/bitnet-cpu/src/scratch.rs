@@ -5,6 +5,7 @@ use bitnet_model::reference::rope_angles;
 use bitnet_model::{ExecError, ModelSpec};
 use bytemuck::Zeroable;
 
+use crate::int8_rows::Search;
 use crate::kv::BLOCK_SIZE;
 
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
@@ -27,6 +28,10 @@ pub(crate) struct Scratch {
     pub(crate) sums: AlignedBuf<i32>,
     /// Normed rows for the output layer.
     pub(crate) normed: AlignedBuf<f32>,
+    /// Upper bounds of logits, when the best are searched.
+    pub(crate) upper: AlignedBuf<f32>,
+    /// What each thread found.
+    pub(crate) searches: Vec<Search>,
     /// What each thread needs for itself.
     pub(crate) threads: Vec<ThreadScratch>,
     rows: usize,
@@ -62,6 +67,8 @@ pub(crate) struct ThreadScratch {
     pub(crate) factors: AlignedBuf<f32>,
     /// Attention weights.
     pub(crate) scores: AlignedBuf<f32>,
+    /// Integer sums of a few strips of the output layer.
+    pub(crate) sums: Vec<i32>,
 }
 
 impl Scratch {
@@ -73,6 +80,7 @@ impl Scratch {
                 row: RowScratch { h, q, scale: [0.0], sum: [0] },
                 factors: AlignedBuf::zeroed(0)?,
                 scores: AlignedBuf::zeroed(0)?,
+                sums: Vec::new(),
             });
         }
         Ok(Self {
@@ -85,6 +93,8 @@ impl Scratch {
             scales: AlignedBuf::zeroed(0)?,
             sums: AlignedBuf::zeroed(0)?,
             normed: AlignedBuf::zeroed(0)?,
+            upper: AlignedBuf::zeroed(0)?,
+            searches: (0..threads).map(|_| Search::default()).collect(),
             threads: own,
             rows: 0,
             logit_rows: 0,
@@ -97,7 +107,12 @@ impl Scratch {
     }
 
     /// Makes room for `rows` tokens, `logit_rows` of them with logits, and attention over `positions`.
-    pub(crate) fn ensure(&mut self, rows: usize, logit_rows: usize, positions: usize) -> Result<(), ExecError> {
+    pub(crate) fn ensure(
+        &mut self,
+        rows: usize,
+        logit_rows: usize,
+        positions: usize,
+    ) -> Result<(), ExecError> {
         let w = self.widths;
         if rows > self.rows {
             let room = rows.next_power_of_two().min(rows.next_multiple_of(64));
@@ -125,6 +140,13 @@ impl Scratch {
             }
         }
         Ok(())
+    }
+}
+
+impl Scratch {
+    /// Makes room for searching the best of `vocab` logits.
+    pub(crate) fn ensure_top(&mut self, vocab: usize) -> Result<(), ExecError> {
+        grow(&mut self.upper, vocab.next_multiple_of(crate::layout::STRIP_ROWS))
     }
 }
 

@@ -6,7 +6,8 @@ use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence};
 
 fn conforms(kernels: &str, threads: usize) {
     conformance::run(Tolerance::Bits, &mut |sample| {
-        let options = CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()) };
+        let options =
+            CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()), ..CpuOptions::default() };
         let executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})?;
         assert_eq!(executor.kernel_set_name(), kernels);
         assert!(executor.warnings().is_empty(), "{:?}", executor.warnings());
@@ -38,7 +39,8 @@ fn any_thread_count_equals_the_oracle() {
 fn kernel_sets_that_are_not_there_are_refused_by_name() {
     let sample = &conformance::samples()[0];
     let build = |kernels: &str, threads| {
-        let options = CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()) };
+        let options =
+            CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()), ..CpuOptions::default() };
         CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {}).map(|_| ())
     };
     let error = build("mmx", 1).unwrap_err().to_string();
@@ -50,8 +52,9 @@ fn kernel_sets_that_are_not_there_are_refused_by_name() {
 #[test]
 fn impossible_batches_are_errors_and_leave_the_executor_usable() {
     let sample = &conformance::samples()[0];
-    let options = CpuOptions { threads: Some(2), kernels: None };
-    let mut executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {}).unwrap();
+    let options = CpuOptions { threads: Some(2), ..CpuOptions::default() };
+    let mut executor =
+        CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {}).unwrap();
     executor.reserve_blocks(1).unwrap();
     let vocab = sample.spec.vocab_size;
     let mut logits = vec![0.0; vocab];

@@ -10,7 +10,8 @@ use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
 
 use crate::reference::ReferenceExecutor;
 use crate::{
-    Activation, Batch, DenseTensor, ExecError, Executor, LayerWeights, LogitRows, ModelSpec, Sequence, Weights,
+    Activation, Batch, DenseTensor, ExecError, Executor, LayerWeights, LogitRows, ModelSpec, Sequence,
+    Weights,
 };
 
 /// How close logits must be to the oracle's.
@@ -186,11 +187,21 @@ pub fn run(tolerance: Tolerance, build: Build<'_>) -> Result<(), String> {
         let texts: Vec<Vec<u32>> = [75usize, 5, 33].iter().map(|&n| tokens(&sample, n)).collect();
         let oracle = oracle_logits(&sample, &texts).map_err(|e| e.to_string())?;
         let mut executor = build(&sample).map_err(|e| format!("{}: {e}", sample.name))?;
-        let cases: &[(&str, &[usize])] =
-            &[("whole", &[75]), ("token by token", &[1]), ("chunks of 7", &[7]), ("chunks", &[1, 40, 2, 12, 13])];
+        let cases: &[(&str, &[usize])] = &[
+            ("whole", &[75]),
+            ("token by token", &[1]),
+            ("chunks of 7", &[7]),
+            ("chunks", &[1, 40, 2, 12, 13]),
+        ];
         for (case, chunks) in cases {
             let got = prefill(&mut *executor, &texts[0], chunks).map_err(|e| e.to_string())?;
-            compare(&format!("{}, {case}", sample.name), tolerance, &got, &oracle[0], sample.spec.vocab_size)?;
+            compare(
+                &format!("{}, {case}", sample.name),
+                tolerance,
+                &got,
+                &oracle[0],
+                sample.spec.vocab_size,
+            )?;
         }
         let got = interleaved(&mut *executor, &texts).map_err(|e| e.to_string())?;
         for (i, (got, want)) in got.iter().zip(&oracle).enumerate() {
@@ -225,7 +236,8 @@ pub fn prefill(executor: &mut dyn Executor, tokens: &[u32], chunks: &[usize]) ->
     let mut position = 0;
     for &chunk in chunks.iter().cycle() {
         let end = tokens.len().min(position + chunk);
-        let s = Sequence { tokens: &tokens[position..end], position, blocks: &blocks, logits: LogitRows::All };
+        let s =
+            Sequence { tokens: &tokens[position..end], position, blocks: &blocks, logits: LogitRows::All };
         executor.forward(&Batch { sequences: &[s] }, &mut logits[position * vocab..end * vocab])?;
         position = end;
         if position == tokens.len() {
@@ -252,7 +264,12 @@ fn interleaved(executor: &mut dyn Executor, texts: &[Vec<u32>]) -> Result<Vec<Ve
             let (start, end) = (positions[i], text.len().min(positions[i] + 1 + 5 * i));
             if start < end {
                 let tokens = &text[start..end];
-                sequences.push(Sequence { tokens, position: start, blocks: &tables[i], logits: LogitRows::All });
+                sequences.push(Sequence {
+                    tokens,
+                    position: start,
+                    blocks: &tables[i],
+                    logits: LogitRows::All,
+                });
                 owners.push((i, end));
             }
         }
@@ -274,7 +291,13 @@ fn interleaved(executor: &mut dyn Executor, texts: &[Vec<u32>]) -> Result<Vec<Ve
 ///
 /// # Errors
 /// What differs and where.
-pub fn compare(name: &str, tolerance: Tolerance, got: &[f32], want: &[f32], vocab: usize) -> Result<(), String> {
+pub fn compare(
+    name: &str,
+    tolerance: Tolerance,
+    got: &[f32],
+    want: &[f32],
+    vocab: usize,
+) -> Result<(), String> {
     if got.len() != want.len() {
         return Err(format!("{name}: {} logits instead of {}", got.len(), want.len()));
     }

@@ -102,6 +102,15 @@ impl Batch<'_> {
             Err(ExecError::OutputSize { needed, given: logits.len() })
         }
     }
+
+    /// Checks that `top` has one element for each row the batch asks for.
+    ///
+    /// # Errors
+    /// [`ExecError::OutputSize`].
+    pub fn check_top(&self, top: &[TopLogits]) -> Result<(), ExecError> {
+        let (needed, given) = (self.logit_rows(), top.len());
+        if needed == given { Ok(()) } else { Err(ExecError::OutputSize { needed, given }) }
+    }
 }
 
 /// Facts about an executor, for people and for the engine's planning.
@@ -187,6 +196,15 @@ pub enum ExecError {
     Core(#[from] bitnet_core::CoreError),
 }
 
+/// Some logits of one row: at least the largest ones, values as [`Executor::forward`] gives them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TopLogits {
+    /// Tokens, ascending.
+    pub ids: Vec<u32>,
+    /// Their logits.
+    pub logits: Vec<f32>,
+}
+
 /// A backend: owns weights and KV memory, runs whole forward passes.
 pub trait Executor: Send {
     /// The model it runs.
@@ -207,4 +225,36 @@ pub trait Executor: Send {
     /// # Errors
     /// [`ExecError`]; the KV content of the batch's new positions is then unspecified, all else is unchanged.
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError>;
+
+    /// Runs the batch like [`Executor::forward`], but gives for each logit row a set of tokens that contains the `k`
+    /// with the largest logits, with the same bits. An executor that knows how need not read the whole output layer.
+    ///
+    /// # Errors
+    /// As [`Executor::forward`]; `top` must have one element for each logit row.
+    fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
+        let _ = k;
+        full_as_top(self, batch, top)
+    }
+}
+
+/// [`Executor::forward_top`] by way of all logits: the set is the whole vocabulary.
+///
+/// # Errors
+/// As [`Executor::forward_top`].
+pub fn full_as_top<E: Executor + ?Sized>(
+    executor: &mut E,
+    batch: &Batch<'_>,
+    top: &mut [TopLogits],
+) -> Result<(), ExecError> {
+    batch.check_top(top)?;
+    let vocab = executor.spec().vocab_size;
+    let mut logits = vec![0.0; top.len() * vocab];
+    executor.forward(batch, &mut logits)?;
+    for (top, row) in top.iter_mut().zip(logits.chunks_exact(vocab)) {
+        top.ids.clear();
+        top.ids.extend(0..vocab as u32);
+        top.logits.clear();
+        top.logits.extend_from_slice(row);
+    }
+    Ok(())
 }

@@ -156,7 +156,13 @@ fn masters_that_are_not_numbers() {
 fn rows_that_cannot_be_packed() {
     let mut folder = Folder::vector("tiny-bitnet-packed");
     folder.config["intermediate_size"] = json!(510);
-    assert!(folder.error().contains("[510, 256]"), "{}", folder.error());
+    let norm = Tensor::zeros(StoredType::BF16, &[510]);
+    folder.tensors.insert("model.layers.0.mlp.ffn_sub_norm.weight".to_owned(), norm);
+    let message = folder.error();
+    assert!(
+        message.contains("gate_proj.weight") && message.contains("[510, 256]: the number of rows"),
+        "{message}"
+    );
 }
 
 #[test]

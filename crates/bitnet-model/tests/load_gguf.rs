@@ -273,7 +273,7 @@ fn what_cannot_be_run_is_named() {
     assert!(error.contains("[255], expected [256]"), "{error}");
     let mut split = base.clone();
     split.set("split.count", GgufValue::U16(3));
-    assert!(split.error().contains("split over 3 files"));
+    assert!(split.error().contains("a split GGUF (this is part 1 of 3)"));
     let mut other = base.clone();
     other.set("general.architecture", text("qwen3"));
     assert!(other.error().contains("qwen3"));

@@ -171,7 +171,7 @@ fn the_small_files_are_sound() {
 }
 
 proptest! {
-    #![proptest_config(config(8000))]
+    #![proptest_config(config(300000))]
 
     #[test]
     fn tokenizer_json(which in 0..4_usize, damages in prop::collection::vec(damage(), 1..4)) {
@@ -268,7 +268,7 @@ fn byte_level_spec() -> VocabSpec {
 }
 
 proptest! {
-    #![proptest_config(config(6000))]
+    #![proptest_config(config(100000))]
 
     #[test]
     fn embedded_vocabulary(byte_level: bool, damages in prop::collection::vec(spec_damage(), 1..4)) {

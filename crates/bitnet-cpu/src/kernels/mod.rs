@@ -80,6 +80,7 @@ type NormQuantizeFn = unsafe fn(&[f32], Option<&[f32]>, f32, &mut [f32], &mut [i
 type NormFn = unsafe fn(&[f32], &[f32], f32, &mut [f32]);
 type ActivateFn = unsafe fn(Activation, &mut [f32], &[f32]);
 type AttendFn = unsafe fn(&Attend<'_>, &mut [f32], &mut [f32]);
+type Int8SumsFn = unsafe fn(&[i8], &[i8], i32, &mut [i32]);
 type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::available`] is true;
@@ -102,6 +103,8 @@ pub struct KernelSet {
     pub(crate) attend: AttendFn,
     /// Dot products of consecutive dense rows with one vector.
     pub(crate) dense: DenseFn,
+    /// Exact sums of strips of int8 rows (see [`crate::int8_rows`]) with one int8 row of the given sum.
+    pub(crate) int8_sums: Int8SumsFn,
 }
 
 impl KernelSet {
@@ -139,7 +142,9 @@ pub struct KernelSetInfo {
 
 /// The kernel sets of this architecture, the fastest first. The first available one is the default.
 pub fn kernel_sets() -> Vec<KernelSetInfo> {
-    ALL.iter().map(|k| KernelSetInfo { name: k.name, available: k.is_available(), requires: k.requires }).collect()
+    ALL.iter()
+        .map(|k| KernelSetInfo { name: k.name, available: k.is_available(), requires: k.requires })
+        .collect()
 }
 
 /// The set of that name, or the fastest available one.

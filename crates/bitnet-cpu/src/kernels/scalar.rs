@@ -16,6 +16,7 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     activate,
     attend,
     dense,
+    int8_sums,
 };
 
 /// Ternary product.
@@ -44,6 +45,18 @@ fn add_tile(tile: &[u8], q: &[i8; 16], sums: &mut [i32; 16]) {
             for i in 0..4 {
                 let code = i32::from(byte >> (2 * i) & 3);
                 *sum += code * i32::from(q[4 * i + b]);
+            }
+        }
+    }
+}
+
+/// Sums of int8 strips: `out[16 * strip + lane] = sum(w * q)`.
+fn int8_sums(strips: &[i8], q: &[i8], _sum: i32, out: &mut [i32]) {
+    for (strip, out) in strips.chunks_exact(16 * q.len()).zip(out.as_chunks_mut::<16>().0) {
+        *out = [0; 16];
+        for (tile, q) in strip.as_chunks::<64>().0.iter().zip(q.as_chunks::<4>().0) {
+            for (sum, w) in out.iter_mut().zip(tile.as_chunks::<4>().0) {
+                *sum += (0..4).map(|i| i32::from(w[i]) * i32::from(q[i])).sum::<i32>();
             }
         }
     }

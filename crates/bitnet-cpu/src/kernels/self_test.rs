@@ -33,7 +33,8 @@ fn products(set: &KernelSet, rows: usize) -> Vec<u32> {
     let strips: Vec<u8> =
         (0..STRIPS * GROUPS * TILE_BYTES).map(|_| code() | code() << 2 | code() << 4 | code() << 6).collect();
     let q: Vec<i8> = (0..rows * GROUPS * 16).map(|i| (i * 89 % 256) as u8 as i8).collect();
-    let row_sums: Vec<i32> = q.chunks_exact(GROUPS * 16).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
+    let row_sums: Vec<i32> =
+        q.chunks_exact(GROUPS * 16).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
     let factors: Vec<f32> = (0..rows).map(|i| 0.37 / (i + 1) as f32).collect();
     let mut out = vec![0.5f32; rows * STRIPS * 16];
     for accumulate in [false, true] {

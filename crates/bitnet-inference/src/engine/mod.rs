@@ -98,7 +98,7 @@ impl InferenceEngine {
         }
         let budget = context.div_ceil(info.block_size).saturating_mul(sessions);
         Ok(Self {
-            backend: Mutex::new(Backend::new(executor, spec.vocab_size)),
+            backend: Mutex::new(Backend::new(executor)),
             pool: Arc::new(Mutex::new(BlockPool::new(budget))),
             model,
             spec,

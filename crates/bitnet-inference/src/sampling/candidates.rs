@@ -7,17 +7,17 @@ use bitnet_core::lanes;
 /// A token that may be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Candidate {
-    /// The token.
-    pub(super) id: u32,
+    /// Its place among the logits, which is the token itself where these are all. Places ascend as tokens do.
+    pub(super) place: usize,
     /// Its logit after the penalty.
     pub(super) logit: f32,
     /// `exp((logit - best) / temperature)`, its probability but for the common factor.
     pub(super) weight: f32,
 }
 
-/// Higher logits first, of equals the lower id: a total order, for logits that are numbers.
+/// Higher logits first, of equals the lower token: a total order, for logits that are numbers.
 fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
+    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.place.cmp(&b.place))
 }
 
 /// Fills `out` with the `k` best of `logits`, best first, fewer if fewer are possible (greater than -inf).
@@ -28,10 +28,10 @@ pub(super) fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     out.clear();
     let full = k.saturating_mul(2).max(64);
     let mut threshold = f32::NEG_INFINITY;
-    for (id, &logit) in logits.iter().enumerate() {
-        // A later token with the logit of the k-th best would lose to it by its higher id.
+    for (place, &logit) in logits.iter().enumerate() {
+        // A later token with the logit of the k-th best would lose to it by its higher place.
         if logit > threshold {
-            out.push(Candidate { id: id as u32, logit, weight: 0.0 });
+            out.push(Candidate { place, logit, weight: 0.0 });
             if out.len() == full {
                 out.select_nth_unstable_by(k - 1, by_rank);
                 out.truncate(k);
@@ -46,11 +46,11 @@ pub(super) fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     out.sort_unstable_by(by_rank);
 }
 
-/// Fills `out` with all possible tokens in the order of their ids.
+/// Fills `out` with all possible tokens in ascending order.
 pub(super) fn all(logits: &[f32], out: &mut Vec<Candidate>) {
     out.clear();
     let possible = logits.iter().enumerate().filter(|(_, l)| **l > f32::NEG_INFINITY);
-    out.extend(possible.map(|(id, &logit)| Candidate { id: id as u32, logit, weight: 0.0 }));
+    out.extend(possible.map(|(place, &logit)| Candidate { place, logit, weight: 0.0 }));
 }
 
 /// The weight of a logit beside the best one.
@@ -80,12 +80,12 @@ pub(super) fn reach(candidates: &[Candidate], target: f64) -> Option<usize> {
 }
 
 /// The candidate in whose stretch of the summed weights the number `u` of `[0, 1)` falls.
-pub(super) fn draw(candidates: &[Candidate], u: f64) -> Option<u32> {
+pub(super) fn draw(candidates: &[Candidate], u: f64) -> Option<usize> {
     let target = u * total(candidates);
     let mut sum = 0.0;
     let hit = candidates.iter().find(|c| {
         sum += f64::from(c.weight);
         sum > target
     });
-    hit.or(candidates.last()).map(|c| c.id)
+    hit.or(candidates.last()).map(|c| c.place)
 }

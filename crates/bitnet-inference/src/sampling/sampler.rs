@@ -1,6 +1,7 @@
 //! [`Sampler`]: draws one token after the other for one request.
 
 use bitnet_core::lanes;
+use bitnet_model::TopLogits;
 
 use super::candidates::{self, Candidate};
 use super::{PenaltyWindow, Rng, SamplingParams};
@@ -13,15 +14,15 @@ pub enum SamplingError {
     #[error("the logit of token {token} is {value}; the model file is damaged")]
     NotFinite {
         /// The token.
-        token: usize,
+        token: u32,
         /// Its logit.
         value: f32,
     },
     /// Every token is excluded, or there is none.
-    #[error("no token is possible: all {vocab_size} logits are minus infinity")]
+    #[error("no token is possible: all {count} logits are minus infinity")]
     NothingPossible {
         /// Logits there were.
-        vocab_size: usize,
+        count: usize,
     },
 }
 
@@ -34,14 +35,28 @@ pub struct Sampler {
     params: SamplingParams,
     rng: Rng,
     candidates: Vec<Candidate>,
-    /// One bit a token: already punished in this step. All zero between steps.
-    punished: Vec<u64>,
+    /// One bit a place: met already. All zero between steps.
+    marks: Vec<u64>,
 }
 
 impl Sampler {
     /// Starts at the first draw of `seed`; `params` must be [valid](SamplingParams::validate).
     pub fn new(params: SamplingParams, seed: u64) -> Self {
-        Self { params, rng: Rng::new(seed), candidates: Vec::new(), punished: Vec::new() }
+        Self { params, rng: Rng::new(seed), candidates: Vec::new(), marks: Vec::new() }
+    }
+
+    /// How many of the largest logits decide the next token after `history`, if these are few among `vocab_size`: so
+    /// many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
+    pub fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
+        let p = &self.params;
+        let kept = if p.temperature == 0.0 { 1 } else { p.top_k };
+        // A penalty below 1 lifts tokens from anywhere.
+        if kept == 0 || p.repeat_penalty < 1.0 {
+            return None;
+        }
+        // A penalty only lowers logits, so at worst every punished token drops out of the best.
+        let punished = if p.repeat_penalty == 1.0 { 0 } else { self.distinct(history, vocab_size) };
+        Some(kept + punished).filter(|k| *k < vocab_size / 2)
     }
 
     /// Draws the token that follows `history` (prompt and generated tokens) from its `logits`, `[vocab_size]`, which
@@ -50,13 +65,36 @@ impl Sampler {
     /// # Errors
     /// [`SamplingError`] if a logit is NaN or infinite, or none is possible. Minus infinity marks impossible tokens.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, SamplingError> {
-        check(logits)?;
-        self.punish(logits, history);
-        let nothing = SamplingError::NothingPossible { vocab_size: logits.len() };
-        let (best_id, best) = best_of(logits).ok_or(nothing)?;
+        let place = self.draw(logits, history, |token| Some(token as usize), |place| place as u32)?;
+        Ok(place as u32)
+    }
+
+    /// As [`sample`](Self::sample), with the same result, from the [decisive](Self::decisive) logits alone.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn sample_top(&mut self, top: &mut TopLogits, history: &[u32]) -> Result<u32, SamplingError> {
+        let ids = &top.ids;
+        let place_of = |token| ids.binary_search(&token).ok();
+        let place = self.draw(&mut top.logits, history, place_of, |place| ids[place])?;
+        Ok(ids[place])
+    }
+
+    /// Draws a place among `logits`, whose tokens ascend.
+    fn draw(
+        &mut self,
+        logits: &mut [f32],
+        history: &[u32],
+        place_of: impl Fn(u32) -> Option<usize>,
+        token_of: impl Fn(usize) -> u32,
+    ) -> Result<usize, SamplingError> {
+        check(logits, token_of)?;
+        self.punish(logits, history, place_of);
+        let (best_place, best) =
+            best_of(logits).ok_or(SamplingError::NothingPossible { count: logits.len() })?;
         let p = &self.params;
         if p.temperature == 0.0 {
-            return Ok(best_id);
+            return Ok(best_place);
         }
         if p.top_k > 0 {
             candidates::top_k(logits, p.top_k.min(logits.len()), &mut self.candidates);
@@ -73,34 +111,56 @@ impl Sampler {
             // The best token's weight is exp(0) = 1, so a weight is the share of the best token's probability.
             self.candidates.retain(|c| c.weight >= min_p);
         }
-        Ok(candidates::draw(&self.candidates, self.rng.next_f64()).unwrap_or(best_id))
+        Ok(candidates::draw(&self.candidates, self.rng.next_f64()).unwrap_or(best_place))
+    }
+
+    /// The tokens that the penalty looks at.
+    fn window<'h>(&self, history: &'h [u32]) -> &'h [u32] {
+        match self.params.repeat_last_n {
+            PenaltyWindow::All => history,
+            PenaltyWindow::Last(n) => &history[history.len().saturating_sub(n)..],
+        }
+    }
+
+    /// How many different tokens the penalty looks at.
+    fn distinct(&mut self, history: &[u32], vocab_size: usize) -> usize {
+        let mut count = 0;
+        self.once_each(self.window(history), vocab_size, |token| Some(token as usize), |_| count += 1);
+        count
     }
 
     /// Repetition penalty: once for each token of the window, however often it occurs there.
-    fn punish(&mut self, logits: &mut [f32], history: &[u32]) {
+    fn punish(&mut self, logits: &mut [f32], history: &[u32], place_of: impl Fn(u32) -> Option<usize>) {
         let penalty = self.params.repeat_penalty;
-        let window = match self.params.repeat_last_n {
-            PenaltyWindow::All => history,
-            PenaltyWindow::Last(n) => &history[history.len().saturating_sub(n)..],
-        };
-        if penalty == 1.0 || window.is_empty() {
+        if penalty == 1.0 {
             return;
         }
-        self.punished.resize(logits.len().div_ceil(64), 0);
-        for &token in window {
-            let token = token as usize;
-            let Some(logit) = logits.get_mut(token) else { continue };
-            let (word, bit) = (&mut self.punished[token / 64], 1 << (token % 64));
+        self.once_each(self.window(history), logits.len(), place_of, |place| {
+            let logit = &mut logits[place];
+            *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+        });
+    }
+
+    /// Calls `visit` once for each place below `places` that a token of the window has.
+    fn once_each(
+        &mut self,
+        window: &[u32],
+        places: usize,
+        place_of: impl Fn(u32) -> Option<usize>,
+        mut visit: impl FnMut(usize),
+    ) {
+        let words = places.div_ceil(64);
+        if self.marks.len() < words {
+            self.marks.resize(words, 0);
+        }
+        for place in window.iter().filter_map(|&token| place_of(token)).filter(|&place| place < places) {
+            let (word, bit) = (&mut self.marks[place / 64], 1 << (place % 64));
             if *word & bit == 0 {
                 *word |= bit;
-                *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+                visit(place);
             }
         }
-        for &token in window {
-            if let Some(word) = self.punished.get_mut(token as usize / 64) {
-                *word = 0;
-            }
-        }
+        self.marks[..words].fill(0);
     }
 
     /// Top-p among candidates that are sorted and weighed.
@@ -134,19 +194,19 @@ impl Sampler {
 }
 
 /// Refuses NaN and plus infinity.
-fn check(logits: &[f32]) -> Result<(), SamplingError> {
+fn check(logits: &[f32], token_of: impl Fn(usize) -> u32) -> Result<(), SamplingError> {
     let fine = |l: f32| l < f32::INFINITY;
     // Without an early exit this pass vectorises; the offender is looked for only when there is one.
     if logits.iter().fold(true, |all, &l| all & fine(l)) {
         return Ok(());
     }
-    let token = logits.iter().position(|&l| !fine(l)).unwrap_or(0);
-    Err(SamplingError::NotFinite { token, value: logits[token] })
+    let place = logits.iter().position(|&l| !fine(l)).unwrap_or(0);
+    Err(SamplingError::NotFinite { token: token_of(place), value: logits[place] })
 }
 
-/// The greatest logit and the lowest token that has it; `None` if all are minus infinity.
-fn best_of(logits: &[f32]) -> Option<(u32, f32)> {
+/// The greatest logit and the first place that has it; `None` if all are minus infinity.
+fn best_of(logits: &[f32]) -> Option<(usize, f32)> {
     let best = lanes::max(logits);
-    let id = logits.iter().position(|&l| l == best && best > f32::NEG_INFINITY)?;
-    Some((id as u32, best))
+    let place = logits.iter().position(|&l| l == best && best > f32::NEG_INFINITY)?;
+    Some((place, best))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bitnet_core::lanes;
+use bitnet_model::TopLogits;
 use bitnet_model::load::GenerationDefaults;
 use proptest::prelude::*;
 
@@ -98,7 +99,7 @@ proptest! {
         candidates::top_k(&logits, k, &mut got);
         let mut want = ranked(&logits);
         want.truncate(k);
-        prop_assert_eq!(got.iter().map(|c| c.id).collect::<Vec<_>>(), want);
+        prop_assert_eq!(got.iter().map(|c| c.place as u32).collect::<Vec<_>>(), want);
     }
 
     #[test]
@@ -112,6 +113,30 @@ proptest! {
             // One token more or less at the border is rounding.
             let worst = want.iter().map(|&id| logits[id as usize]).fold(f32::INFINITY, f32::min);
             prop_assert!(want.contains(&id) || logits[id as usize] >= worst - 0.01);
+        }
+    }
+
+    #[test]
+    fn decisive_logits_give_the_token_that_all_give(
+        values in prop::collection::vec(-30i8..30, 64..300), history in prop::collection::vec(0u32..300, 0..20),
+        top_k in 0usize..20, temperature in prop::sample::select(vec![0.0f32, 0.7, 1.5]),
+        repeat_penalty in prop::sample::select(vec![0.8f32, 1.0, 1.3]), top_p in 0.5f32..=1.0, more in 0usize..5,
+    ) {
+        // Distinct logits: which of equals at the border belong to the best is not told.
+        let logits: Vec<f32> = values.iter().enumerate().map(|(i, &v)| f32::from(v) / 4.0 + i as f32 * 1e-4).collect();
+        let params = SamplingParams { top_k, temperature, repeat_penalty, top_p, ..PLAIN };
+        let (mut all, mut few) = (Sampler::new(params, 5), Sampler::new(params, 5));
+        let Some(k) = few.decisive(&history, logits.len()) else {
+            prop_assert!(repeat_penalty < 1.0 || top_k == 0 || top_k + history.len() >= logits.len() / 2);
+            return Ok(());
+        };
+        for _ in 0..8 {
+            let mut ids = ranked(&logits);
+            ids.truncate(k + more);
+            ids.sort_unstable();
+            let mut top = TopLogits { logits: ids.iter().map(|&id| logits[id as usize]).collect(), ids };
+            let want = all.sample(&mut logits.clone(), &history).unwrap();
+            prop_assert_eq!(few.sample_top(&mut top, &history).unwrap(), want);
         }
     }
 
@@ -187,7 +212,7 @@ fn logits_that_are_no_numbers_are_refused() {
     ));
     let infinite = sampler.sample(&mut [f32::INFINITY, 0.0], &[]);
     assert_eq!(infinite, Err(SamplingError::NotFinite { token: 0, value: f32::INFINITY }));
-    let nothing = SamplingError::NothingPossible { vocab_size: 3 };
+    let nothing = SamplingError::NothingPossible { count: 3 };
     assert_eq!(sampler.sample(&mut [f32::NEG_INFINITY; 3], &[]), Err(nothing));
     assert!(sampler.sample(&mut [], &[]).is_err());
 }

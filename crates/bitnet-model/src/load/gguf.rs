@@ -24,7 +24,6 @@ pub(super) fn load(
     options: &LoadOptions,
 ) -> Result<LoadedModel> {
     let file = read_gguf(view.clone(), origin)?;
-    refuse_split(&file, origin)?;
     let arch = Arch::read(&file, origin)?;
     let tensors = Tensors::new(&file.tensors, origin);
     if arch == Arch::Llama {
@@ -58,17 +57,6 @@ pub(super) fn load(
         tensors: summaries(&file.tensors),
         file_bytes: view.len() as u64,
     })
-}
-
-fn refuse_split(file: &GgufFile, origin: &str) -> Result<()> {
-    match file.metadata.u64("split.count")? {
-        Some(count) if count > 1 => Err(LoadError::Unsupported {
-            file: origin.to_owned(),
-            what: format!("a model split over {count} files (split.count)"),
-            remedy: "join them with llama-gguf-split --merge",
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// A llama file without ternary weights would only lead to an error about its first odd tensor type.

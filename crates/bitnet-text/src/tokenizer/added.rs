@@ -65,7 +65,8 @@ impl Matcher {
                 continue;
             }
             let (before, after) = (&text[at..found.start()], &text[found.end()..]);
-            if token.single_word && (before.ends_with(is_word) || after.starts_with(is_word)) {
+            let inside_word = text[..found.start()].ends_with(is_word) || after.starts_with(is_word);
+            if token.single_word && inside_word {
                 continue;
             }
             let before = if token.lstrip { before.trim_end() } else { before };

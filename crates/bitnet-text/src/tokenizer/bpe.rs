@@ -3,8 +3,6 @@
 
 use std::collections::HashMap;
 
-use foldhash::fast::RandomState;
-
 use super::merge::{Merger, NONE};
 use super::split::{SplitRule, Splitter};
 use super::vocab::{Lookup, TokenKind, Vocabulary};
@@ -13,7 +11,7 @@ use crate::error::{Result, TextError};
 /// Which neighbours merge, and in what order.
 pub(super) enum Merges {
     /// Pair of ids to (place in the list, id of the result).
-    Pairs(HashMap<(u32, u32), (u32, u32), RandomState>),
+    Pairs(HashMap<(u32, u32), (u32, u32)>),
     /// Any two whose bytes together are a token; the token's id is the place in the order.
     Ranks,
 }
@@ -122,7 +120,7 @@ pub(super) fn resolve_merges<'a>(
     field: &str,
     origin: &str,
 ) -> Result<Merges> {
-    let mut pairs = HashMap::with_capacity_and_hasher(count, RandomState::default());
+    let mut pairs = HashMap::with_capacity(count);
     let mut joined = String::new();
     for (rank, (left, right)) in (0_u32..).zip(merges) {
         let find = |spelling: &str| {

@@ -68,7 +68,8 @@ impl AddedEntry {
 pub(super) struct ModelHeader {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    dropout: Option<f64>,
+    /// Random omission of merges while training.
+    pub(super) dropout: Option<f64>,
     #[serde(default)]
     pub(super) unk_token: Option<String>,
     #[serde(default)]
@@ -135,7 +136,6 @@ pub(super) fn json_error(origin: &str, error: &dyn fmt::Display) -> TextError {
 fn native_rule(file: &TokenizerFile<'_>, header: &ModelHeader) -> Option<SplitRule> {
     let absent = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
     let plain_bpe = header.kind.as_deref() == Some("BPE")
-        && header.dropout.is_none_or(|dropout| dropout == 0.0)
         && header.unk_token.is_none()
         && absent(&header.continuing_subword_prefix)
         && absent(&header.end_of_word_suffix)
@@ -338,5 +338,30 @@ impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
         }
 
         deserializer.deserialize_any(MergeVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_text_by_post_processor() {
+        let begins = json!({"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]});
+        let ends = json!({"type": "TemplateProcessing", "single": [
+            {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]});
+        let second = json!({"type": "Sequence", "processors": [{"type": "ByteLevel"}, begins]});
+        for (post_processor, expected) in [
+            (begins, Beginning::Token("<s>".to_owned())),
+            (second, Beginning::Token("<s>".to_owned())),
+            (ends, Beginning::Nothing),
+            (json!({"type": "ByteLevel"}), Beginning::Untold),
+            (Value::Null, Beginning::Untold),
+        ] {
+            assert_eq!(beginning(&post_processor), expected, "{post_processor}");
+        }
     }
 }

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
-use tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::{ModelWrapper, PreTokenizerWrapper};
 
 use super::json::{AddedEntry, ModelHeader, TokenizerFile, json_error, vocabulary};
 use super::spm::SPACE;
@@ -44,9 +44,16 @@ pub(super) fn read(
     let mut tokenizer =
         tokenizers::Tokenizer::from_bytes(file_bytes).map_err(|error| json_error(origin, &error))?;
     tokenizer.set_encode_special_tokens(true);
-    // Prompts are neither cut nor filled up, whatever the training set-up was.
+    // Prompts are neither cut nor filled up nor encoded at random, whatever the training set-up was.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| json_error(origin, &error))?;
+    if header.dropout.is_some()
+        && let ModelWrapper::BPE(model) = tokenizer.get_model()
+    {
+        let mut model = model.clone();
+        model.dropout = None;
+        tokenizer.with_model(model);
+    }
     let first_prefix = take_first_prefix(&mut tokenizer);
 
     let entries = tokenizer.get_vocab(false);

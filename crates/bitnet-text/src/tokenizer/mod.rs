@@ -138,7 +138,10 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::Invalid`] if its lists contradict each other, [`TextError::UnknownPreTokenizer`] if the splitting
     /// rule is not known.
-    #[expect(clippy::needless_pass_by_value, reason = "the lists are of no use afterwards and large: free them here")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the lists are of no use afterwards and large: free them here"
+    )]
     pub fn from_vocab(vocab: VocabSpec, origin: &str) -> Result<Self> {
         Self::from_parts(gguf::read(&vocab, origin)?, origin)
     }

@@ -142,12 +142,12 @@ fn library_llama_2() {
             "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
         "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
             {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+        "model": {"type": "BPE", "dropout": 1.0, "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
             "vocab": {"<unk>": 0, "<s>": 1, "<0x0A>": 2, "▁": 3, "a": 4, "▁a": 5},
             "merges": ["▁ a"]}});
     let tokenizer = from_json(&file);
     assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.adds_bos()), (7, Some(1), true));
-    // The file's limit of two tokens is for training.
+    // The file's limit of two tokens and its dropout are for training.
     let ids = tokenizer.encode("a a\na", EncodeOptions::PROMPT).unwrap();
     assert_eq!(ids, [1, 5, 5, 2, 4]);
     assert_eq!(tokenizer.decode(&ids, true), "a a\na");

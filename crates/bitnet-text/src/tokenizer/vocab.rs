@@ -1,9 +1,7 @@
 //! [`Vocabulary`]: what each id is called, which bytes it stands for and of which kind it is. Both tables are one
 //! contiguous buffer; the index from spelling to id ([`Lookup`]) stores ids only, so nothing is held twice.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::RandomState;
+use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Result, TextError};
 
@@ -58,7 +56,7 @@ const FREE: u32 = u32::MAX;
 impl Lookup {
     /// An empty table with room for `count` strings.
     pub(super) fn with_capacity(count: usize) -> Self {
-        Self { slots: vec![FREE; (count * 2).next_power_of_two().max(16)], hasher: RandomState::default() }
+        Self { slots: vec![FREE; (count * 2).next_power_of_two().max(16)], hasher: RandomState::new() }
     }
 
     /// The slot that holds `key`, or the free one where it belongs.
