@@ -76,8 +76,12 @@ impl From<EngineError> for CliError {
         let hint = match &error {
             EngineError::PromptTooLong { context, limit, .. } if context < limit => Some("raise --ctx-size"),
             EngineError::ContextTooLong { .. } => Some("lower --ctx-size"),
-            EngineError::NoChatTemplate { .. } => Some("leave out --chat, or name a template with --chat-template FILE"),
-            EngineError::Load(LoadError::NotFound { .. }) => Some("without --model the bundled model is used"),
+            EngineError::NoChatTemplate { .. } => {
+                Some("leave out --chat, or name a template with --chat-template FILE")
+            }
+            EngineError::Load(LoadError::NotFound { .. }) => {
+                Some("without --model the bundled model is used")
+            }
             _ => None,
         };
         let failed = if error.is_usage() { Self::usage(&error) } else { Self::failed(&error) };

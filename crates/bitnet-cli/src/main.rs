@@ -14,7 +14,7 @@ mod output;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    let cli = args::Cli::parse();
+    let cli = args::Cli::parse_from(args::with_llama_spellings(std::env::args_os()));
     match commands::run(&cli) {
         Ok(code) => code,
         Err(error) => error.report(),

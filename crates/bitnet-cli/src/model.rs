@@ -23,8 +23,9 @@ pub(crate) fn source(path: Option<&Path>, notes: Notes) -> ModelSource {
 /// How to read it.
 pub(crate) fn load_options(args: &FormatArgs) -> Result<LoadOptions, CliError> {
     let read = |path: &PathBuf| {
-        std::fs::read_to_string(path)
-            .map_err(|error| CliError::failed(format!("cannot read {} as a template: {error}", path.display())))
+        std::fs::read_to_string(path).map_err(|error| {
+            CliError::failed(format!("cannot read {} as a template: {error}", path.display()))
+        })
     };
     Ok(LoadOptions {
         i2s_layout: args.i2s_layout.into(),
@@ -49,7 +50,12 @@ pub(crate) fn engine(args: &ModelArgs, notes: Notes) -> Result<InferenceEngine, 
     for warning in &engine.model().warnings {
         notes.warn(warning);
     }
-    notes.detail(&format!("{}: {}, on {}", engine.model().name, engine.model().format, engine.info().description));
+    notes.detail(&format!(
+        "{}: {}, on {}",
+        engine.model().name,
+        engine.model().format,
+        engine.info().description
+    ));
     Ok(engine)
 }
 

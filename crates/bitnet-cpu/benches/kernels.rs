@@ -2,6 +2,7 @@
 //!
 //! Machines are noisy: every figure is the median of runs that are interleaved with the others, and the memory
 //! bandwidth is measured in the same rounds.
+#![allow(clippy::print_stdout)]
 
 use std::hint::black_box;
 use std::time::Instant;

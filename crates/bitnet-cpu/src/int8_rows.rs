@@ -221,8 +221,8 @@ impl TopRow<'_> {
             sums.resize((end - start) * STRIP_ROWS, 0);
             // SAFETY: the kernel set is available.
             unsafe {
-                (self.kernels.int8_sums)(&self.int8.data[start * bytes..end * bytes], q, quantized.sum, sums)
-            };
+                (self.kernels.int8_sums)(&self.int8.data[start * bytes..end * bytes], q, quantized.sum, sums);
+            }
             let rows = start * STRIP_ROWS..end * STRIP_ROWS;
             // SAFETY: promised by the caller.
             let upper = unsafe { self.upper.get_mut(rows.clone()) };

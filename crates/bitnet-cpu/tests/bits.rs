@@ -1,4 +1,5 @@
 //! The arithmetic contract: every kernel set, thread count, chunking and batch gives the oracle's bits.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use bitnet_cpu::{CpuExecutor, CpuOptions, kernel_sets};
 use bitnet_model::conformance::{self, Tolerance};

@@ -1,4 +1,5 @@
 //! The search for the best logits gives what the full output layer gives, bit for bit, whatever the weights.
+#![allow(clippy::unwrap_used)]
 
 use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;

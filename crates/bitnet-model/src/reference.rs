@@ -81,6 +81,20 @@ struct LayerCache {
     values: Vec<f32>,
 }
 
+/// Where a row is quantised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
+    /// Layer, from 0.
+    pub layer: usize,
+    /// The projections that read the row: `q, k, v`, `o`, `gate, up` or `down`.
+    pub projection: &'static str,
+    /// Position of the token.
+    pub position: usize,
+}
+
+/// Sees a row before quantisation, its scale and its int8 values, which it may change.
+pub type QuantizeHook = Box<dyn FnMut(Site, &[f32], f32, &mut [i8]) + Send>;
+
 /// The oracle as an [`Executor`].
 pub struct ReferenceExecutor {
     spec: ModelSpec,
@@ -90,6 +104,7 @@ pub struct ReferenceExecutor {
     final_norm: Vec<f32>,
     cache: Vec<LayerCache>,
     blocks: usize,
+    hook: Option<QuantizeHook>,
 }
 
 impl ReferenceExecutor {
@@ -117,7 +132,13 @@ impl ReferenceExecutor {
         }
         let cache = layers.iter().map(|_| LayerCache::default()).collect();
         let (embedding, output) = (weights.embedding.clone(), weights.output_layer().clone());
-        Ok(Self { spec, layers, embedding, output, final_norm: weights.final_norm.clone(), cache, blocks: 0 })
+        let final_norm = weights.final_norm.clone();
+        Ok(Self { spec, layers, embedding, output, final_norm, cache, blocks: 0, hook: None })
+    }
+
+    /// Calls `hook` for every row that is quantised: to look at activations, and to study rounding.
+    pub fn set_hook(&mut self, hook: Option<QuantizeHook>) {
+        self.hook = hook;
     }
 
     /// One token through all layers; returns the residual stream.
@@ -126,8 +147,16 @@ impl ReferenceExecutor {
         let position = s.position + index;
         let mut x = vec![0.0; spec.hidden_size];
         self.embedding.decode_row(s.tokens[index] as usize, &mut x);
-        for (layer, cache) in self.layers.iter().zip(&mut self.cache) {
-            let (q, scale) = norm_and_quantize(&x, Some(&layer.attn_norm), spec.rms_norm_eps);
+        let hook = &mut self.hook;
+        for (number, (layer, cache)) in self.layers.iter().zip(&mut self.cache).enumerate() {
+            let mut quantize = |projection, x: &[f32], norm: Option<&Vec<f32>>| {
+                let (h, mut q, scale) = norm_and_quantize(x, norm.map(Vec::as_slice), spec.rms_norm_eps);
+                if let Some(hook) = hook {
+                    hook(Site { layer: number, projection, position }, &h, scale, &mut q);
+                }
+                (q, scale)
+            };
+            let (q, scale) = quantize("q, k, v", &x, Some(&layer.attn_norm));
             let mut query = layer.q.multiply(&q, scale);
             let mut key = layer.k.multiply(&q, scale);
             let value = layer.v.multiply(&q, scale);
@@ -137,10 +166,10 @@ impl ReferenceExecutor {
             cache.keys[at..at + key.len()].copy_from_slice(&key);
             cache.values[at..at + value.len()].copy_from_slice(&value);
             let o = attention(spec, cache, s.blocks, position, &query);
-            let (q, scale) = norm_and_quantize(&o, layer.attn_sub_norm.as_deref(), spec.rms_norm_eps);
+            let (q, scale) = quantize("o", &o, layer.attn_sub_norm.as_ref());
             add(&mut x, &layer.o.multiply(&q, scale));
 
-            let (q, scale) = norm_and_quantize(&x, Some(&layer.ffn_norm), spec.rms_norm_eps);
+            let (q, scale) = quantize("gate, up", &x, Some(&layer.ffn_norm));
             let mut m = layer.gate.multiply(&q, scale);
             for (g, u) in m.iter_mut().zip(layer.up.multiply(&q, scale)) {
                 *g = match spec.activation {
@@ -148,7 +177,7 @@ impl ReferenceExecutor {
                     Activation::Silu => lanes::silu(*g),
                 } * u;
             }
-            let (q, scale) = norm_and_quantize(&m, layer.ffn_sub_norm.as_deref(), spec.rms_norm_eps);
+            let (q, scale) = quantize("down", &m, layer.ffn_sub_norm.as_ref());
             add(&mut x, &layer.down.multiply(&q, scale));
         }
         x
@@ -176,15 +205,15 @@ fn add(x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// RMS norm, if there is one, and int8 quantisation of one row.
-fn norm_and_quantize(x: &[f32], weight: Option<&[f32]>, eps: f32) -> (Vec<i8>, f32) {
+/// RMS norm, if there is one, and int8 quantisation of one row: the normed row, its int8 values and their scale.
+fn norm_and_quantize(x: &[f32], weight: Option<&[f32]>, eps: f32) -> (Vec<f32>, Vec<i8>, f32) {
     let mut h = x.to_vec();
     if let Some(weight) = weight {
         lanes::rms_norm(x, weight, eps, &mut h);
     }
     let mut q = vec![0; h.len()];
     let scale = absmax::quantize_row(&h, &mut q);
-    (q, scale)
+    (h, q, scale)
 }
 
 fn rotate_heads(spec: &ModelSpec, position: usize, heads: &mut [f32]) {

@@ -1,4 +1,5 @@
 //! GGUF files: every architecture, and the traps of each.
+#![allow(clippy::unwrap_used, reason = "a failure in a helper fails the test")]
 
 mod support;
 

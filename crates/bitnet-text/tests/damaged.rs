@@ -171,7 +171,7 @@ fn the_small_files_are_sound() {
 }
 
 proptest! {
-    #![proptest_config(config(300000))]
+    #![proptest_config(config(8000))]
 
     #[test]
     fn tokenizer_json(which in 0..4_usize, damages in prop::collection::vec(damage(), 1..4)) {
@@ -268,7 +268,7 @@ fn byte_level_spec() -> VocabSpec {
 }
 
 proptest! {
-    #![proptest_config(config(100000))]
+    #![proptest_config(config(6000))]
 
     #[test]
     fn embedded_vocabulary(byte_level: bool, damages in prop::collection::vec(spec_damage(), 1..4)) {
@@ -337,6 +337,15 @@ fn errors_of_tokenizer_json() {
             "post_processor: \"<z>\"",
         ),
         (other.replace("Fuse", "CTC"), "decoder {\"type\":\"CTC\"} is not supported"),
+        (other.replace("\"▁ c\"", "\"▁cat ▁cat\""), "model.merges[1]: \"▁cat ▁cat\" makes nothing"),
+        (other.replace("Prepend", "Precompiled"), "normalizer {\"type\":\"Precompiled\""),
+        (
+            other.replace(
+                "\"pre_tokenizer\":null",
+                "\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0}",
+            ),
+            "pre_tokenizer {",
+        ),
         (other.replace("\"id\":1", "\"id\":7"), "added_tokens[1]: id 7 belongs to \"at\" already"),
     ] {
         let error = Tokenizer::from_json(file.as_bytes(), "t.json").unwrap_err().to_string();

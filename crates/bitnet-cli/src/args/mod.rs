@@ -10,6 +10,8 @@ mod sampling;
 mod synth;
 pub(crate) mod values;
 
+use std::ffi::OsString;
+
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use chat::ChatArgs;
@@ -19,7 +21,7 @@ pub(crate) use inspect::InspectArgs;
 pub(crate) use model::{FormatArgs, ModelArgs};
 pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use sampling::SamplingArgs;
-pub(crate) use synth::{Shape, SynthArgs, SynthFormat};
+pub(crate) use synth::SynthArgs;
 
 /// Run BitNet b1.58 models (ternary weights) on this machine.
 #[derive(Debug, Parser)]
@@ -65,4 +67,34 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Write a model of random weights, to measure speed
     Synth(SynthArgs),
+}
+
+/// Turns the spellings that users of llama.cpp know and clap cannot have, long names behind one dash, into ours. Leaves
+/// alone what stands behind `--`.
+pub(crate) fn with_llama_spellings(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut verbatim = false;
+    args.map(move |arg| {
+        verbatim |= arg == "--";
+        if arg == "-sys" && !verbatim { "--system".into() } else { arg }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn spellings_of_llama_are_understood() {
+        let args = ["bitnet", "generate", "-sys", "Be brief.", "--", "-sys"].map(OsString::from);
+        let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
+        let Command::Generate(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((args.system.as_deref(), args.prompt.as_deref()), (Some("Be brief."), Some("-sys")));
+    }
 }

@@ -10,8 +10,8 @@ use bitnet_inference::{
 };
 use serde_json::json;
 
-use crate::args::values::Limit;
 use crate::args::GenerateArgs;
+use crate::args::values::Limit;
 use crate::error::CliError;
 use crate::output::{self, EngineFacts, Notes, Progress};
 use crate::{interrupt, model};
@@ -77,9 +77,8 @@ fn prompt(args: &GenerateArgs) -> Result<String, CliError> {
         (Some(text), _) => Ok(text.to_owned()),
         (None, Some(path)) => read(path),
         (None, None) if !std::io::stdin().is_terminal() => stdin(),
-        (None, None) => {
-            Err(CliError::usage("no prompt").hint("write one after the command, pipe it in, or name a file with --file"))
-        }
+        (None, None) => Err(CliError::usage("no prompt")
+            .hint("write one after the command, pipe it in, or name a file with --file")),
     }
 }
 
@@ -96,7 +95,8 @@ pub(super) fn read(path: &Path) -> Result<String, CliError> {
         return stdin();
     }
     let name = path.display();
-    let bytes = std::fs::read(path).map_err(|error| CliError::failed(format!("cannot read {name}: {error}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| CliError::failed(format!("cannot read {name}: {error}")))?;
     text(bytes, &name.to_string())
 }
 
@@ -104,7 +104,9 @@ pub(super) fn read(path: &Path) -> Result<String, CliError> {
 fn text(bytes: Vec<u8>, origin: &str) -> Result<String, CliError> {
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        CliError::failed(format!("{origin} is not UTF-8 text: byte {at} begins no character; convert it first"))
+        CliError::failed(format!(
+            "{origin} is not UTF-8 text: byte {at} begins no character; convert it first"
+        ))
     })?;
     if text.ends_with('\n') {
         text.pop();

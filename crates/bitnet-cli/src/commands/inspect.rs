@@ -76,7 +76,10 @@ fn as_text(model: &LoadedModel, facts: &Facts, tensors: bool) -> String {
     table.row([&"context", &format!("{} tokens", count(spec.context_length as u64))]);
     let (all, ternary) = (spec.parameters(), spec.ternary_parameters());
     table.row([&"parameters", &format!("{} ({:.1} % ternary)", count(all), 100.0 * share(model))]);
-    table.row([&"ternary weights", &format!("{}, {:.2} bits each", count(ternary), bits(facts.ternary_bytes, ternary))]);
+    table.row([
+        &"ternary weights",
+        &format!("{}, {:.2} bits each", count(ternary), bits(facts.ternary_bytes, ternary)),
+    ]);
     let size = MemorySize::bytes(model.file_bytes);
     table.row([&"weight files", &format!("{size}, {:.2} bits a parameter", bits(model.file_bytes, all))]);
     for (name, tensors, bytes) in &facts.types {
@@ -87,7 +90,12 @@ fn as_text(model: &LoadedModel, facts: &Facts, tensors: bool) -> String {
     if tensors {
         let mut list = Table::default();
         for tensor in &model.tensors {
-            list.row([&tensor.name, &tensor.stored, &format!("{:?}", tensor.shape), &MemorySize::bytes(tensor.bytes)]);
+            list.row([
+                &tensor.name,
+                &tensor.stored,
+                &format!("{:?}", tensor.shape),
+                &MemorySize::bytes(tensor.bytes),
+            ]);
         }
         out += &format!("\n{list}");
     }
@@ -97,7 +105,9 @@ fn as_text(model: &LoadedModel, facts: &Facts, tensors: bool) -> String {
 /// What concerns text: tokenizer, template, stop tokens, sampling defaults.
 fn text_rows(model: &LoadedModel, table: &mut Table) {
     let tokenizer = match (&model.tokenizer, &model.tokenizer_note) {
-        (Some(tokenizer), _) => format!("{}, {} tokens", tokenizer.kind(), count(tokenizer.vocab_size() as u64)),
+        (Some(tokenizer), _) => {
+            format!("{}, {} tokens", tokenizer.kind(), count(tokenizer.vocab_size() as u64))
+        }
         (None, Some(note)) => format!("none: {note}"),
         (None, None) => "none".to_owned(),
     };
@@ -136,7 +146,8 @@ fn sampling(model: &LoadedModel) -> serde_json::Map<String, Value> {
 
 fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
     let spec = &model.spec;
-    let types = facts.types.iter().map(|(name, n, bytes)| json!({"type": name, "tensors": n, "bytes": bytes}));
+    let types =
+        facts.types.iter().map(|(name, n, bytes)| json!({"type": name, "tensors": n, "bytes": bytes}));
     let mut out = json!({
         "name": model.name,
         "format": model.format,
@@ -173,9 +184,7 @@ fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
         "warnings": model.warnings,
     });
     if tensors {
-        let tensor = |t: &bitnet_model::load::TensorSummary| {
-            json!({"name": t.name, "type": t.stored, "shape": t.shape, "bytes": t.bytes})
-        };
+        let tensor = |t: &bitnet_model::load::TensorSummary| json!({"name": t.name, "type": t.stored, "shape": t.shape, "bytes": t.bytes});
         out["tensors"] = model.tensors.iter().map(tensor).collect();
     }
     out

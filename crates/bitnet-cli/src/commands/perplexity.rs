@@ -14,7 +14,8 @@ pub(super) fn run(args: &PerplexityArgs, notes: Notes) -> Result<ExitCode, CliEr
     let text = read(&args.file)?;
     let engine = model::engine(&args.model, notes)?;
     let mut progress = Progress::new("scoring", notes);
-    let result = engine.perplexity(&text, args.window, &mut |done, total| progress.set(done as u64, total as u64))?;
+    let result =
+        engine.perplexity(&text, args.window, &mut |done, total| progress.set(done as u64, total as u64))?;
     progress.clear();
     if args.json {
         output::json(&json!({
@@ -26,7 +27,10 @@ pub(super) fn run(args: &PerplexityArgs, notes: Notes) -> Result<ExitCode, CliEr
         }))?;
     } else {
         let mean = result.nll / result.tokens as f64;
-        output::result(&format!("perplexity {:.4} ({} tokens, {mean:.4} nats each)\n", result.value, result.tokens))?;
+        output::result(&format!(
+            "perplexity {:.4} ({} tokens, {mean:.4} nats each)\n",
+            result.value, result.tokens
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

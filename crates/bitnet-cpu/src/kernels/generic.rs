@@ -177,12 +177,16 @@ const DENSE_ROWS: usize = 8;
 #[inline(always)]
 pub(crate) fn dense(dtype: DType, rows: &[u8], h: &[f32], out: &mut [f32]) {
     match dtype {
-        DType::BF16 => {
-            dense_rows::<2>(rows, h, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))
-        }
+        DType::BF16 => dense_rows::<2>(rows, h, out, bf16_to_f32),
         DType::F32 => dense_rows::<4>(rows, h, out, f32::from_le_bytes),
         DType::F16 => dense_rows::<2>(rows, h, out, f16_to_f32),
     }
+}
+
+/// bfloat16 to single, exact.
+#[inline(always)]
+fn bf16_to_f32(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
 /// IEEE half to single, exact, without branches so that it vectorises without special instructions.

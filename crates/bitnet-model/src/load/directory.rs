@@ -10,7 +10,7 @@ use super::error::{LoadError, Result};
 use super::folder::Folder;
 use super::json::JsonFile;
 use super::{GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, summaries, text};
-use crate::Weights;
+use crate::{LayerWeights, Weights};
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -180,8 +180,7 @@ fn read_sharded(folder: &Folder<'_>) -> Result<(TensorSet, String, u64)> {
 
 /// How the projections are stored, for people.
 fn describe(weights: &Weights, rule: Option<ScaleRule>) -> String {
-    let codecs =
-        weights.layers.iter().flat_map(|layer| layer.projections()).map(|(_, matrix)| matrix.codec());
+    let codecs = weights.layers.iter().flat_map(LayerWeights::projections).map(|(_, matrix)| matrix.codec());
     let mut kinds: Vec<String> = Vec::new();
     for codec in codecs {
         let kind = match (codec, rule) {

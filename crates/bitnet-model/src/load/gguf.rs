@@ -1,7 +1,7 @@
 //! GGUF models: ternary weights as I2_S, or float masters in a BitNet architecture.
 
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{GgufFile, StoredType, read_gguf};
+use bitnet_formats::{StoredType, read_gguf};
 use bitnet_quant::{I2sLayout, TritCodec};
 
 use super::assemble::{Slot, assemble};
@@ -11,7 +11,7 @@ use super::naming::Naming;
 use super::projection::{Form, Projection};
 use super::tensors::{Tensors, check_shape, unsupported_type};
 use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
-use crate::Weights;
+use crate::{LayerWeights, Weights};
 
 /// Loads a GGUF file; `file_name` is what the model is called if it does not name itself.
 ///
@@ -120,7 +120,7 @@ fn tail_scale(data: &ByteView, trits: u64, origin: &str) -> Result<f32> {
 /// How the projections are stored, for people.
 fn describe(weights: &Weights) -> String {
     let mut kinds: Vec<String> = Vec::new();
-    for (_, matrix) in weights.layers.iter().flat_map(|layer| layer.projections()) {
+    for (_, matrix) in weights.layers.iter().flat_map(LayerWeights::projections) {
         let kind = match matrix.codec() {
             TritCodec::Dense { dtype, .. } => format!("{dtype} masters"),
             codec => codec.name().to_owned(),

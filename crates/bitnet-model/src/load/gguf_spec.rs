@@ -123,7 +123,7 @@ impl Keys<'_> {
     fn count(&self, name: &str) -> Result<Option<usize>> {
         let key = self.key(name);
         let Some(value) = self.file.metadata.u64(&key)? else { return Ok(None) };
-        usize::try_from(value).map(Some).map_err(|_| self.wrong(&key, value, "smaller"))
+        usize::try_from(value).map(Some).map_err(|_| self.wrong(&key, &value, "smaller"))
     }
 
     fn required_count(&self, name: &str) -> Result<usize> {
@@ -134,7 +134,7 @@ impl Keys<'_> {
         Ok(self.file.metadata.f64(&self.key(name))?)
     }
 
-    fn wrong(&self, key: &str, value: impl ToString, expected: impl Into<String>) -> LoadError {
+    fn wrong(&self, key: &str, value: &dyn std::fmt::Display, expected: impl Into<String>) -> LoadError {
         LoadError::Field {
             file: self.origin.to_owned(),
             field: key.to_owned(),
@@ -155,7 +155,7 @@ impl Keys<'_> {
             (None, None) if num_heads > 0 && hidden_size.is_multiple_of(num_heads) => hidden_size / num_heads,
             (None, None) => {
                 let expected = format!("a divisor of the embedding length {hidden_size}");
-                return Err(self.wrong(&self.key("attention.head_count"), num_heads, expected));
+                return Err(self.wrong(&self.key("attention.head_count"), &num_heads, expected));
             }
         };
         for name in ["attention.value_length", "rope.dimension_count"] {

@@ -33,13 +33,17 @@ pub(super) struct Item {
 #[derive(Debug, Clone, Copy)]
 enum Content {
     /// A norm, all ones.
-    Ones,
+    Ones { len: usize, dtype: DType },
     /// One number.
-    Scale(f32),
-    /// Embedding or output layer `[rows, cols]`.
-    Table { stream: Stream, cols: usize },
-    /// Ternary weights.
-    Trits { stream: Stream, rows: usize, cols: usize, scale: f32, interleaved: Option<usize> },
+    Scale { scale: f32, dtype: DType },
+    /// Embedding or output layer.
+    Table { stream: Stream, rows: usize, cols: usize, dtype: DType },
+    /// Ternary weights as transformers packs them.
+    Packed { stream: Stream, rows: usize, cols: usize },
+    /// Masters of ternary weights.
+    Masters { stream: Stream, rows: usize, cols: usize, scale: f32, dtype: DType },
+    /// Ternary weights as I2_S, with the width of a head if its rotary halves are interleaved.
+    I2s { stream: Stream, rows: usize, cols: usize, scale: f32, interleaved: Option<usize> },
 }
 
 /// The scale of a projection: keeps the size of its input, and is a bf16 number.
@@ -74,7 +78,7 @@ pub(super) fn items(spec: &ModelSpec, format: SynthFormat, seed: u64) -> Vec<Ite
             let stream = Stream::new(seed, 16 + 8 * layer as u64 + i as u64);
             // Only llama-architecture GGUF files have their query and key rows permuted.
             let interleaved = (gguf && !spec.sub_norms && i < 2).then_some(spec.head_dim);
-            list.projection(naming.part(layer, part), [rows, cols], stream, interleaved);
+            list.projection(&naming.part(layer, part), [rows, cols], stream, interleaved);
         }
     }
     list.items
@@ -94,32 +98,40 @@ impl List {
     }
 
     fn norm(&mut self, name: String, len: usize) {
-        let stored = if self.gguf { StoredType::F32 } else { StoredType::BF16 };
-        self.push(name, stored, &[len], Content::Ones);
+        let (stored, dtype) =
+            if self.gguf { (StoredType::F32, DType::F32) } else { (StoredType::BF16, DType::BF16) };
+        self.push(name, stored, &[len], Content::Ones { len, dtype });
     }
 
     fn table(&mut self, name: &str, rows: usize, cols: usize, stream: Stream) {
-        let stored = if self.gguf { StoredType::F16 } else { StoredType::BF16 };
-        self.push(name.to_owned(), stored, &[rows, cols], Content::Table { stream, cols });
+        let (stored, dtype) =
+            if self.gguf { (StoredType::F16, DType::F16) } else { (StoredType::BF16, DType::BF16) };
+        self.push(name.to_owned(), stored, &[rows, cols], Content::Table { stream, rows, cols, dtype });
     }
 
     fn projection(
         &mut self,
-        name: String,
+        name: &str,
         [rows, cols]: [usize; 2],
         stream: Stream,
         interleaved: Option<usize>,
     ) {
-        let scale = weight_scale(cols);
-        let content = Content::Trits { stream, rows, cols, scale, interleaved };
-        let (stored, shape) = match self.format {
-            SynthFormat::SafetensorsPacked => (StoredType::U8, [rows / 4, cols]),
-            SynthFormat::SafetensorsBf16 => (StoredType::BF16, [rows, cols]),
-            SynthFormat::GgufI2s => (StoredType::I2S, [rows, cols]),
-        };
-        self.push(format!("{name}.weight"), stored, &shape, content);
-        if self.format == SynthFormat::SafetensorsPacked {
-            self.push(format!("{name}.weight_scale"), StoredType::BF16, &[1], Content::Scale(scale));
+        let (scale, dtype) = (weight_scale(cols), DType::BF16);
+        let weight = format!("{name}.weight");
+        match self.format {
+            SynthFormat::SafetensorsPacked => {
+                self.push(weight, StoredType::U8, &[rows / 4, cols], Content::Packed { stream, rows, cols });
+                let content = Content::Scale { scale, dtype };
+                self.push(format!("{name}.weight_scale"), StoredType::BF16, &[1], content);
+            }
+            SynthFormat::SafetensorsBf16 => {
+                let content = Content::Masters { stream, rows, cols, scale, dtype };
+                self.push(weight, StoredType::BF16, &[rows, cols], content);
+            }
+            SynthFormat::GgufI2s => {
+                let content = Content::I2s { stream, rows, cols, scale, interleaved };
+                self.push(weight, StoredType::I2S, &[rows, cols], content);
+            }
         }
     }
 }
@@ -133,43 +145,32 @@ impl Item {
     /// Makes the bytes and gives them to `sink` block by block.
     ///
     /// # Errors
-    /// Those of `sink`, and shapes that the format cannot hold.
+    /// Those of `sink`.
     pub(super) fn emit(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let dtype = self.plan.stored.dense();
-        match (self.content, dtype) {
-            (Content::Ones, Some(dtype)) => sink(&dtype.encode(&vec![1.0; self.plan.shape[0] as usize])),
-            (Content::Scale(scale), Some(dtype)) => sink(&dtype.encode(&[scale])),
-            (Content::Table { stream, cols }, Some(dtype)) => {
-                let row = |row: usize, out: &mut [u8]| {
-                    let mut values = vec![0.0; cols];
-                    stream.normal(row, &mut values);
-                    out.copy_from_slice(&dtype.encode(&values));
+        match self.content {
+            Content::Ones { len, dtype } => sink(&dtype.encode(&vec![1.0; len])),
+            Content::Scale { scale, dtype } => sink(&dtype.encode(&[scale])),
+            Content::Table { stream, rows, cols, dtype } => {
+                let make = |row: usize, out: &mut [u8]| table_row(stream, row, dtype, cols, out);
+                blocks(rows, cols * dtype.size(), &make, sink)
+            }
+            Content::Packed { stream, rows, cols } => {
+                let make = |row: usize, out: &mut [u8]| packed_row(stream, row, rows, cols, out);
+                blocks(rows / 4, cols, &make, sink)
+            }
+            Content::Masters { stream, rows, cols, scale, dtype } => {
+                let make = |row: usize, out: &mut [u8]| master_row(stream, row, scale, dtype, cols, out);
+                blocks(rows, cols * dtype.size(), &make, sink)
+            }
+            Content::I2s { stream, rows, cols, scale, interleaved } => {
+                let make = |row: usize, out: &mut [u8]| {
+                    i2s_row(stream, model_row(row, interleaved), cols, out);
                 };
-                blocks(self.plan.shape[0] as usize, cols * dtype.size(), &row, sink)
+                blocks(rows, cols / 4, &make, sink)?;
+                let mut tail = [0u8; 32];
+                tail[..4].copy_from_slice(&scale.to_le_bytes());
+                sink(&tail)
             }
-            (Content::Trits { stream, rows, cols, scale, interleaved }, dtype) => {
-                match (self.plan.stored, dtype) {
-                    (StoredType::I2S, _) => {
-                        let row = |row: usize, out: &mut [u8]| {
-                            i2s_row(stream, model_row(row, interleaved), cols, out)
-                        };
-                        blocks(rows, cols / 4, &row, sink)?;
-                        let mut tail = [0u8; 32];
-                        tail[..4].copy_from_slice(&scale.to_le_bytes());
-                        sink(&tail)
-                    }
-                    (_, Some(dtype)) => {
-                        let row =
-                            |row: usize, out: &mut [u8]| master_row(stream, row, scale, dtype, cols, out);
-                        blocks(rows, cols * dtype.size(), &row, sink)
-                    }
-                    (_, None) => {
-                        let row = |row: usize, out: &mut [u8]| packed_row(stream, row, rows, cols, out);
-                        blocks(rows / 4, cols, &row, sink)
-                    }
-                }
-            }
-            (_, None) => Ok(()),
         }
     }
 }
@@ -179,6 +180,12 @@ fn model_row(stored: usize, interleaved: Option<usize>) -> usize {
     let Some(head_dim) = interleaved else { return stored };
     let within = stored % head_dim;
     stored - within + within % 2 * (head_dim / 2) + within / 2
+}
+
+fn table_row(stream: Stream, row: usize, dtype: DType, cols: usize, out: &mut [u8]) {
+    let mut values = vec![0.0; cols];
+    stream.normal(row, &mut values);
+    out.copy_from_slice(&dtype.encode(&values));
 }
 
 fn i2s_row(stream: Stream, row: usize, cols: usize, out: &mut [u8]) {

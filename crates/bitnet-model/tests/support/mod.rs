@@ -1,5 +1,6 @@
 //! Small models for the loading tests, made from the reference vectors and changed in one respect each.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 #![allow(unreachable_pub, missing_docs, reason = "a module of test binaries, not a library")]
 
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{GgufValue, GgufWriter, SafetensorsWriter, StoredType, TensorPlan, read_safetensors};
-use bitnet_model::{LoadError, LoadOptions, LoadedModel, ModelSource, load};
+use bitnet_model::{LayerWeights, LoadError, LoadOptions, LoadedModel, ModelSource, load};
 use bitnet_quant::I2sLayout;
 use bitnet_quant::codec::pack_i2s;
 use serde_json::Value;
@@ -50,7 +51,7 @@ pub fn trits(model: &LoadedModel) -> Vec<(String, Vec<i8>)> {
 }
 
 pub fn scales(model: &LoadedModel) -> Vec<f32> {
-    model.weights.layers.iter().flat_map(|layer| layer.projections()).map(|(_, m)| m.scale()).collect()
+    model.weights.layers.iter().flat_map(LayerWeights::projections).map(|(_, m)| m.scale()).collect()
 }
 
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -22,15 +22,15 @@ pub(super) struct TokenizerFile<'a> {
     #[serde(default)]
     pub(super) added_tokens: Vec<AddedEntry>,
     #[serde(default)]
-    normalizer: Value,
+    pub(super) normalizer: Value,
     #[serde(default)]
-    pre_tokenizer: Value,
+    pub(super) pre_tokenizer: Value,
     #[serde(default)]
     post_processor: Value,
     #[serde(default)]
     pub(super) decoder: Value,
     #[serde(borrow)]
-    model: &'a RawValue,
+    pub(super) model: &'a RawValue,
 }
 
 /// One of `added_tokens`.
@@ -74,21 +74,35 @@ pub(super) struct ModelHeader {
     pub(super) unk_token: Option<String>,
     #[serde(default)]
     pub(super) unk_id: Option<u32>,
-    continuing_subword_prefix: Option<String>,
+    pub(super) continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
     #[serde(default)]
     byte_fallback: bool,
     #[serde(default)]
     ignore_merges: bool,
+    /// Present or not.
+    merges: Option<IgnoredAny>,
+}
+
+impl ModelHeader {
+    /// Whether the model is BPE; the oldest files do not name the type.
+    pub(super) fn is_bpe(&self) -> bool {
+        self.kind.as_deref().map_or(self.merges.is_some(), |kind| kind == "BPE")
+    }
+
+    /// The name of the model for messages.
+    pub(super) fn name(&self) -> &str {
+        self.kind.as_deref().unwrap_or(if self.merges.is_some() { "BPE" } else { "type not named" })
+    }
 }
 
 /// The lists of a BPE model.
 #[derive(Deserialize)]
-struct BpeLists<'a> {
+pub(super) struct BpeLists<'a> {
     #[serde(borrow)]
-    vocab: Entries<'a>,
+    pub(super) vocab: Entries<'a>,
     #[serde(borrow)]
-    merges: Vec<Merge<'a>>,
+    pub(super) merges: Vec<Merge<'a>>,
 }
 
 /// What the post-processor says about the beginning of a text.
@@ -124,7 +138,7 @@ pub(super) fn read(bytes: &[u8], origin: &str) -> Result<Parts> {
     Ok(parts)
 }
 
-fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], origin: &str) -> Result<T> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], origin: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| json_error(origin, &error))
 }
 
@@ -135,7 +149,7 @@ pub(super) fn json_error(origin: &str, error: &dyn fmt::Display) -> TextError {
 /// The splitting rule, if the file is of the shape that is encoded natively.
 fn native_rule(file: &TokenizerFile<'_>, header: &ModelHeader) -> Option<SplitRule> {
     let absent = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
-    let plain_bpe = header.kind.as_deref() == Some("BPE")
+    let plain_bpe = header.is_bpe()
         && header.unk_token.is_none()
         && absent(&header.continuing_subword_prefix)
         && absent(&header.end_of_word_suffix)
@@ -266,7 +280,7 @@ fn beginning(post_processor: &Value) -> Beginning {
 struct Spelling<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The vocabulary in the order of the file.
-struct Entries<'a>(Vec<(Cow<'a, str>, u32)>);
+pub(super) struct Entries<'a>(pub(super) Vec<(Cow<'a, str>, u32)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -293,9 +307,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 }
 
 /// One merge, written `"left right"` in older files and `["left", "right"]` in newer ones.
-struct Merge<'a> {
-    left: Cow<'a, str>,
-    right: Cow<'a, str>,
+pub(super) struct Merge<'a> {
+    pub(super) left: Cow<'a, str>,
+    pub(super) right: Cow<'a, str>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper};
 
-use super::json::{AddedEntry, ModelHeader, TokenizerFile, json_error, vocabulary};
+use super::json::{AddedEntry, BpeLists, Merge, ModelHeader, TokenizerFile, json_error, parse, vocabulary};
 use super::spm::SPACE;
 use super::vocab::{TokenKind, Vocabulary};
 use super::{Engine, Parts, bytes, gguf};
@@ -40,6 +40,11 @@ pub(super) fn read(
     header: &ModelHeader,
     origin: &str,
 ) -> Result<Parts> {
+    check_steps(&file.normalizer, "normalizer", "normalizers", &NORMALIZERS, origin)?;
+    check_steps(&file.pre_tokenizer, "pre_tokenizer", "pretokenizers", &PRE_TOKENIZERS, origin)?;
+    if header.is_bpe() {
+        check_merges(file, header, origin)?;
+    }
     let (spelled, drops_first_space) = spelled(&file.decoder, origin)?;
     let mut tokenizer =
         tokenizers::Tokenizer::from_bytes(file_bytes).map_err(|error| json_error(origin, &error))?;
@@ -69,7 +74,7 @@ pub(super) fn read(
         }
     }
     let unknown = header.unk_id.or_else(|| vocabulary.find(header.unk_token.as_ref()?.as_bytes()));
-    let kind = format!("tokenizer.json ({})", header.kind.as_deref().unwrap_or("BPE"));
+    let kind = format!("tokenizer.json ({})", header.name());
     let engine = Engine::Library(Box::new(LibraryModel { tokenizer, first_prefix, unknown }));
     // The others are found by the library, which knows their conditions before and after normalisation.
     let added = file.added_tokens.iter().filter(|token| token.special).map(AddedEntry::token).collect();
@@ -117,6 +122,84 @@ impl LibraryModel {
     }
 }
 
+/// Normalisers that the library builds from any values without a panic.
+const NORMALIZERS: [&str; 12] = [
+    "BertNormalizer",
+    "ByteLevel",
+    "Lowercase",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Nmt",
+    "Prepend",
+    "Replace",
+    "Strip",
+    "StripAccents",
+];
+
+/// Pre-tokenizers of the same kind.
+const PRE_TOKENIZERS: [&str; 10] = [
+    "BertPreTokenizer",
+    "ByteLevel",
+    "CharDelimiterSplit",
+    "Digits",
+    "Metaspace",
+    "Punctuation",
+    "Split",
+    "UnicodeScripts",
+    "Whitespace",
+    "WhitespaceSplit",
+];
+
+/// Checks that a step, or each step of a sequence, is one of those known.
+fn check_steps(step: &Value, field: &'static str, list: &str, known: &[&str], origin: &str) -> Result<()> {
+    match step["type"].as_str() {
+        None if step.is_null() => Ok(()),
+        Some("Sequence") if step[list].is_array() => step[list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .try_for_each(|step| check_steps(step, field, list, known, origin)),
+        Some(name) if known.contains(&name) => Ok(()),
+        _ => Err(TextError::Unsupported {
+            origin: origin.to_owned(),
+            field,
+            value: excerpt(step),
+            remedy: "use the vocabulary of a GGUF file of the model instead",
+        }),
+    }
+}
+
+/// The beginning of a value as JSON.
+fn excerpt(value: &Value) -> String {
+    let json = value.to_string();
+    match json.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &json[..end]),
+        None => json,
+    }
+}
+
+/// Checks what the library takes for granted: that no merge makes more than the longest token, and that what follows
+/// another token begins with the prefix for that.
+fn check_merges(file: &TokenizerFile<'_>, header: &ModelHeader, origin: &str) -> Result<()> {
+    let lists: BpeLists<'_> = parse(file.model.get().as_bytes(), origin)?;
+    let longest = lists.vocab.0.iter().map(|(token, _)| token.len()).max().unwrap_or(0);
+    let prefix = header.continuing_subword_prefix.as_deref().unwrap_or_default();
+    for (index, Merge { left, right }) in lists.merges.iter().enumerate() {
+        let fits = right.strip_prefix(prefix).is_some_and(|rest| left.len() + rest.len() <= longest);
+        if !fits {
+            let problem = format!(
+                "\"{} {}\" makes nothing that is in the vocabulary",
+                left.escape_debug(),
+                right.escape_debug()
+            );
+            return Err(TextError::invalid(origin, format!("model.merges[{index}]"), problem));
+        }
+    }
+    Ok(())
+}
+
 /// Takes the prefix that a text's first word gets away from the library, which cannot know which part of a prompt is
 /// the first.
 fn take_first_prefix(tokenizer: &mut tokenizers::Tokenizer) -> Option<char> {
@@ -136,7 +219,7 @@ fn spelled(decoder: &Value, origin: &str) -> Result<(Spelled, bool)> {
     let unsupported = |value: &Value| TextError::Unsupported {
         origin: origin.to_owned(),
         field: "decoder",
-        value: value.to_string(),
+        value: excerpt(value),
         remedy: "known are ByteLevel, Metaspace, WordPiece and sequences of Replace, ByteFallback, Fuse and Strip",
     };
     let steps = match decoder["type"].as_str() {

@@ -197,7 +197,7 @@ fn gpt_2_shape_is_native_and_equals_the_library() {
     let file = json!({"version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [added(7, "<|endoftext|>", true), added(8, "ab b", false)], "normalizer": null,
         "pre_tokenizer": byte_level(true), "post_processor": null, "decoder": byte_level(true),
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+        "model": {"dropout": null, "unk_token": null, "continuing_subword_prefix": "",
             "end_of_word_suffix": "", "fuse_unk": false,
             "vocab": {"a": 0, "b": 1, "Ġ": 2, "ab": 3, "Ġa": 4, "Ġab": 5, "aba": 6}, "merges": ["a b", "Ġ ab"]}});
     let tokenizer = from_json(&file);
@@ -216,5 +216,5 @@ fn types_cross_threads() {
     fn shared<T: Send + Sync + std::fmt::Debug>() {}
     shared::<Tokenizer>();
     shared::<crate::ChatTemplate>();
-    shared::<crate::Detokenizer>();
+    shared::<Detokenizer>();
 }

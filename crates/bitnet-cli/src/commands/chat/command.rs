@@ -48,7 +48,11 @@ impl<'a> Command<'a> {
             "set" if rest.is_empty() => Self::Settings,
             "set" => match rest.split_once(|c: char| c.is_whitespace() || c == '=') {
                 Some((name, value)) => Self::Set(name, value.trim()),
-                None => return Err(CliError::usage(format!("/set {rest} needs a value")).hint("/help shows the names")),
+                None => {
+                    return Err(
+                        CliError::usage(format!("/set {rest} needs a value")).hint("/help shows the names")
+                    );
+                }
             },
             unknown => return Err(unknown_command(unknown)),
         }))

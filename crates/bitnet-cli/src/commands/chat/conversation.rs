@@ -1,8 +1,8 @@
 //! [`Conversation`]: what was said, and how to go on.
 
 use bitnet_inference::{
-    ChatMessage, EngineError, FinishReason, GenerateRequest, Generation, InferenceEngine, PenaltyWindow, Prompt,
-    SamplingOverrides, SamplingParams, Session,
+    ChatMessage, EngineError, FinishReason, GenerateRequest, Generation, InferenceEngine, PenaltyWindow,
+    Prompt, SamplingOverrides, SamplingParams, Session,
 };
 
 use super::command::nearest;
@@ -38,7 +38,8 @@ impl<'a> Conversation<'a> {
     pub(super) fn new(engine: &'a InferenceEngine, args: &ChatArgs, notes: Notes) -> Result<Self, CliError> {
         if engine.model().chat_template.is_none() {
             let error = EngineError::NoChatTemplate { model: engine.model().name.clone() };
-            return Err(CliError::failed(error).hint("name a template with --chat-template FILE, or use `bitnet generate`"));
+            return Err(CliError::failed(error)
+                .hint("name a template with --chat-template FILE, or use `bitnet generate`"));
         }
         engine.tokenizer()?;
         Ok(Self {
@@ -161,13 +162,18 @@ impl<'a> Conversation<'a> {
         let s = &mut self.sampling;
         let done = match name {
             "temp" | "temperature" => values::temperature(value).map(|v| s.temperature = Some(v)),
-            "top-k" => value.parse().map(|v| s.top_k = Some(v)).map_err(|_| "it must be a whole number".to_owned()),
+            "top-k" => {
+                value.parse().map(|v| s.top_k = Some(v)).map_err(|_| "it must be a whole number".to_owned())
+            }
             "top-p" => values::probability(value).map(|v| s.top_p = Some(v)),
             "min-p" => values::probability(value).map(|v| s.min_p = Some(v)),
             "repeat-penalty" => values::penalty(value).map(|v| s.repeat_penalty = Some(v)),
             "repeat-last-n" => values::window(value).map(|v| s.repeat_last_n = Some(v)),
             "seed" if value == "random" => Ok(s.seed = None),
-            "seed" => value.parse().map(|v| s.seed = Some(v)).map_err(|_| "it must be a whole number or `random`".to_owned()),
+            "seed" => value
+                .parse()
+                .map(|v| s.seed = Some(v))
+                .map_err(|_| "it must be a whole number or `random`".to_owned()),
             "predict" | "n" => values::limit(value).map(|v| self.predict = Some(v)),
             unknown => {
                 let hint = match nearest(unknown, &SETTINGS) {

@@ -34,7 +34,9 @@ fn locate(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 /// Writes the history; a chat is not worth failing for it.
 pub(super) fn save(editor: &mut DefaultEditor, path: &Path, notes: Notes) {
     let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-    let saved = made.map_err(|error| error.to_string()).and_then(|()| editor.save_history(path).map_err(|e| e.to_string()));
+    let saved = made
+        .map_err(|error| error.to_string())
+        .and_then(|()| editor.save_history(path).map_err(|e| e.to_string()));
     if let Err(error) = saved {
         notes.warn(&format!("cannot write the history to {}: {error}", path.display()));
     }
