@@ -4,7 +4,7 @@
 //! * [`weights`]: [`Weights`], the tensors as views into model files.
 //! * [`executor`]: the [`Executor`] trait that every backend implements, with its batch types.
 //! * [`load`](mod@load): from model files of any published form to spec and weights.
-//! * [`reference`]: the forward pass in plain scalar Rust, the oracle that executors are tested against.
+//! * [`reference`](mod@reference): the forward pass in plain scalar Rust, the oracle that executors are tested against.
 //! * [`synth`]: shape-true models with random weights.
 //!
 //! Nothing here is fast on purpose.

@@ -85,7 +85,7 @@ fn synthetic_models_keep_their_activations_in_bounds() {
         };
         synth::write(&out, &spec, &options, &mut |_, _| ()).unwrap();
         let values = logits(&load_path(&out).unwrap(), &[768, 3, 300, 301, 17, 500]);
-        let deviation = relative_error(&values, &vec![1e-9; values.len()]) * 1e-9;
+        let deviation = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
         assert!((0.05..5.0).contains(&deviation), "standard deviation {deviation}");
     }
 }

@@ -188,9 +188,11 @@ fn a_given_tokenizer_is_kept_in_every_form() {
         let ids: Vec<Vec<u32>> = [SynthFormat::SafetensorsPacked, SynthFormat::GgufI2s]
             .into_iter()
             .map(|format| {
-                let out = dir.path().join(format!("{size}-{format:?}"));
+                // The same place again: nothing of the smaller model may stay.
+                let out = dir.path().join(format!("{format:?}"));
                 let vocabulary = Vocabulary::Tokenizer(path.clone());
-                write(&out, &spec, &SynthOptions { vocabulary, ..options(format) }).unwrap();
+                let options = SynthOptions { vocabulary, overwrite: true, ..options(format) };
+                write(&out, &spec, &options).unwrap();
                 let model = load_path(&out).unwrap();
                 let tokenizer = model.require_tokenizer().unwrap();
                 assert_eq!(tokenizer.vocab_size(), size);

@@ -69,6 +69,13 @@ pub(super) fn folder(
     writer.finish()?;
     let (name, content) = &vocab.file;
     put(out, name, content)?;
+    // A tokenizer of the other kind from a model that was here before would be taken first.
+    for other in ["tokenizer.json", "tokenizer.model"].into_iter().filter(|other| other != name) {
+        let path = out.join(other);
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(io(&path))?;
+        }
+    }
     for (name, value) in [
         ("tokenizer_config.json", config::tokenizer_config(vocab)),
         ("generation_config.json", config::generation_config(vocab)),

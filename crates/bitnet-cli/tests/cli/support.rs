@@ -1,0 +1,64 @@
+//! Running the command, and small models for it.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+/// The command with nothing of the tester's environment that changes what it does.
+pub(crate) fn bitnet(args: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("bitnet").unwrap();
+    for name in ["BITNET_MODEL", "BITNET_THREADS", "BITNET_KERNELS", "BITNET_HISTORY", "XDG_DATA_HOME"] {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").args(args);
+    command
+}
+
+/// What the command printed.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs it with this on stdin.
+pub(crate) fn run_with(args: &[&str], stdin: &str) -> Output {
+    let output = bitnet(args).write_stdin(stdin).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Runs it with nothing on stdin.
+pub(crate) fn run(args: &[&str]) -> Output {
+    run_with(args, "")
+}
+
+/// Runs it; it must succeed.
+pub(crate) fn stdout(args: &[&str]) -> String {
+    let output = run(args);
+    assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+    output.stdout
+}
+
+/// Runs it; it must fail with this exit code and one line that begins with `error:` and contains all of `parts`.
+pub(crate) fn fails(args: &[&str], code: i32, parts: &[&str]) {
+    let output = run(args);
+    assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
+    assert_eq!(output.stdout, "", "{args:?}");
+    let errors: Vec<&str> = output.stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!(errors.len(), 1, "{args:?}: {}", output.stderr);
+    // The complaints of clap take several lines.
+    let said = if code == 2 { &output.stderr } else { errors[0] };
+    for part in parts {
+        assert!(said.contains(part), "{args:?}: no {part:?} in {}", output.stderr);
+    }
+    assert!(!output.stderr.contains("panicked"), "{args:?}: {}", output.stderr);
+}
+
+/// Writes the bundled model as a folder.
+pub(crate) fn write_model(folder: &Path) {
+    for (name, bytes) in bitnet_tiny::files() {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
