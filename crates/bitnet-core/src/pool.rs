@@ -3,7 +3,8 @@
 //! A token of a small model takes a few hundred microseconds and needs dozens of joins, so waking sleeping threads
 //! (15 to 20 us with a general-purpose pool) is out of the question. [`ThreadPool::run`] starts one closure on all threads; within
 //! it the threads meet at [`Team::barrier`], which spins and costs well under a microsecond. Between calls workers
-//! spin for a short while, then sleep, so an idle engine takes no processor time.
+//! spin for a short while, then sleep, so an idle engine takes no processor time. A thread that waits long for another
+//! sleeps as well: when cores are shared with other programs, the one that is awaited can then run in its place.
 //!
 //! Work is split by fixed rules ([`Team::share`]); no result may depend on which thread computed what.
 
@@ -15,11 +16,8 @@ use std::thread::JoinHandle;
 
 use crate::CoreError;
 
-/// Turns of the spin loop before a waiting worker goes to sleep: about 50 us.
-const SPIN_TURNS: u32 = 20_000;
-/// Turns of the spin loop at a barrier before the thread offers its core to others: matters when there are more
-/// threads than cores.
-const BARRIER_TURNS: u32 = 4_000;
+/// Turns of the spin loop before a waiting thread goes to sleep; a turn takes 20 to 50 ns.
+const SPIN_TURNS: u32 = 1_500;
 
 type Job = *const (dyn Fn(&Team<'_>) + Sync);
 
@@ -32,6 +30,10 @@ struct Shared {
     wake: Condvar,
     /// Workers that have not finished the current job.
     running: AtomicUsize,
+    /// Threads asleep at a barrier or at the end of a job.
+    sleepers: AtomicUsize,
+    sleep: Mutex<()>,
+    awake: Condvar,
     barrier_arrived: AtomicUsize,
     barrier_generation: AtomicUsize,
     /// A thread panicked in the current job: barriers stop waiting for it.
@@ -84,19 +86,47 @@ impl Team<'_> {
         let generation = s.barrier_generation.load(Ordering::Relaxed);
         if s.barrier_arrived.fetch_add(1, Ordering::AcqRel) + 1 == s.threads {
             s.barrier_arrived.store(0, Ordering::Relaxed);
-            s.barrier_generation.store(generation.wrapping_add(1), Ordering::Release);
+            s.barrier_generation.store(generation.wrapping_add(1), Ordering::SeqCst);
+            s.wake_sleepers();
             return;
         }
-        let mut turns = 0;
-        while s.barrier_generation.load(Ordering::Acquire) == generation {
-            assert!(!s.poisoned.load(Ordering::Relaxed), "another thread of the pool panicked");
-            turns += 1;
-            if turns < BARRIER_TURNS {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
+        let passed = || s.barrier_generation.load(Ordering::SeqCst) != generation;
+        s.wait_until(|| passed() || s.poisoned.load(Ordering::SeqCst));
+        assert!(passed(), "another thread of the pool panicked");
+    }
+}
+
+impl Shared {
+    /// Waits for `done`, which another thread makes true before it calls [`Shared::wake_sleepers`]: spins, then sleeps.
+    ///
+    /// `done` reads with sequential consistency what the other thread wrote so, and `sleepers` is counted so on both
+    /// sides: either the sleeper sees the change, or the other thread sees the sleeper.
+    fn wait_until(&self, done: impl Fn() -> bool) {
+        for _ in 0..SPIN_TURNS {
+            if done() {
+                return;
             }
+            std::hint::spin_loop();
         }
+        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        while !done() {
+            guard = self.awake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake_sleepers(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            let _guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+            self.awake.notify_all();
+        }
+    }
+
+    /// Notes that a thread panicked, so that the others stop waiting for it.
+    fn poison(&self) {
+        self.poisoned.store(true, Ordering::SeqCst);
+        self.wake_sleepers();
     }
 }
 
@@ -127,6 +157,9 @@ impl ThreadPool {
             job: Mutex::new(None),
             wake: Condvar::new(),
             running: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
+            awake: Condvar::new(),
             barrier_arrived: AtomicUsize::new(0),
             barrier_generation: AtomicUsize::new(0),
             poisoned: AtomicBool::new(false),
@@ -174,17 +207,9 @@ impl ThreadPool {
         s.wake.notify_all();
         let outcome = catch_unwind(AssertUnwindSafe(|| f(&leader)));
         if outcome.is_err() {
-            s.poisoned.store(true, Ordering::Relaxed);
+            s.poison();
         }
-        let mut turns = 0u32;
-        while s.running.load(Ordering::Acquire) != 0 {
-            turns += 1;
-            if turns < BARRIER_TURNS {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
-        }
+        s.wait_until(|| s.running.load(Ordering::SeqCst) == 0);
         if s.poisoned.swap(false, Ordering::Relaxed) {
             s.barrier_arrived.store(0, Ordering::Relaxed);
             match outcome {
@@ -203,9 +228,11 @@ fn work(s: &Shared, index: usize) {
         // SAFETY: `run` keeps the closure alive until `running` is decremented below.
         let f = unsafe { &*job.0 };
         if catch_unwind(AssertUnwindSafe(|| f(&team))).is_err() {
-            s.poisoned.store(true, Ordering::Relaxed);
+            s.poison();
         }
-        s.running.fetch_sub(1, Ordering::Release);
+        if s.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            s.wake_sleepers();
+        }
     }
 }
 

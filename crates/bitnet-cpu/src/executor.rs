@@ -1,7 +1,5 @@
 //! [`CpuExecutor`]: loading into this crate's layout, and the [`Executor`] implementation.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitnet_core::MemorySize;
@@ -9,13 +7,12 @@ use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::full_as_top;
 use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights};
-use bitnet_quant::TernaryMatrix;
 
 use crate::forward::{Layer, Model, Pass, Want};
 use crate::int8_rows::Int8Rows;
 use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
-use crate::layout::{STRIP_ROWS, Strips};
+use crate::layout::{Packer, STRIP_ROWS};
 use crate::scratch::{RopeTable, Scratch, Widths};
 use crate::shared::Shared;
 
@@ -38,7 +35,7 @@ pub struct CpuOptions {
 /// How the output layer is kept. The logits are the same bits in every case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutputStorage {
-    /// [`OutputStorage::Int8`] from 64 MiB on, otherwise [`OutputStorage::File`].
+    /// [`OutputStorage::Int8`] from 4 MiB on, otherwise [`OutputStorage::File`].
     #[default]
     Auto,
     /// Where it lies in the model's file, read whole for every token.
@@ -50,7 +47,7 @@ pub enum OutputStorage {
 impl OutputStorage {
     fn wants_int8(self, bytes: usize) -> bool {
         match self {
-            OutputStorage::Auto => bytes >= 64 << 20,
+            OutputStorage::Auto => bytes >= 4 << 20,
             OutputStorage::File => false,
             OutputStorage::Int8 => true,
         }
@@ -69,7 +66,7 @@ pub struct CpuExecutor {
 
 impl CpuExecutor {
     /// Repacks the ternary weights with all threads; pages of the model's file are given back as soon as they were read.
-    /// `progress` hears how many of how many layers are done.
+    /// `progress` hears how much of the repacking is done.
     ///
     /// # Errors
     /// Damaged weights, no memory, an unknown or unavailable kernel set, too many threads.
@@ -88,18 +85,12 @@ impl CpuExecutor {
         let wanted = options.kernels.as_deref().or(from_env.as_deref());
         let (kernels, warnings) = kernels::self_test::checked(kernels::choose(wanted).map_err(unsupported)?);
         let mut pool = ThreadPool::new(threads)?;
-        let total = weights.layers.len() as u64;
-        let mut layers = Vec::with_capacity(weights.layers.len());
-        for (i, layer) in weights.layers.iter().enumerate() {
-            progress(i as u64, total);
-            layers.push(pack_layer(&mut pool, i, layer)?);
-        }
+        let layers = pack_layers(&mut pool, weights, progress)?;
         let output = weights.output_layer().clone();
         let int8 = match options.output.wants_int8(output.data().len()) {
             true => Some(Int8Rows::new(&mut pool, &output)?),
             false => None,
         };
-        progress(total, total);
         let scratch = Scratch::new(threads, widths(&spec))?;
         let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
         let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
@@ -129,8 +120,10 @@ impl CpuExecutor {
             .iter()
             .map(|l| l.qkv.bytes() + l.o.bytes() + l.gate.bytes() + l.up.bytes() + l.down.bytes())
             .sum();
-        let output = self.model.int8.as_ref().map_or(self.model.output.data().len(), Int8Rows::bytes);
-        ternary + output
+        let (embedding, output) = (self.model.embedding.data(), self.model.output.data());
+        let tied = std::ptr::eq(embedding.as_slice(), output.as_slice());
+        let dense = output.len() + if tied { 0 } else { embedding.len() };
+        ternary + dense + self.model.int8.as_ref().map_or(0, Int8Rows::bytes)
     }
 
     /// Checks the batch, makes room and runs the pass.
@@ -162,45 +155,33 @@ fn widths(spec: &ModelSpec) -> Widths {
     }
 }
 
-fn pack_layer(pool: &mut ThreadPool, index: usize, l: &LayerWeights) -> Result<Layer, ExecError> {
-    let mut pack =
-        |name: &str, matrices: &[&TernaryMatrix]| pack(pool, &format!("layer {index} {name}"), matrices);
-    Ok(Layer {
+fn pack_layers(
+    pool: &mut ThreadPool,
+    weights: &Weights,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Vec<Layer>, ExecError> {
+    let mut packer = Packer::default();
+    for (i, l) in weights.layers.iter().enumerate() {
+        packer.add(format!("layer {i} q, k, v"), &[&l.q, &l.k, &l.v]);
+        packer.add(format!("layer {i} o"), &[&l.o]);
+        packer.add(format!("layer {i} gate"), &[&l.gate]);
+        packer.add(format!("layer {i} up"), &[&l.up]);
+        packer.add(format!("layer {i} down"), &[&l.down]);
+    }
+    let mut packed = packer.pack(pool, progress)?.into_iter();
+    let mut next = || packed.next().expect("five entries were added for each layer");
+    let layer = |l: &LayerWeights| Layer {
         attn_norm: l.attn_norm.clone(),
-        qkv: pack("q, k, v", &[&l.q, &l.k, &l.v])?,
+        qkv: next(),
         attn_sub_norm: l.attn_sub_norm.clone(),
-        o: pack("o", &[&l.o])?,
+        o: next(),
         ffn_norm: l.ffn_norm.clone(),
-        gate: pack("gate", &[&l.gate])?,
-        up: pack("up", &[&l.up])?,
+        gate: next(),
+        up: next(),
         ffn_sub_norm: l.ffn_sub_norm.clone(),
-        down: pack("down", &[&l.down])?,
-    })
-}
-
-/// Repacks matrices with all threads.
-fn pack(pool: &mut ThreadPool, name: &str, matrices: &[&TernaryMatrix]) -> Result<Strips, ExecError> {
-    let rows: Vec<usize> = matrices.iter().map(|m| m.rows()).collect();
-    let scales: Vec<f32> = matrices.iter().map(|m| m.scale()).collect();
-    let cols = matrices.first().map_or(0, |m| m.cols());
-    let mut strips = Strips::with_shape(&rows, cols, &scales)?;
-    let mut data = strips.take_data()?;
-    let failure = Mutex::new(None);
-    let shared = Shared::new(&mut data);
-    pool.run(|team| {
-        // SAFETY: `data` has the shape of `strips` and only this call uses it.
-        if let Err(source) = unsafe { strips.pack(shared, matrices, team) } {
-            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
-        }
-    });
-    for m in matrices {
-        m.data().release();
-    }
-    if let Some(source) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(ExecError::Weights { tensor: name.to_owned(), source });
-    }
-    strips.put_data(data);
-    Ok(strips)
+        down: next(),
+    };
+    Ok(weights.layers.iter().map(layer).collect())
 }
 
 impl Executor for CpuExecutor {

@@ -14,9 +14,10 @@
 //! Rows are padded to whole strips and columns to whole groups with the code 1 (trit 0).
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bitnet_core::buffer::AlignedBuf;
-use bitnet_core::pool::Team;
+use bitnet_core::pool::{Team, ThreadPool};
 use bitnet_model::ExecError;
 use bitnet_quant::TernaryMatrix;
 
@@ -39,84 +40,102 @@ pub struct Part {
 }
 
 /// One or more ternary matrices with the same columns, one after the other.
+///
+/// All matrices of a model share one allocation: on huge pages, many separate ones would waste much of their last page.
 #[derive(Debug)]
 pub struct Strips {
-    data: AlignedBuf<u8>,
+    arena: Arc<AlignedBuf<u8>>,
+    start: usize,
     groups: usize,
     parts: Vec<Part>,
 }
 
-impl Strips {
-    /// Zeroed room for matrices of `rows[i]` rows and `cols` columns; fill it with [`Strips::pack`].
-    ///
-    /// # Errors
-    /// If the memory is not there.
-    pub fn with_shape(rows: &[usize], cols: usize, scales: &[f32]) -> Result<Self, ExecError> {
-        let groups = cols.div_ceil(GROUP_COLS);
-        let mut parts = Vec::with_capacity(rows.len());
+/// Lays out matrices in one allocation and packs them.
+#[derive(Debug, Default)]
+pub struct Packer<'a> {
+    entries: Vec<Entry<'a>>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry<'a> {
+    name: String,
+    start: usize,
+    groups: usize,
+    parts: Vec<(Part, &'a TernaryMatrix)>,
+}
+
+impl<'a> Packer<'a> {
+    /// Adds matrices with the same number of columns that become one [`Strips`]. `name` is for messages.
+    pub fn add(&mut self, name: String, matrices: &[&'a TernaryMatrix]) {
+        let groups = matrices.first().map_or(0, |m| m.cols().div_ceil(GROUP_COLS));
+        let mut parts = Vec::with_capacity(matrices.len());
         let mut end = 0;
-        for (&rows, &scale) in rows.iter().zip(scales) {
+        for m in matrices {
             let start = end;
-            end += rows.div_ceil(STRIP_ROWS);
-            parts.push(Part { strips: start..end, scale });
+            end += m.rows().div_ceil(STRIP_ROWS);
+            parts.push((Part { strips: start..end, scale: m.scale() }, *m));
         }
-        Ok(Self { data: AlignedBuf::zeroed(end * groups * TILE_BYTES)?, groups, parts })
+        self.entries.push(Entry { name, start: self.bytes, groups, parts });
+        self.bytes += end * groups * TILE_BYTES;
     }
 
-    /// Packs matrices with the same number of columns on the calling thread alone: for tests and small tools.
+    /// Packs all matrices with all threads of `pool`, one entry after the other, and gives the pages of their files
+    /// back. `progress` hears how many of how many entries are done.
     ///
     /// # Errors
     /// If a matrix is damaged or the memory is not there.
-    pub fn from_matrices(matrices: &[&TernaryMatrix]) -> Result<Self, ExecError> {
-        let rows: Vec<usize> = matrices.iter().map(|m| m.rows()).collect();
-        let scales: Vec<f32> = matrices.iter().map(|m| m.scale()).collect();
-        let cols = matrices.first().map_or(0, |m| m.cols());
-        let mut strips = Self::with_shape(&rows, cols, &scales)?;
-        let bytes = strips.strip_bytes();
-        for (part, m) in strips.parts.iter().zip(matrices) {
-            for (i, strip) in part.strips.clone().enumerate() {
-                pack_strip(m, i, &mut strips.data[strip * bytes..][..bytes])
-                    .map_err(|source| ExecError::Weights { tensor: "matrix".to_owned(), source })?;
+    pub fn pack(
+        self,
+        pool: &mut ThreadPool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<Strips>, ExecError> {
+        let mut arena = AlignedBuf::zeroed(self.bytes)?;
+        let data = Shared::new(&mut arena);
+        let total = self.entries.len() as u64;
+        for (i, entry) in self.entries.iter().enumerate() {
+            progress(i as u64, total);
+            let failure = Mutex::new(None);
+            pool.run(|team| {
+                if let Err(source) = entry.pack_share(data, team) {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+                }
+            });
+            if let Some(source) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                return Err(ExecError::Weights { tensor: entry.name.clone(), source });
+            }
+            for (_, m) in &entry.parts {
+                m.data().release();
             }
         }
-        Ok(strips)
+        progress(total, total);
+        let arena = Arc::new(arena);
+        let strips = |e: Entry<'_>| Strips {
+            arena: Arc::clone(&arena),
+            start: e.start,
+            groups: e.groups,
+            parts: e.parts.into_iter().map(|(part, _)| part).collect(),
+        };
+        Ok(self.entries.into_iter().map(strips).collect())
     }
+}
 
-    /// Packs this thread's share of the strips. All threads of `team` call this with the same arguments.
-    ///
-    /// # Errors
-    /// If a matrix is damaged.
-    ///
-    /// # Safety
-    /// `data` is [`Strips::shared_data`] of `self`'s shape, used by nothing else meanwhile.
-    pub(crate) unsafe fn pack(
-        &self,
-        data: Shared<'_, u8>,
-        matrices: &[&TernaryMatrix],
-        team: &Team<'_>,
-    ) -> Result<(), bitnet_quant::QuantError> {
-        let bytes = self.strip_bytes();
-        for (part, m) in self.parts.iter().zip(matrices) {
+impl Entry<'_> {
+    /// Packs one thread's share of the strips of each matrix.
+    fn pack_share(&self, data: Shared<'_, u8>, team: &Team<'_>) -> Result<(), bitnet_quant::QuantError> {
+        let bytes = self.groups * TILE_BYTES;
+        for (part, m) in &self.parts {
             for i in team.share(part.strips.len()) {
-                let strip = part.strips.start + i;
-                // SAFETY: strips are disjoint and each belongs to one thread.
-                let out = unsafe { data.get_mut(strip * bytes..(strip + 1) * bytes) };
-                pack_strip(m, i, out)?;
+                let start = self.start + (part.strips.start + i) * bytes;
+                // SAFETY: strips are disjoint, and each is packed by one thread.
+                pack_strip(m, i, unsafe { data.get_mut(start..start + bytes) })?;
             }
         }
         Ok(())
     }
+}
 
-    /// The bytes, for [`Strips::pack`]: take them out, pack, and put them back.
-    pub(crate) fn take_data(&mut self) -> Result<AlignedBuf<u8>, ExecError> {
-        let empty = AlignedBuf::zeroed(0)?;
-        Ok(std::mem::replace(&mut self.data, empty))
-    }
-
-    pub(crate) fn put_data(&mut self, data: AlignedBuf<u8>) {
-        self.data = data;
-    }
-
+impl Strips {
     /// Bytes of one strip.
     pub fn strip_bytes(&self) -> usize {
         self.groups * TILE_BYTES
@@ -140,12 +159,12 @@ impl Strips {
     /// Bytes of a range of strips.
     pub fn range(&self, strips: Range<usize>) -> &[u8] {
         let bytes = self.strip_bytes();
-        &self.data[strips.start * bytes..strips.end * bytes]
+        &self.arena[self.start + strips.start * bytes..self.start + strips.end * bytes]
     }
 
     /// Bytes of all weights.
     pub fn bytes(&self) -> usize {
-        self.data.len()
+        self.strips() * self.strip_bytes()
     }
 }
 

@@ -1,11 +1,12 @@
 //! [`BitLinear`]: one quantised ternary layer on the calling thread, for benchmarks and for people who need just that.
 
 use bitnet_core::buffer::AlignedBuf;
+use bitnet_core::pool::ThreadPool;
 use bitnet_model::ExecError;
 use bitnet_quant::TernaryMatrix;
 
 use crate::kernels::{self, KernelSet, Product};
-use crate::layout::{STRIP_ROWS, Strips};
+use crate::layout::{Packer, STRIP_ROWS, Strips};
 
 /// `y = W x` with ternary `W` and `x` quantised to int8 on the way: the arithmetic of a BitLinear layer.
 pub struct BitLinear {
@@ -26,7 +27,10 @@ impl BitLinear {
     pub fn new(matrix: &TernaryMatrix, kernels: Option<&str>) -> Result<Self, ExecError> {
         let kernels =
             kernels::choose(kernels).map_err(|what| ExecError::Unsupported { backend: "cpu", what })?;
-        let strips = Strips::from_matrices(&[matrix])?;
+        let mut packer = Packer::default();
+        packer.add("matrix".to_owned(), &[matrix]);
+        let mut packed = packer.pack(&mut ThreadPool::new(1)?, &mut |_, _| {})?;
+        let strips = packed.swap_remove(0);
         Ok(Self {
             rows: matrix.rows(),
             cols: matrix.cols(),

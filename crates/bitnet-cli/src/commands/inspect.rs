@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use bitnet_core::MemorySize;
-use bitnet_model::load::{LoadedModel, load};
+use bitnet_model::LayerWeights;
+use bitnet_model::load::{LoadedModel, TensorSummary, load};
+use bitnet_text::ChatTemplate;
 use serde_json::{Value, json};
 
 use crate::args::InspectArgs;
@@ -36,7 +38,7 @@ struct Facts {
 
 impl Facts {
     fn of(model: &LoadedModel) -> Self {
-        let projections = model.weights.layers.iter().flat_map(|layer| layer.projections());
+        let projections = model.weights.layers.iter().flat_map(LayerWeights::projections);
         let ternary_bytes = projections.map(|(_, matrix)| matrix.data().len() as u64).sum();
         let mut types: Vec<(String, usize, u64)> = Vec::new();
         for tensor in &model.tensors {
@@ -177,14 +179,15 @@ fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
         "types": types.collect::<Vec<_>>(),
         "tokenizer": model.tokenizer.as_ref().map(|t| json!({"kind": t.kind(), "vocab_size": t.vocab_size()})),
         "tokenizer_note": model.tokenizer_note,
-        "chat_template": model.chat_template.as_ref().map(|t| t.source()),
+        "chat_template": model.chat_template.as_ref().map(ChatTemplate::source),
         "bos_token": model.generation.bos,
         "stop_tokens": model.generation.stop_tokens,
         "generation_defaults": sampling(model),
         "warnings": model.warnings,
     });
     if tensors {
-        let tensor = |t: &bitnet_model::load::TensorSummary| json!({"name": t.name, "type": t.stored, "shape": t.shape, "bytes": t.bytes});
+        let tensor =
+            |t: &TensorSummary| json!({"name": t.name, "type": t.stored, "shape": t.shape, "bytes": t.bytes});
         out["tensors"] = model.tensors.iter().map(tensor).collect();
     }
     out

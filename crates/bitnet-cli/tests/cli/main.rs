@@ -1,4 +1,5 @@
 //! The command as a user types it.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers as well")]
 
 mod bad_input;
 mod chat;

@@ -1,12 +1,14 @@
 //! Float operations, written once over sixteen lanes and inlined into every kernel set.
 //!
 //! The order of every reduction is that of the oracle. Functions are `inline(always)` so that they are compiled with the
-//! target features of the function that calls them.
+//! target features of the function that calls them. The hot ones work on a vector type, [`Lanes16`]; the others are
+//! plain loops that compilers vectorise.
 
 use bitnet_core::{DType, lanes};
 use bitnet_model::Activation;
 use bitnet_quant::absmax;
 
+use super::lanes16::Lanes16;
 use crate::kv::BLOCK_SIZE;
 
 /// What a kernel needs to know of a quantised row.
@@ -75,41 +77,58 @@ pub(crate) struct Attend<'a> {
 }
 
 /// Runs `a`. `scores` is scratch of `heads * positions` rounded up to blocks, `out` is `[heads][head_dim]`.
+///
+/// # Safety
+/// The processor can run `V`.
 #[inline(always)]
-pub(crate) fn attend(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
-    match a.heads {
-        4 => attend_heads::<4>(a, scores, out),
-        2 => attend_heads::<2>(a, scores, out),
-        _ => {
-            for (h, out) in out.chunks_exact_mut(a.head_dim).enumerate() {
-                let query = &a.query[h * a.head_dim..][..a.head_dim];
-                attend_heads::<1>(&Attend { query, heads: 1, ..*a }, scores, out);
+pub(crate) unsafe fn attend<V: Lanes16>(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
+    let stride = a.positions.next_multiple_of(BLOCK_SIZE);
+    assert!(
+        a.query.len() == a.heads * a.head_dim
+            && out.len() == a.query.len()
+            && scores.len() >= a.heads * stride
+    );
+    // SAFETY: promised by the caller; the lengths were checked above.
+    unsafe {
+        match a.heads {
+            4 => attend_heads::<V, 4>(a, scores, out),
+            2 => attend_heads::<V, 2>(a, scores, out),
+            _ => {
+                for (h, out) in out.chunks_exact_mut(a.head_dim).enumerate() {
+                    let query = &a.query[h * a.head_dim..][..a.head_dim];
+                    attend_heads::<V, 1>(&Attend { query, heads: 1, ..*a }, scores, out);
+                }
             }
         }
     }
 }
 
+/// # Safety
+/// As [`attend`], with `H` heads.
 #[inline(always)]
-fn attend_heads<const H: usize>(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
+unsafe fn attend_heads<V: Lanes16, const H: usize>(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
     let d = a.head_dim;
     let blocks = a.positions.div_ceil(BLOCK_SIZE);
     let stride = blocks * BLOCK_SIZE;
     let scale = 1.0 / (d as f32).sqrt();
     for block in 0..blocks {
         let (keys, _) = (a.blocks)(block);
-        let (keys, _) = keys.as_chunks::<BLOCK_SIZE>();
-        let mut acc = [[0.0f32; BLOCK_SIZE]; H];
-        for (i, key) in keys.iter().enumerate() {
-            for h in 0..H {
-                let q = a.query[h * d + i];
-                for l in 0..BLOCK_SIZE {
-                    acc[h][l] = q.mul_add(key[l], acc[h][l]);
+        assert_eq!(keys.len(), d * BLOCK_SIZE);
+        // SAFETY: keys are `[d][32]`, queries `[H][d]` and scores `[H][stride]`, as checked.
+        unsafe {
+            let mut acc = [[V::zero(); 2]; H];
+            for i in 0..d {
+                let key = keys.as_ptr().add(i * BLOCK_SIZE);
+                let (low, high) = (V::load(key), V::load(key.add(16)));
+                for h in 0..H {
+                    let q = V::splat(*a.query.get_unchecked(h * d + i));
+                    acc[h] = [q.fma(low, acc[h][0]), q.fma(high, acc[h][1])];
                 }
             }
-        }
-        for h in 0..H {
-            for l in 0..BLOCK_SIZE {
-                scores[h * stride + block * BLOCK_SIZE + l] = acc[h][l] * scale;
+            for h in 0..H {
+                let to = scores.as_mut_ptr().add(h * stride + block * BLOCK_SIZE);
+                acc[h][0].mul(V::splat(scale)).store(to);
+                acc[h][1].mul(V::splat(scale)).store(to.add(16));
             }
         }
     }
@@ -124,23 +143,32 @@ fn attend_heads<const H: usize>(a: &Attend<'_>, scores: &mut [f32], out: &mut [f
     }
     let mut start = 0;
     while start < d {
-        let width = if d - start >= 64 { 64 } else { 16.min(d - start) };
-        match width {
-            64 => weigh_values::<H, 64>(a, scores, stride, start, &inverse, out),
-            16 => weigh_values::<H, 16>(a, scores, stride, start, &inverse, out),
-            _ => {
-                for i in start..d {
-                    weigh_values::<H, 1>(a, scores, stride, i, &inverse, out);
+        // SAFETY: `start + width <= d`; the rest is as checked.
+        unsafe {
+            match d - start {
+                64.. => {
+                    weigh_values::<V, H, 4>(a, scores, stride, start, &inverse, out);
+                    start += 64;
+                }
+                16..64 => {
+                    weigh_values::<V, H, 1>(a, scores, stride, start, &inverse, out);
+                    start += 16;
+                }
+                _ => {
+                    weigh_tail::<H>(a, scores, stride, start, &inverse, out);
+                    start = d;
                 }
             }
         }
-        start += width;
     }
 }
 
-/// Elements `start .. start + W` of the weighted sum of values, for all heads.
+/// Elements `start .. start + 16 * C` of the weighted sum of values, for all heads.
+///
+/// # Safety
+/// As [`attend`]; the elements are inside the head.
 #[inline(always)]
-fn weigh_values<const H: usize, const W: usize>(
+unsafe fn weigh_values<V: Lanes16, const H: usize, const C: usize>(
     a: &Attend<'_>,
     weights: &[f32],
     stride: usize,
@@ -149,23 +177,53 @@ fn weigh_values<const H: usize, const W: usize>(
     out: &mut [f32],
 ) {
     let d = a.head_dim;
-    let mut acc = [[0.0f32; W]; H];
-    for block in 0..a.positions.div_ceil(BLOCK_SIZE) {
-        let (_, values) = (a.blocks)(block);
-        let first = block * BLOCK_SIZE;
-        for (j, value) in values.chunks_exact(d).take(a.positions - first).enumerate() {
-            let value: &[f32; W] = value[start..start + W].as_array().expect("W elements");
-            for h in 0..H {
-                let w = weights[h * stride + first + j];
-                for l in 0..W {
-                    acc[h][l] = w.mul_add(value[l], acc[h][l]);
+    // SAFETY: values are `[32][d]`, weights `[H][stride]`, `out` is `[H][d]`; all promised by the caller.
+    unsafe {
+        let mut acc = [[V::zero(); C]; H];
+        for block in 0..a.positions.div_ceil(BLOCK_SIZE) {
+            let (_, values) = (a.blocks)(block);
+            let first = block * BLOCK_SIZE;
+            for j in 0..BLOCK_SIZE.min(a.positions - first) {
+                let value = values.as_ptr().add(j * d + start);
+                for h in 0..H {
+                    let w = V::splat(*weights.get_unchecked(h * stride + first + j));
+                    for c in 0..C {
+                        acc[h][c] = w.fma(V::load(value.add(16 * c)), acc[h][c]);
+                    }
                 }
             }
         }
+        for h in 0..H {
+            for c in 0..C {
+                let to = out.as_mut_ptr().add(h * d + start + 16 * c);
+                acc[h][c].mul(V::splat(inverse[h])).store(to);
+            }
+        }
     }
+}
+
+/// The last elements of the weighted sum, fewer than sixteen, one by one.
+#[inline(always)]
+fn weigh_tail<const H: usize>(
+    a: &Attend<'_>,
+    weights: &[f32],
+    stride: usize,
+    start: usize,
+    inverse: &[f32; H],
+    out: &mut [f32],
+) {
+    let d = a.head_dim;
     for h in 0..H {
-        for l in 0..W {
-            out[h * d + start + l] = acc[h][l] * inverse[h];
+        for i in start..d {
+            let mut sum = 0.0f32;
+            for block in 0..a.positions.div_ceil(BLOCK_SIZE) {
+                let (_, values) = (a.blocks)(block);
+                let first = block * BLOCK_SIZE;
+                for j in 0..BLOCK_SIZE.min(a.positions - first) {
+                    sum = weights[h * stride + first + j].mul_add(values[j * d + i], sum);
+                }
+            }
+            out[h * d + i] = sum * inverse[h];
         }
     }
 }
@@ -174,24 +232,39 @@ fn weigh_values<const H: usize, const W: usize>(
 const DENSE_ROWS: usize = 8;
 
 /// `out[r] = dot(row r, h)` for consecutive rows of `h.len()` elements of `dtype` in `rows`.
+///
+/// # Safety
+/// The processor can run `V`.
 #[inline(always)]
-pub(crate) fn dense(dtype: DType, rows: &[u8], h: &[f32], out: &mut [f32]) {
-    match dtype {
-        DType::BF16 => dense_rows::<2>(rows, h, out, bf16_to_f32),
-        DType::F32 => dense_rows::<4>(rows, h, out, f32::from_le_bytes),
-        DType::F16 => dense_rows::<2>(rows, h, out, f16_to_f32),
+pub(crate) unsafe fn dense<V: Lanes16>(dtype: DType, rows: &[u8], h: &[f32], out: &mut [f32]) {
+    assert_eq!(rows.len(), out.len() * h.len() * dtype.size());
+    // SAFETY: promised by the caller; the length was checked above.
+    unsafe {
+        match dtype {
+            DType::BF16 => {
+                dense_rows::<V, 2>(rows, h, out, |p| V::load_bf16(p), |b| bf16_to_f32([b[0], b[1]]))
+            }
+            DType::F16 => dense_rows::<V, 2>(rows, h, out, |p| V::load_f16(p), |b| f16_to_f32([b[0], b[1]])),
+            DType::F32 => dense_rows::<V, 4>(
+                rows,
+                h,
+                out,
+                |p| V::load(p.cast()),
+                |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            ),
+        }
     }
 }
 
 /// bfloat16 to single, exact.
 #[inline(always)]
-fn bf16_to_f32(bytes: [u8; 2]) -> f32 {
+pub(crate) fn bf16_to_f32(bytes: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
 /// IEEE half to single, exact, without branches so that it vectorises without special instructions.
 #[inline(always)]
-fn f16_to_f32(bytes: [u8; 2]) -> f32 {
+pub(crate) fn f16_to_f32(bytes: [u8; 2]) -> f32 {
     let h = u32::from(u16::from_le_bytes(bytes));
     // Exponent and mantissa moved to their place, then scaled by 2^112: right for normal and subnormal numbers.
     let scaled = f32::from_bits((h & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
@@ -199,51 +272,66 @@ fn f16_to_f32(bytes: [u8; 2]) -> f32 {
     f32::from_bits(magnitude | (h & 0x8000) << 16)
 }
 
+/// # Safety
+/// As [`dense`]; `load` reads sixteen elements of `B` bytes.
 #[inline(always)]
-fn dense_rows<const B: usize>(rows: &[u8], h: &[f32], out: &mut [f32], load: impl Fn([u8; B]) -> f32 + Copy) {
-    let bytes = h.len() * B;
-    assert_eq!(rows.len(), out.len() * bytes);
-    let mut rows = rows.chunks_exact(bytes * DENSE_ROWS);
-    let mut outs = out.chunks_exact_mut(DENSE_ROWS);
-    for (rows, out) in rows.by_ref().zip(outs.by_ref()) {
-        dense_block::<B, DENSE_ROWS>(rows, h, out, load);
-    }
-    for (row, out) in rows.remainder().chunks_exact(bytes).zip(outs.into_remainder()) {
-        dense_block::<B, 1>(row, h, std::slice::from_mut(out), load);
-    }
-}
-
-#[inline(always)]
-fn dense_block<const B: usize, const R: usize>(
+unsafe fn dense_rows<V: Lanes16, const B: usize>(
     rows: &[u8],
     h: &[f32],
     out: &mut [f32],
-    load: impl Fn([u8; B]) -> f32 + Copy,
+    load: impl Fn(*const u8) -> V + Copy,
+    one: impl Fn(&[u8]) -> f32 + Copy,
 ) {
-    let (rows, _) = rows.as_chunks::<B>();
-    let mut acc = [[0.0f32; lanes::LANES]; R];
-    let (chunks, tail) = h.as_chunks::<{ lanes::LANES }>();
-    for (c, h16) in chunks.iter().enumerate() {
-        for r in 0..R {
-            let row: &[[u8; B]; lanes::LANES] =
-                rows[r * h.len() + c * lanes::LANES..][..lanes::LANES].as_array().expect("sixteen elements");
-            for l in 0..lanes::LANES {
-                acc[r][l] = h16[l].mul_add(load(row[l]), acc[r][l]);
-            }
+    let bytes = h.len() * B;
+    let mut rows = rows.chunks_exact(bytes * DENSE_ROWS);
+    let mut outs = out.chunks_exact_mut(DENSE_ROWS);
+    // SAFETY: each block gets as many rows as outputs; the rest is promised by the caller.
+    unsafe {
+        for (rows, out) in rows.by_ref().zip(outs.by_ref()) {
+            dense_block::<V, B, DENSE_ROWS>(rows, h, out, load, one);
+        }
+        for (row, out) in rows.remainder().chunks_exact(bytes).zip(outs.into_remainder()) {
+            dense_block::<V, B, 1>(row, h, std::slice::from_mut(out), load, one);
         }
     }
+}
+
+/// # Safety
+/// As [`dense_rows`], with `R` rows and outputs.
+#[inline(always)]
+unsafe fn dense_block<V: Lanes16, const B: usize, const R: usize>(
+    rows: &[u8],
+    h: &[f32],
+    out: &mut [f32],
+    load: impl Fn(*const u8) -> V + Copy,
+    one: impl Fn(&[u8]) -> f32 + Copy,
+) {
+    let (bytes, whole) = (h.len() * B, h.len() / lanes::LANES * lanes::LANES);
+    // SAFETY: sixteen elements from column `c` on are inside `h` and, in each of the `R` rows, inside `rows`.
+    let mut acc = unsafe {
+        let mut acc = [V::zero(); R];
+        let mut c = 0;
+        while c < whole {
+            let x = V::load(h.as_ptr().add(c));
+            for r in 0..R {
+                acc[r] = x.fma(load(rows.as_ptr().add(r * bytes + c * B)), acc[r]);
+            }
+            c += lanes::LANES;
+        }
+        acc.map(|a| a.to_array())
+    };
     for r in 0..R {
-        let rest = &rows[r * h.len() + chunks.len() * lanes::LANES..][..tail.len()];
-        for (l, (x, &w)) in tail.iter().zip(rest).enumerate() {
-            acc[r][l] = x.mul_add(load(w), acc[r][l]);
+        let rest = &rows[r * bytes + whole * B..(r + 1) * bytes];
+        for (l, (x, w)) in h[whole..].iter().zip(rest.chunks_exact(B)).enumerate() {
+            acc[r][l] = x.mul_add(one(w), acc[r][l]);
         }
         out[r] = lanes::fold(acc[r]);
     }
 }
 
-/// Instantiates the float operations in a module, with the given attribute (target features) on each.
+/// Instantiates the float operations in a module: for a vector type, with the given attribute (target features) on each.
 macro_rules! float_kernels {
-    ($(#[$attribute:meta])*) => {
+    ($vector:ty, $(#[$attribute:meta])*) => {
         $(#[$attribute])*
         pub(super) fn norm_quantize(
             x: &[f32],
@@ -267,12 +355,14 @@ macro_rules! float_kernels {
 
         $(#[$attribute])*
         pub(super) fn attend(a: &crate::kernels::Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
-            crate::kernels::generic::attend(a, scores, out);
+            // SAFETY: this function has the features of the vector type.
+            unsafe { crate::kernels::generic::attend::<$vector>(a, scores, out) }
         }
 
         $(#[$attribute])*
         pub(super) fn dense(dtype: bitnet_core::DType, rows: &[u8], h: &[f32], out: &mut [f32]) {
-            crate::kernels::generic::dense(dtype, rows, h, out);
+            // SAFETY: this function has the features of the vector type.
+            unsafe { crate::kernels::generic::dense::<$vector>(dtype, rows, h, out) }
         }
     };
 }

@@ -7,6 +7,7 @@
 //! `BITNET_KERNELS` or [`crate::CpuOptions::kernels`] force a set, for tests and for finding faults.
 
 pub(crate) mod generic;
+mod lanes16;
 pub(crate) mod scalar;
 pub(crate) mod self_test;
 #[cfg(target_arch = "x86_64")]

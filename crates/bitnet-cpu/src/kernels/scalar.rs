@@ -3,7 +3,7 @@
 use super::{KernelSet, Product, generic};
 use crate::layout::TILE_BYTES;
 
-generic::float_kernels!();
+generic::float_kernels!([f32; 16],);
 
 /// The set of this module.
 pub(super) const SCALAR: KernelSet = KernelSet {

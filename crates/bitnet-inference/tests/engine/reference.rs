@@ -1,10 +1,9 @@
 //! The engine against the outputs of transformers for the bundled model.
 
-use std::ops::ControlFlow;
-
-use bitnet_inference::{ChatMessage, GenerateRequest, Prompt, SamplingOverrides};
+use bitnet_inference::{ChatMessage, GenerateRequest, InferenceEngine, Prompt, SamplingOverrides};
 
 use crate::support::{TESTDATA, engine};
+use crate::ties::{Tie, explain};
 
 fn reference() -> serde_json::Value {
     let text = std::fs::read_to_string(format!("{TESTDATA}/reference.json")).unwrap();
@@ -15,48 +14,78 @@ fn ids(value: &serde_json::Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-/// The first 64 greedy tokens of every prompt equal the reference's. A step whose best two logits the reference has within
-/// 1e-3 of each other may fall either way; the comparison then goes on behind the reference's token.
+/// Steps whose token differs from the reference's although its best two logits are more than 1e-3 apart: prompt, step, and
+/// the rounding ties that explain it (see [`ties`](crate::ties)).
+const TIES: &[(usize, usize, &[Tie])] = &[
+    (6, 3, &[Tie { layer: 8, projection: "o", position: 17, element: 389 }]),
+    (
+        7,
+        2,
+        &[
+            Tie { layer: 7, projection: "q, k, v", position: 9, element: 305 },
+            Tie { layer: 7, projection: "gate, up", position: 12, element: 47 },
+            Tie { layer: 9, projection: "q, k, v", position: 28, element: 491 },
+        ],
+    ),
+];
+
+/// The first 64 greedy tokens of every prompt equal the reference's. Where the best two logits of the reference are within
+/// 1e-3 of each other, or a proven rounding tie lies in between, a step may go the other way; the comparison then goes on
+/// behind the reference's token.
 #[test]
 fn greedy_tokens_equal_the_reference() {
     let engine = engine(2);
     let (reference, stop) = (reference(), &engine.defaults().stop_tokens);
     let cases = reference["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 8);
-    for case in cases {
+    for (number, case) in cases.iter().enumerate() {
         let (prompt, want) = (ids(&case["prompt_ids"]), ids(&case["greedy_ids"]));
         let margins = case["top2_margin"].as_array().unwrap();
+        let margins: Vec<f32> = margins.iter().map(|m| m.as_f64().unwrap() as f32).collect();
         // 64 tokens, unless the reference ended its text before that.
-        assert!(want.len() == 64 || stop.contains(want.last().unwrap()), "{}", case["text"]);
+        assert!(want.len() == 64 || stop.contains(want.last().unwrap()), "prompt {number}");
         assert_eq!(margins.len(), want.len());
-        let mut session = engine.session();
         let mut known = 0;
-        let mut ties = 0;
-        while known < want.len() {
-            let text = [&prompt[..], &want[..known]].concat();
-            let request = GenerateRequest {
-                sampling: SamplingOverrides::greedy(),
-                ignore_eos: true,
-                ..GenerateRequest::new(Prompt::Tokens(text)).max_tokens(want.len() - known)
-            };
-            let got = engine
-                .generate_with(&mut session, &request, &mut |_| ControlFlow::Continue(()))
-                .unwrap()
-                .tokens;
-            let Some(differs) = got.iter().zip(&want[known..]).position(|(a, b)| a != b) else { break };
-            let step = known + differs;
-            let margin = margins[step].as_f64().unwrap();
-            assert!(
-                margin <= 1e-3,
-                "{}: step {step} gives {} with margin {margin}",
-                case["text"],
-                got[differs]
-            );
+        while let Some((step, token)) = first_difference(&engine, &prompt, &want, known) {
+            if margins[step] > 1e-3 {
+                let ties = TIES.iter().find(|(n, s, _)| (*n, *s) == (number, step)).map(|(.., ties)| *ties);
+                let ties = ties.unwrap_or_else(|| {
+                    panic!(
+                        "prompt {number}, step {step}: {token} instead of {}, margin {}",
+                        want[step], margins[step]
+                    )
+                });
+                let text = [&prompt[..], &want[..=step]].concat();
+                assert!(
+                    explain(ties, prompt.len(), &text, &margins[..=step]),
+                    "prompt {number}, step {step}"
+                );
+            }
             known = step + 1;
-            ties += 1;
         }
-        eprintln!("TIES {} of {}", ties, want.len());
     }
+}
+
+/// The first step from `known` on at which the engine, continuing the reference's text, takes another token.
+fn first_difference(
+    engine: &InferenceEngine,
+    prompt: &[u32],
+    want: &[u32],
+    known: usize,
+) -> Option<(usize, u32)> {
+    if known == want.len() {
+        return None;
+    }
+    let text = [prompt, &want[..known]].concat();
+    let request = GenerateRequest {
+        sampling: SamplingOverrides::greedy(),
+        ignore_eos: true,
+        ..GenerateRequest::new(Prompt::Tokens(text)).max_tokens(want.len() - known)
+    };
+    let got = engine.generate(&request).unwrap().tokens;
+    assert_eq!(got.len(), want.len() - known);
+    let differs = got.iter().zip(&want[known..]).position(|(a, b)| a != b)?;
+    Some((known + differs, got[differs]))
 }
 
 /// Prompts are tokenized as the reference's were: raw text behind the token that begins a text, chats by the template.

@@ -169,7 +169,10 @@ impl<'a> Conversation<'a> {
             "min-p" => values::probability(value).map(|v| s.min_p = Some(v)),
             "repeat-penalty" => values::penalty(value).map(|v| s.repeat_penalty = Some(v)),
             "repeat-last-n" => values::window(value).map(|v| s.repeat_last_n = Some(v)),
-            "seed" if value == "random" => Ok(s.seed = None),
+            "seed" if value == "random" => {
+                s.seed = None;
+                Ok(())
+            }
             "seed" => value
                 .parse()
                 .map(|v| s.seed = Some(v))

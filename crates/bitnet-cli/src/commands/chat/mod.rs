@@ -1,6 +1,6 @@
 //! `bitnet chat`: a conversation at a terminal, or one turn a line from elsewhere.
 //!
-//! [`Conversation`](conversation::Conversation) holds what was said and runs turns, [`command`] reads what begins with
+//! [`Conversation`] holds what was said and runs turns, [`command`] reads what begins with
 //! a slash, [`history`] knows where the lines typed before are kept. Here is the loop between them.
 
 mod command;

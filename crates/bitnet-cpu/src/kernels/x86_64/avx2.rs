@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use crate::kernels::{KernelSet, Product, generic};
 use crate::layout::TILE_BYTES;
 
-generic::float_kernels!(#[target_feature(enable = "avx2,fma")]);
+generic::float_kernels!(super::vectors::Avx2, #[target_feature(enable = "avx2,fma")]);
 
 /// The set of this module.
 pub(in crate::kernels) const AVX2: KernelSet = KernelSet {

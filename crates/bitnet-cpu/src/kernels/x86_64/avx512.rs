@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use crate::kernels::{KernelSet, Product, generic};
 use crate::layout::TILE_BYTES;
 
-generic::float_kernels!(#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]);
+generic::float_kernels!(super::vectors::Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]);
 
 /// The set of this module.
 pub(in crate::kernels) const AVX512: KernelSet = KernelSet {
@@ -133,7 +133,10 @@ unsafe fn single_row<const S: usize>(p: &Product<'_>, strip: usize) {
             let a: [__m512i; 4] =
                 std::array::from_fn(|i| _mm512_set1_epi32(q.add(4 * g + i).read_unaligned()));
             for (s, acc) in acc.iter_mut().enumerate() {
-                let v = _mm512_loadu_si512(base.add(s * p.strip_bytes + g * TILE_BYTES).cast());
+                let tile = base.add(s * p.strip_bytes + g * TILE_BYTES);
+                // The same tile of the strips that come next; past the end a prefetch does nothing.
+                _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(S * p.strip_bytes).cast());
+                let v = _mm512_loadu_si512(tile.cast());
                 for i in 0..4 {
                     acc[i] = _mm512_dpbusd_epi32(acc[i], _mm512_and_si512(v, masks[i]), a[i]);
                 }

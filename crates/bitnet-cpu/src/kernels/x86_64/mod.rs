@@ -2,6 +2,7 @@
 
 mod avx2;
 mod avx512;
+mod vectors;
 
 pub(super) use avx2::AVX2;
 pub(super) use avx512::AVX512;
