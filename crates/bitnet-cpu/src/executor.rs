@@ -88,7 +88,7 @@ impl CpuExecutor {
         let layers = pack_layers(&mut pool, weights, progress)?;
         let output = weights.output_layer().clone();
         let int8 = match options.output.wants_int8(output.data().len()) {
-            true => Some(Int8Rows::new(&mut pool, &output)?),
+            true => Some(Int8Rows::new(&mut pool, kernels, &output)?),
             false => None,
         };
         let scratch = Scratch::new(threads, widths(&spec))?;

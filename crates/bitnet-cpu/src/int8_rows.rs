@@ -25,7 +25,7 @@ const TILE_COLS: usize = 4;
 /// Strips that are scanned before their intervals are computed.
 const SCAN_STRIPS: usize = 16;
 /// Covers the rounding of the bounds themselves.
-const SLACK: f32 = 1.001;
+pub(crate) const SLACK: f32 = 1.001;
 
 /// The int8 copy of a dense matrix `[rows, cols]`.
 pub(crate) struct Int8Rows {
@@ -51,7 +51,11 @@ pub(crate) struct Search {
 
 impl Int8Rows {
     /// Quantises `dense` with all threads and gives the pages of the file back.
-    pub(crate) fn new(pool: &mut ThreadPool, dense: &DenseTensor) -> Result<Self, ExecError> {
+    pub(crate) fn new(
+        pool: &mut ThreadPool,
+        kernels: &KernelSet,
+        dense: &DenseTensor,
+    ) -> Result<Self, ExecError> {
         let (rows, cols) = (dense.rows(), dense.cols());
         let strips = rows.div_ceil(STRIP_ROWS);
         let padded = cols.next_multiple_of(TILE_COLS);
@@ -68,15 +72,20 @@ impl Int8Rows {
         let (scales, error, norm) =
             (Shared::new(&mut new.scales), Shared::new(&mut new.error), Shared::new(&mut new.norm));
         pool.run(|team| {
-            let mut row = vec![0.0f32; cols];
+            let (mut row, mut q) = (vec![0.0f32; cols], vec![0i8; padded]);
             for strip in team.share(strips) {
                 for lane in 0..STRIP_ROWS.min(rows - strip * STRIP_ROWS) {
                     let index = strip * STRIP_ROWS + lane;
                     dense.decode_row(index, &mut row);
-                    // SAFETY: strips are shared out among the threads.
+                    // SAFETY: the kernel set is available; strips are shared out among the threads.
                     unsafe {
+                        let stats = (kernels.int8_row)(&mut row, &mut q[..cols]);
                         let tiles = data.get_mut(strip * strip_bytes..(strip + 1) * strip_bytes);
-                        let stats = quantize_row(&row, tiles, lane);
+                        for (tile, q) in
+                            tiles.as_chunks_mut::<64>().0.iter_mut().zip(q.as_chunks::<TILE_COLS>().0)
+                        {
+                            tile[lane * TILE_COLS..(lane + 1) * TILE_COLS].copy_from_slice(q);
+                        }
                         scales.get_mut(index..index + 1)[0] = stats.scale;
                         error.get_mut(index..index + 1)[0] = stats.error;
                         norm.get_mut(index..index + 1)[0] = stats.norm;
@@ -100,34 +109,6 @@ impl Int8Rows {
     pub(crate) fn bytes(&self) -> usize {
         self.data.len() + 3 * size_of::<f32>() * self.scales.len()
     }
-}
-
-struct RowStats {
-    scale: f32,
-    error: f32,
-    norm: f32,
-}
-
-/// Quantises one row into lane `lane` of its strip. A row with values that are not finite gets an infinite error, so
-/// that it is always computed in full and noticed there.
-fn quantize_row(row: &[f32], strip: &mut [i8], lane: usize) -> RowStats {
-    let amax = lanes::amax(row);
-    let scale = amax / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    let (mut e2, mut n2, mut w2) = (0.0f64, 0.0f64, 0.0f64);
-    for (i, &w) in row.iter().enumerate() {
-        let q = (w * inverse).round_ties_even().clamp(-127.0, 127.0);
-        strip[i / TILE_COLS * 64 + lane * TILE_COLS + i % TILE_COLS] = q as i8;
-        let stored = f64::from(scale) * f64::from(q);
-        let e = f64::from(w) - stored;
-        e2 += e * e;
-        n2 += stored * stored;
-        w2 += f64::from(w) * f64::from(w);
-    }
-    let rounding = (row.len() as f64 / lanes::LANES as f64 + 8.0) * 2f64.powi(-24);
-    let error = (e2.sqrt() + rounding * w2.sqrt()) as f32 * SLACK;
-    let error = if error.is_finite() && inverse.is_finite() { error } else { f32::INFINITY };
-    RowStats { scale, error, norm: n2.sqrt() as f32 * SLACK }
 }
 
 /// A search for the `k` best logits of one hidden row, as every thread of the team runs it.

@@ -81,6 +81,7 @@ type NormQuantizeFn = unsafe fn(&[f32], Option<&[f32]>, f32, &mut [f32], &mut [i
 type NormFn = unsafe fn(&[f32], &[f32], f32, &mut [f32]);
 type ActivateFn = unsafe fn(Activation, &mut [f32], &[f32]);
 type AttendFn = unsafe fn(&Attend<'_>, &mut [f32], &mut [f32]);
+type Int8RowFn = unsafe fn(&mut [f32], &mut [i8]) -> generic::Int8Row;
 type Int8SumsFn = unsafe fn(&[i8], &[i8], i32, &mut [i32]);
 type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 
@@ -104,6 +105,8 @@ pub struct KernelSet {
     pub(crate) attend: AttendFn,
     /// Dot products of consecutive dense rows with one vector.
     pub(crate) dense: DenseFn,
+    /// Quantises a dense row to int8, with bounds of the error; the row becomes scratch.
+    pub(crate) int8_row: Int8RowFn,
     /// Exact sums of strips of int8 rows (see [`crate::int8_rows`]) with one int8 row of the given sum.
     pub(crate) int8_sums: Int8SumsFn,
 }

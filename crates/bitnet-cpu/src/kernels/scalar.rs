@@ -16,6 +16,7 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     activate,
     attend,
     dense,
+    int8_row,
     int8_sums,
 };
 

@@ -22,6 +22,7 @@ pub(in crate::kernels) const AVX2: KernelSet = KernelSet {
     activate,
     attend,
     dense,
+    int8_row,
     int8_sums,
 };
 

@@ -30,6 +30,7 @@ pub(in crate::kernels) const AVX512: KernelSet = KernelSet {
     activate,
     attend,
     dense,
+    int8_row,
     int8_sums,
 };
 
