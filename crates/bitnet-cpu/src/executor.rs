@@ -91,7 +91,7 @@ impl CpuExecutor {
             true => Some(Int8Rows::new(&mut pool, kernels, &output)?),
             false => None,
         };
-        let scratch = Scratch::new(threads, widths(&spec))?;
+        let scratch = Scratch::new(threads, layers.len(), widths(&spec))?;
         let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
         let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
         let model = Model { spec, kernels, layers, embedding, output, int8, final_norm };

@@ -5,7 +5,7 @@
 //! row for itself, which is cheaper than a barrier.
 
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bitnet_core::pool::Team;
 use bitnet_model::reference::rope_rotate;
@@ -16,6 +16,7 @@ use crate::kernels::{Attend, KernelSet, Product};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{STRIP_ROWS, Strips};
 use crate::output;
+use crate::schedule::Ranges;
 use crate::scratch::{RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
 use crate::shared::Shared;
 
@@ -69,6 +70,8 @@ pub(crate) struct Pass<'a> {
     upper: Shared<'a, f32>,
     searches: Shared<'a, Search>,
     threads: Shared<'a, ThreadScratch>,
+    /// For each product of the pass, the pieces of work given out so far.
+    pieces: &'a [AtomicUsize],
     want: Want<'a>,
     finite: &'a AtomicBool,
 }
@@ -87,6 +90,15 @@ struct QuantizedRows<'a> {
     q: &'a [i8],
     scales: &'a [f32],
     sums: &'a [i32],
+}
+
+/// Where a product writes.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    out: Shared<'a, f32>,
+    stride: usize,
+    /// Whether to add to what is there.
+    accumulate: bool,
 }
 
 /// Where a norm finds its rows.
@@ -110,6 +122,9 @@ impl<'a> Pass<'a> {
         want: Want<'a>,
         finite: &'a AtomicBool,
     ) -> Self {
+        for pieces in &scratch.pieces {
+            pieces.store(0, Ordering::Relaxed);
+        }
         Self {
             model,
             kv,
@@ -130,6 +145,7 @@ impl<'a> Pass<'a> {
             upper: Shared::new(&mut scratch.upper),
             searches: Shared::new(&mut scratch.searches),
             threads: Shared::new(&mut scratch.threads),
+            pieces: &scratch.pieces,
             want,
             finite,
         }
@@ -143,7 +159,7 @@ impl<'a> Pass<'a> {
         team.barrier();
         for (index, layer) in self.model.layers.iter().enumerate() {
             self.attention_part(index, layer, team, own);
-            self.ffn_part(layer, team, own);
+            self.ffn_part(index, layer, team, own);
         }
         self.output_part(team, own);
     }
@@ -174,7 +190,8 @@ impl<'a> Pass<'a> {
     fn attention_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
         let spec = &self.model.spec;
         let source = self.residual(&layer.attn_norm, &layer.qkv);
-        self.multiply(&source, &layer.qkv, team, own, self.qkv, self.widths.qkv, false);
+        let target = Target { out: self.qkv, stride: self.widths.qkv, accumulate: false };
+        self.multiply(&source, &layer.qkv, team, own, target, &self.pieces[4 * index]);
         team.barrier();
         self.rotate_and_store(index, layer, team);
         team.barrier();
@@ -187,27 +204,21 @@ impl<'a> Pass<'a> {
             norm: layer.attn_sub_norm.as_deref(),
             padded: layer.o.padded_cols(),
         };
-        self.multiply(&source, &layer.o, team, own, self.x, self.widths.hidden, true);
+        let target = Target { out: self.x, stride: self.widths.hidden, accumulate: true };
+        self.multiply(&source, &layer.o, team, own, target, &self.pieces[4 * index + 1]);
         team.barrier();
     }
 
-    fn ffn_part(&self, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
+    fn ffn_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
         let source = self.residual(&layer.ffn_norm, &layer.gate);
-        let strips = team.share(layer.gate.strips());
         let rows = self.quantize(&source, team, &mut own.row);
-        let mut start = strips.start;
-        while start < strips.end {
-            let part = start..strips.end.min(start + FFN_STRIPS);
-            self.product(
-                &layer.gate,
-                part.clone(),
-                rows,
-                &mut own.factors,
-                self.gate,
-                self.widths.ffn,
-                false,
-            );
-            self.product(&layer.up, part.clone(), rows, &mut own.factors, self.up, self.widths.ffn, false);
+        let target = |out| Target { out, stride: self.widths.ffn, accumulate: false };
+        let ranges = Ranges::new(team, layer.gate.strips(), &self.pieces[4 * index + 2]);
+        let parts =
+            ranges.flat_map(|r| r.clone().step_by(FFN_STRIPS).map(move |s| s..r.end.min(s + FFN_STRIPS)));
+        for part in parts {
+            self.product(&layer.gate, part.clone(), rows, &mut own.factors, target(self.gate));
+            self.product(&layer.up, part.clone(), rows, &mut own.factors, target(self.up));
             for row in 0..self.rows {
                 let at = row * self.widths.ffn;
                 let range = at + part.start * STRIP_ROWS..at + part.end * STRIP_ROWS;
@@ -217,7 +228,6 @@ impl<'a> Pass<'a> {
                     (self.model.kernels.activate)(self.model.spec.activation, gate, up);
                 }
             }
-            start = part.end;
         }
         team.barrier();
         let source = Source {
@@ -227,7 +237,8 @@ impl<'a> Pass<'a> {
             norm: layer.ffn_sub_norm.as_deref(),
             padded: layer.down.padded_cols(),
         };
-        self.multiply(&source, &layer.down, team, own, self.x, self.widths.hidden, true);
+        let target = Target { out: self.x, stride: self.widths.hidden, accumulate: true };
+        self.multiply(&source, &layer.down, team, own, target, &self.pieces[4 * index + 3]);
         team.barrier();
     }
 
@@ -280,34 +291,32 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Quantises the source and computes this thread's share of its product with `strips`.
-    #[allow(clippy::too_many_arguments, reason = "what goes in, what comes out, and who computes it")]
+    /// Quantises the source and computes what falls to this thread of its product with `strips`.
     fn multiply(
         &self,
         source: &Source<'_>,
         strips: &Strips,
         team: &Team<'_>,
         own: &mut ThreadScratch,
-        out: Shared<'a, f32>,
-        stride: usize,
-        accumulate: bool,
+        target: Target<'a>,
+        pieces: &AtomicUsize,
     ) {
         let rows = self.quantize(source, team, &mut own.row);
-        self.product(strips, team.share(strips.strips()), rows, &mut own.factors, out, stride, accumulate);
+        for range in Ranges::new(team, strips.strips(), pieces) {
+            self.product(strips, range, rows, &mut own.factors, target);
+        }
     }
 
     /// Products of a range of strips, which may reach over several matrices.
-    #[allow(clippy::too_many_arguments, reason = "what goes in, what comes out, and which part of it")]
     fn product(
         &self,
         strips: &Strips,
         range: Range<usize>,
         rows: QuantizedRows<'_>,
         factors: &mut [f32],
-        out: Shared<'a, f32>,
-        stride: usize,
-        accumulate: bool,
+        target: Target<'a>,
     ) {
+        let Target { out, stride, accumulate } = target;
         for part in strips.parts() {
             let within = range.start.max(part.strips.start)..range.end.min(part.strips.end);
             if within.is_empty() {

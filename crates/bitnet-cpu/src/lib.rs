@@ -17,6 +17,7 @@ mod kv;
 pub mod layout;
 mod linear;
 mod output;
+mod schedule;
 mod scratch;
 mod shared;
 

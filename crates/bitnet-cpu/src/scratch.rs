@@ -1,5 +1,7 @@
 //! Memory that forward passes reuse: it grows when a batch needs more and is never allocated in steady decoding.
 
+use std::sync::atomic::AtomicUsize;
+
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_model::reference::rope_angles;
 use bitnet_model::{ExecError, ModelSpec};
@@ -32,6 +34,8 @@ pub(crate) struct Scratch {
     pub(crate) upper: AlignedBuf<f32>,
     /// What each thread found.
     pub(crate) searches: Vec<Search>,
+    /// For each product of a pass, four a layer, the pieces of work given out so far.
+    pub(crate) pieces: Vec<AtomicUsize>,
     /// What each thread needs for itself.
     pub(crate) threads: Vec<ThreadScratch>,
     rows: usize,
@@ -72,7 +76,7 @@ pub(crate) struct ThreadScratch {
 }
 
 impl Scratch {
-    pub(crate) fn new(threads: usize, widths: Widths) -> Result<Self, ExecError> {
+    pub(crate) fn new(threads: usize, layers: usize, widths: Widths) -> Result<Self, ExecError> {
         let mut own = Vec::with_capacity(threads);
         for _ in 0..threads {
             let (h, q) = (AlignedBuf::zeroed(widths.longest)?, AlignedBuf::zeroed(widths.longest)?);
@@ -95,6 +99,7 @@ impl Scratch {
             normed: AlignedBuf::zeroed(0)?,
             upper: AlignedBuf::zeroed(0)?,
             searches: (0..threads).map(|_| Search::default()).collect(),
+            pieces: (0..4 * layers).map(|_| AtomicUsize::new(0)).collect(),
             threads: own,
             rows: 0,
             logit_rows: 0,
