@@ -13,14 +13,22 @@ use bytemuck::Zeroable;
 use crate::{CoreError, MemorySize};
 
 const CACHE_LINE: usize = 64;
-#[cfg(target_os = "linux")]
+/// From this size on, memory is mapped on its own where the system has huge pages.
 const HUGE_PAGE: usize = 2 << 20;
+
+/// Where the memory came from, and how it goes back.
+enum Origin {
+    Allocator(Layout),
+    /// An anonymous mapping of so many bytes from this address on.
+    #[cfg(target_os = "linux")]
+    Mapping(*mut libc::c_void, usize),
+}
 
 /// A fixed number of zero-initialised elements, aligned to 64 bytes (2 MiB from that size on, on Linux).
 pub struct AlignedBuf<T: Zeroable + Copy> {
     ptr: NonNull<T>,
     len: usize,
-    layout: Layout,
+    origin: Origin,
     _owns: PhantomData<T>,
 }
 
@@ -35,19 +43,10 @@ impl<T: Zeroable + Copy> AlignedBuf<T> {
     /// # Errors
     /// [`CoreError::OutOfMemory`] if the system refuses.
     pub fn zeroed(len: usize) -> Result<Self, CoreError> {
-        let refuse = |bytes: u64| CoreError::OutOfMemory { size: MemorySize::bytes(bytes) };
-        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| refuse(u64::MAX))?;
-        let layout = layout_for(bytes, align_of::<T>()).ok_or_else(|| refuse(bytes as u64))?;
-        // SAFETY: layout_for never gives a size of zero.
-        let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| refuse(bytes as u64))?;
-        #[cfg(target_os = "linux")]
-        if layout.align() == HUGE_PAGE {
-            // SAFETY: advice on memory that this buffer owns.
-            unsafe {
-                libc::madvise(ptr.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE);
-            }
-        }
-        Ok(Self { ptr: ptr.cast(), len, layout, _owns: PhantomData })
+        let refuse = |bytes: usize| CoreError::OutOfMemory { size: MemorySize::bytes(bytes as u64) };
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| refuse(usize::MAX))?;
+        let (ptr, origin) = allocate(bytes, align_of::<T>()).ok_or_else(|| refuse(bytes))?;
+        Ok(Self { ptr: ptr.cast(), len, origin, _owns: PhantomData })
     }
 
     /// Pointer to the first element, for code that lets several threads write to disjoint parts of a shared buffer.
@@ -56,19 +55,48 @@ impl<T: Zeroable + Copy> AlignedBuf<T> {
     }
 }
 
-fn layout_for(bytes: usize, align: usize) -> Option<Layout> {
-    let align = align.max(CACHE_LINE);
+fn allocate(bytes: usize, align: usize) -> Option<(NonNull<u8>, Origin)> {
     #[cfg(target_os = "linux")]
     if bytes >= HUGE_PAGE {
-        return Layout::from_size_align(bytes.checked_next_multiple_of(HUGE_PAGE)?, HUGE_PAGE).ok();
+        return map(bytes);
     }
-    Layout::from_size_align(bytes.checked_next_multiple_of(CACHE_LINE)?.max(CACHE_LINE), align).ok()
+    // Systems without huge pages on request give the allocator large sizes too.
+    let align = if bytes >= HUGE_PAGE { 4096 } else { align.max(CACHE_LINE) };
+    let size = bytes.checked_next_multiple_of(CACHE_LINE)?.max(CACHE_LINE);
+    let layout = Layout::from_size_align(size, align).ok()?;
+    // SAFETY: the size is not zero.
+    Some((NonNull::new(unsafe { alloc_zeroed(layout) })?, Origin::Allocator(layout)))
+}
+
+/// Maps memory that begins at a huge page. (The allocator would write zeros itself, before huge pages were asked for.)
+#[cfg(target_os = "linux")]
+fn map(bytes: usize) -> Option<(NonNull<u8>, Origin)> {
+    let size = bytes.checked_add(HUGE_PAGE)?;
+    let (read_write, private) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new anonymous mapping, wherever the system likes.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), size, read_write, private, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return None;
+    }
+    let start = base.cast::<u8>().map_addr(|a| a.next_multiple_of(HUGE_PAGE));
+    // SAFETY: advice on memory that was just mapped; `bytes` from the next huge page on are inside it.
+    unsafe {
+        libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+    }
+    Some((NonNull::new(start)?, Origin::Mapping(base, size)))
 }
 
 impl<T: Zeroable + Copy> Drop for AlignedBuf<T> {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this layout; T is Copy and needs no drop.
-        unsafe { dealloc(self.ptr.as_ptr().cast(), self.layout) }
+        match self.origin {
+            // SAFETY: allocated with this layout; T is Copy and needs no drop.
+            Origin::Allocator(layout) => unsafe { dealloc(self.ptr.as_ptr().cast(), layout) },
+            // SAFETY: mapped with this size, and nothing else refers to it.
+            #[cfg(target_os = "linux")]
+            Origin::Mapping(base, size) => unsafe {
+                libc::munmap(base, size);
+            },
+        }
     }
 }
 

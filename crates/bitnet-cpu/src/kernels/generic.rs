@@ -277,16 +277,15 @@ pub(crate) unsafe fn dense<V: Lanes16>(dtype: DType, rows: &[u8], h: &[f32], out
     unsafe {
         match dtype {
             DType::BF16 => {
-                dense_rows::<V, 2>(rows, h, out, |p| V::load_bf16(p), |b| bf16_to_f32([b[0], b[1]]))
+                dense_rows::<V, 2>(rows, h, out, |p| V::load_bf16(p), |b| bf16_to_f32([b[0], b[1]]));
             }
-            DType::F16 => dense_rows::<V, 2>(rows, h, out, |p| V::load_f16(p), |b| f16_to_f32([b[0], b[1]])),
-            DType::F32 => dense_rows::<V, 4>(
-                rows,
-                h,
-                out,
-                |p| V::load(p.cast()),
-                |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            ),
+            DType::F16 => {
+                dense_rows::<V, 2>(rows, h, out, |p| V::load_f16(p), |b| f16_to_f32([b[0], b[1]]));
+            }
+            DType::F32 => {
+                let one = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                dense_rows::<V, 4>(rows, h, out, |p| V::load(p.cast()), one);
+            }
         }
     }
 }
