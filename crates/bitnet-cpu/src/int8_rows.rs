@@ -44,6 +44,8 @@ pub(crate) struct Int8Rows {
 pub(crate) struct Search {
     /// Lower ends that may be among the k best.
     lower: Vec<f32>,
+    /// Those of all threads.
+    merged: Vec<f32>,
     /// Rows of the vocabulary that were computed in full, and their logits.
     pub(crate) ids: Vec<u32>,
     pub(crate) logits: Vec<f32>,
@@ -141,12 +143,14 @@ impl TopRow<'_> {
         own.lower.clear();
         // SAFETY: strips are shared out.
         unsafe { self.scan(share.clone(), own, q, sums, d) };
+        let mut merged = std::mem::take(&mut own.merged);
         team.barrier();
         // SAFETY: after the barrier all searches are only read, until the next one.
-        let threshold = kth_best(unsafe { self.searches.get(0..team.threads()) }, self.k);
+        let threshold = kth_best(unsafe { self.searches.get(0..team.threads()) }, self.k, &mut merged);
         team.barrier();
         // SAFETY: as before the first barrier.
         let own = unsafe { &mut self.searches.get_mut(index..index + 1)[0] };
+        own.merged = merged;
         own.ids.clear();
         own.logits.clear();
         let rows = share.start * STRIP_ROWS..self.int8.rows.min(share.end * STRIP_ROWS);
@@ -233,8 +237,11 @@ fn shrink(values: &mut Vec<f32>, k: usize) -> f32 {
     values[k - 1]
 }
 
-/// The k-th largest lower end over all threads; negative infinity if there are fewer.
-fn kth_best(searches: &[Search], k: usize) -> f32 {
-    let mut all: Vec<f32> = searches.iter().flat_map(|s| s.lower.iter().copied()).collect();
-    if k == 0 || all.len() < k { f32::NEG_INFINITY } else { shrink(&mut all, k) }
+/// The k-th largest lower end over all threads; negative infinity if there are fewer. `merged` is scratch.
+fn kth_best(searches: &[Search], k: usize, merged: &mut Vec<f32>) -> f32 {
+    merged.clear();
+    for search in searches {
+        merged.extend_from_slice(&search.lower);
+    }
+    if k == 0 || merged.len() < k { f32::NEG_INFINITY } else { shrink(merged, k) }
 }

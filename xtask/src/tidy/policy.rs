@@ -28,6 +28,7 @@ pub(super) const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     ("crates/bitnet-core/src/pool", "fork-join thread pool"),
     ("crates/bitnet-core/src/process", "memory and core counts of the process"),
     ("crates/bitnet-cpu/src", "CPU kernels"),
+    ("crates/bitnet-inference/tests/allocations", "counting allocator of the allocation test"),
     ("crates/bitnet-formats/tests/mutation", "counting allocator of the mutation test"),
 ];
 

@@ -27,7 +27,8 @@ pub(super) const SCALAR: KernelSet = KernelSet {
 unsafe fn product(p: &Product<'_>) {
     p.check();
     let cols = p.groups() * 16;
-    for (s, strip) in p.strips.chunks_exact(p.strip_bytes).enumerate() {
+    for s in 0..p.strip_count() {
+        let strip = &p.strips[s * p.strip_bytes..(s + 1) * p.strip_bytes];
         for row in 0..p.rows() {
             let q = &p.q[row * cols..][..cols];
             let mut sums = [0i32; 16];
