@@ -20,6 +20,7 @@ pub mod tensor;
 
 pub use detect::{Container, detect};
 pub use error::{FormatError, Result};
-pub use gguf::{GgufArray, GgufFile, GgufMetadata, GgufValue, GgufWriter, read_gguf};
-pub use safetensors::{SafetensorsFile, SafetensorsWriter, ShardIndex, read_safetensors, read_shards};
+pub use gguf::{GgufArray, GgufFile, GgufMetadata, GgufValue, create_gguf, read_gguf};
+pub use output::TensorWriter;
+pub use safetensors::{SafetensorsFile, ShardIndex, create_safetensors, read_safetensors, read_shards};
 pub use tensor::{StoredTensor, StoredType, TensorPlan, TensorSet};

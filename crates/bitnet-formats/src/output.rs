@@ -17,9 +17,12 @@ pub(crate) struct Slot {
     pub(crate) len: u64,
 }
 
-/// A file under construction beside its final path. Gaps between slots become zeros.
+/// A safetensors or GGUF file under construction, filled tensor by tensor in the order of its plan.
+///
+/// It grows under a temporary name in the same folder and gets its own in [`finish`](Self::finish); dropped before that,
+/// it is removed. Started by [`create_safetensors`](crate::create_safetensors) and [`create_gguf`](crate::create_gguf).
 #[derive(Debug)]
-pub(crate) struct TensorStream {
+pub struct TensorWriter {
     file: BufWriter<File>,
     temporary: PathBuf,
     path: PathBuf,
@@ -35,13 +38,13 @@ pub(crate) struct TensorStream {
     renamed: bool,
 }
 
-impl TensorStream {
+impl TensorWriter {
     /// Creates the temporary file and writes `header`; `slots` are filled in the order given.
     pub(crate) fn create(path: &Path, header: &[u8], slots: Vec<Slot>, size: u64) -> Result<Self> {
         let (temporary, file) = create_beside(path)?;
-        let mut stream = Self::over(file, temporary, path, slots, size);
-        stream.put(header)?;
-        Ok(stream)
+        let mut writer = Self::over(file, temporary, path, slots, size);
+        writer.put(header)?;
+        Ok(writer)
     }
 
     fn over(file: File, temporary: PathBuf, path: &Path, slots: Vec<Slot>, size: u64) -> Self {
@@ -50,8 +53,20 @@ impl TensorStream {
         Self { file, temporary, path, slots, begun: 0, filled: 0, position: 0, size, renamed: false }
     }
 
-    /// Starts the next tensor, which must be `name`.
-    pub(crate) fn begin(&mut self, name: &str) -> Result<()> {
+    /// Writes a whole tensor, the next in the plan.
+    ///
+    /// # Errors
+    /// [`FormatError::BadPlan`] if name or length are not as planned; [`FormatError::Io`].
+    pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.begin(name)?;
+        self.append(bytes)
+    }
+
+    /// Starts the next tensor of the plan; its bytes follow through [`append`](Self::append).
+    ///
+    /// # Errors
+    /// [`FormatError::BadPlan`] if another tensor is next or the one before is incomplete; [`FormatError::Io`].
+    pub fn begin(&mut self, name: &str) -> Result<()> {
         self.check_filled()?;
         let Some(slot) = self.slots.get(self.begun) else {
             return Err(
@@ -73,7 +88,10 @@ impl TensorStream {
     }
 
     /// Adds bytes to the tensor begun last.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`FormatError::BadPlan`] if it gets more bytes than planned; [`FormatError::Io`].
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(slot) = self.begun.checked_sub(1).and_then(|last| self.slots.get(last)) else {
             return Err(self.bad_plan("data", "no tensor was begun".to_owned()));
         };
@@ -87,8 +105,11 @@ impl TensorStream {
         Ok(())
     }
 
-    /// Makes the file durable and gives it its final name.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    /// Makes the file durable and gives it its name, replacing a file that had it.
+    ///
+    /// # Errors
+    /// [`FormatError::BadPlan`] if tensors are incomplete or missing; [`FormatError::Io`]. Then there is no file.
+    pub fn finish(mut self) -> Result<()> {
         self.check_filled()?;
         if let Some(slot) = self.slots.get(self.begun) {
             return Err(self.bad_plan(&slot.name, "it is in the plan, but no data was written".to_owned()));
@@ -128,7 +149,7 @@ impl TensorStream {
     }
 }
 
-impl Drop for TensorStream {
+impl Drop for TensorWriter {
     fn drop(&mut self) {
         if !self.renamed {
             // Nothing can be done about a failure here, and a leftover is recognisable by its name.
@@ -186,7 +207,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         let slots = vec![slot("late", 12, 2), slot("early", 8, 1), slot("none", 14, 0)];
-        let mut stream = TensorStream::create(&path, b"head", slots, 20).unwrap();
+        let mut stream = TensorWriter::create(&path, b"head", slots, 20).unwrap();
         stream.begin("late").unwrap();
         stream.append(b"l").unwrap();
         stream.append(b"L").unwrap();
@@ -204,7 +225,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         let create =
-            || TensorStream::create(&path, b"head", vec![slot("a", 4, 2), slot("b", 6, 1)], 7).unwrap();
+            || TensorWriter::create(&path, b"head", vec![slot("a", 4, 2), slot("b", 6, 1)], 7).unwrap();
 
         let mut stream = create();
         assert!(stream.append(b"x").unwrap_err().to_string().contains("no tensor was begun"));
@@ -245,7 +266,7 @@ mod tests {
             let (temporary, file) = create_beside(&path).unwrap();
             drop(file);
             let read_only = File::open(&temporary).unwrap();
-            let mut stream = TensorStream::over(read_only, temporary, &path, vec![slot("a", 0, len)], len);
+            let mut stream = TensorWriter::over(read_only, temporary, &path, vec![slot("a", 0, len)], len);
             stream.begin("a").unwrap();
             let written = stream.append(&vec![1; len as usize]);
             assert_eq!(written.is_err(), len > 1 << 20);
@@ -259,7 +280,7 @@ mod tests {
     #[test]
     fn places_that_cannot_hold_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let create = |path: &Path| TensorStream::create(path, b"", Vec::new(), 0).unwrap_err().to_string();
+        let create = |path: &Path| TensorWriter::create(path, b"", Vec::new(), 0).unwrap_err().to_string();
         assert!(create(&folder.path().join("absent/out")).contains("absent"));
         assert!(create(folder.path()).contains("folder"));
         assert!(create(Path::new("..")).contains("names no file"));

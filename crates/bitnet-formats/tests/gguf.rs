@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{
-    FormatError, GgufArray, GgufFile, GgufMetadata, GgufValue, GgufWriter, Result, StoredType, TensorPlan,
+    FormatError, GgufArray, GgufFile, GgufMetadata, GgufValue, Result, StoredType, TensorPlan, create_gguf,
     read_gguf,
 };
 use proptest::prelude::*;
@@ -120,7 +120,7 @@ fn all_types() -> Vec<(String, GgufValue)> {
 
 fn write(path: &Path, metadata: &[(String, GgufValue)], tensors: &[(TensorPlan, Vec<u8>)]) {
     let plan: Vec<TensorPlan> = tensors.iter().map(|(plan, _)| plan.clone()).collect();
-    let mut writer = GgufWriter::create(path, metadata, &plan).unwrap();
+    let mut writer = create_gguf(path, metadata, &plan).unwrap();
     for (plan, bytes) in tensors {
         writer.begin(&plan.name).unwrap();
         bytes.chunks(50).for_each(|chunk| writer.append(chunk).unwrap());
@@ -401,12 +401,11 @@ fn wrong_types_are_named() {
 fn writers_refuse_what_the_format_cannot_hold() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.gguf");
-    let refuse = |metadata: &[(String, GgufValue)], plan: &[TensorPlan]| match GgufWriter::create(
-        &path, metadata, plan,
-    ) {
-        Err(error @ FormatError::BadPlan { .. }) => error.to_string(),
-        other => panic!("{other:?}"),
-    };
+    let refuse =
+        |metadata: &[(String, GgufValue)], plan: &[TensorPlan]| match create_gguf(&path, metadata, plan) {
+            Err(error @ FormatError::BadPlan { .. }) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
     let plan = |name: &str, stored, shape: &[u64]| TensorPlan::new(name, stored, shape);
     assert!(refuse(&[], &[plan("a", StoredType::U8, &[1])]).contains("tensor \"a\": GGUF has no type u8"));
     assert!(refuse(&[], &[plan("a", StoredType::I2S, &[3])]).contains("the size of i2_s [3] is not known"));
@@ -422,7 +421,7 @@ fn writers_refuse_what_the_format_cannot_hold() {
     let twice = [pair("k", GgufValue::Bool(true)), pair("k", GgufValue::Bool(true))];
     assert!(refuse(&twice, &[]).contains("metadata \"k\": the key occurs twice"));
 
-    let writer = GgufWriter::create(&path, &[], &[plan("a", StoredType::F32, &[1])]).unwrap();
+    let writer = create_gguf(&path, &[], &[plan("a", StoredType::F32, &[1])]).unwrap();
     drop(writer);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

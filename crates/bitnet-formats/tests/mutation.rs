@@ -11,8 +11,8 @@ use std::path::Path;
 
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{
-    FormatError, GgufArray, GgufValue, GgufWriter, SafetensorsWriter, ShardIndex, StoredType, TensorPlan,
-    TensorSet, read_gguf, read_safetensors, read_shards,
+    FormatError, GgufArray, GgufValue, ShardIndex, StoredType, TensorPlan, TensorSet, create_gguf,
+    create_safetensors, read_gguf, read_safetensors, read_shards,
 };
 
 thread_local! {
@@ -239,7 +239,7 @@ fn safetensors(path: &Path) -> Vec<u8> {
     let tensors = plan();
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let plan: Vec<TensorPlan> = tensors.iter().map(|(plan, _)| plan.clone()).collect();
-    let mut writer = SafetensorsWriter::create(path, &plan, &metadata).unwrap();
+    let mut writer = create_safetensors(path, &plan, &metadata).unwrap();
     tensors.iter().for_each(|(plan, bytes)| writer.write_tensor(&plan.name, bytes).unwrap());
     writer.finish().unwrap();
     std::fs::read(path).unwrap()
@@ -265,7 +265,7 @@ fn gguf(path: &Path) -> Vec<u8> {
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
     let plan: Vec<TensorPlan> = tensors.iter().map(|(plan, _)| plan.clone()).collect();
-    let mut writer = GgufWriter::create(path, &metadata, &plan).unwrap();
+    let mut writer = create_gguf(path, &metadata, &plan).unwrap();
     tensors.iter().for_each(|(plan, bytes)| writer.write_tensor(&plan.name, bytes).unwrap());
     writer.finish().unwrap();
     std::fs::read(path).unwrap()

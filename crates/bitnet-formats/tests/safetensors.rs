@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{FormatError, SafetensorsWriter, StoredType, TensorPlan, detect, read_safetensors};
+use bitnet_formats::{FormatError, StoredType, TensorPlan, create_safetensors, detect, read_safetensors};
 use proptest::prelude::*;
 
 /// A file of this header and data.
@@ -71,7 +71,7 @@ proptest! {
             .map(|(i, (stored, shape, _))| TensorPlan::new(format!("{i} {odd_name}"), *stored, shape.clone()))
             .collect();
         let content = |i: usize| vec![tensors[i].2; plan[i].stored.byte_len(&plan[i].shape).unwrap() as usize];
-        let mut writer = SafetensorsWriter::create(&path, &plan, &metadata).unwrap();
+        let mut writer = create_safetensors(&path, &plan, &metadata).unwrap();
         for (i, tensor) in plan.iter().enumerate() {
             if i % 2 == 0 {
                 writer.write_tensor(&tensor.name, &content(i)).unwrap();
@@ -138,8 +138,7 @@ fn bf16_values_survive() {
     let values: Vec<half::bf16> = [1.5, -0.25, 240.0].map(half::bf16::from_f32).to_vec();
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let mut writer =
-        SafetensorsWriter::create(&path, &[TensorPlan::new("w", StoredType::BF16, [3])], &BTreeMap::new())
-            .unwrap();
+        create_safetensors(&path, &[TensorPlan::new("w", StoredType::BF16, [3])], &BTreeMap::new()).unwrap();
     writer.write_tensor("w", &bytes).unwrap();
     writer.finish().unwrap();
     let read = read_safetensors(ByteView::map_file(&path).unwrap(), "m").unwrap();
@@ -247,7 +246,7 @@ fn data_is_covered_exactly_once() {
 fn writers_refuse_what_the_format_cannot_hold() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.safetensors");
-    let refuse = |plan: &[TensorPlan]| match SafetensorsWriter::create(&path, plan, &BTreeMap::new()) {
+    let refuse = |plan: &[TensorPlan]| match create_safetensors(&path, plan, &BTreeMap::new()) {
         Err(error @ FormatError::BadPlan { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };
@@ -263,8 +262,7 @@ fn writers_refuse_what_the_format_cannot_hold() {
     let empty_folder = std::fs::read_dir(folder.path()).unwrap().count() == 0;
     assert!(empty_folder);
 
-    let mut writer =
-        SafetensorsWriter::create(&path, &[plan("a", StoredType::U8, &[2])], &BTreeMap::new()).unwrap();
+    let mut writer = create_safetensors(&path, &[plan("a", StoredType::U8, &[2])], &BTreeMap::new()).unwrap();
     writer.begin("a").unwrap();
     writer.append(&[1]).unwrap();
     assert!(writer.finish().unwrap_err().to_string().contains("1 bytes were given"));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{
-    FormatError, Result, SafetensorsWriter, ShardIndex, StoredType, TensorPlan, TensorSet, read_shards,
+    FormatError, Result, ShardIndex, StoredType, TensorPlan, TensorSet, create_safetensors, read_shards,
 };
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -16,7 +16,7 @@ fn shard(names: &[&str]) -> Vec<u8> {
     let path = folder.path().join("shard");
     let plan: Vec<TensorPlan> =
         names.iter().map(|name| TensorPlan::new(*name, StoredType::U8, [1])).collect();
-    let mut writer = SafetensorsWriter::create(&path, &plan, &BTreeMap::new()).unwrap();
+    let mut writer = create_safetensors(&path, &plan, &BTreeMap::new()).unwrap();
     for name in names {
         writer.write_tensor(name, &name.as_bytes()[..1]).unwrap();
     }

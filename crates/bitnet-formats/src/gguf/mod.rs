@@ -6,7 +6,7 @@
 //!
 //! * [`read_gguf`], [`GgufFile`]: a file.
 //! * [`GgufValue`], [`GgufArray`], [`GgufMetadata`]: metadata with its types.
-//! * [`GgufWriter`]: writes a file while the tensors are being computed.
+//! * [`create_gguf`]: writes a file while the tensors are being computed.
 
 mod cursor;
 mod metadata;
@@ -17,7 +17,7 @@ mod writer;
 pub use metadata::GgufMetadata;
 pub use reader::{GgufFile, read_gguf};
 pub use value::{GgufArray, GgufValue};
-pub use writer::GgufWriter;
+pub use writer::create_gguf;
 
 /// First bytes of every file.
 const MAGIC: &[u8; 4] = b"GGUF";

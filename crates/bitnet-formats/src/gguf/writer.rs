@@ -6,7 +6,7 @@ use std::path::Path;
 use super::value::{GgufValue, encode_string};
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS};
 use crate::error::quoted;
-use crate::output::{Slot, TensorStream};
+use crate::output::{Slot, TensorWriter};
 use crate::tensor::TensorPlan;
 use crate::{FormatError, Result, ggml};
 
@@ -14,70 +14,31 @@ const VERSION: u32 = 3;
 /// ggml keeps names in 64 bytes with a closing zero.
 const MAX_NAME_BYTES: usize = 63;
 
-/// Writes one GGUF file (version 3, little-endian, alignment 32), tensor by tensor, in the order of a plan.
+/// Starts a GGUF file (version 3, little-endian, alignment 32) with this metadata that will hold the planned tensors.
 ///
-/// The file grows under a temporary name in the same folder and gets its own in [`finish`](Self::finish); dropped
-/// before that, it is removed. I2_S tensors are given with their 32-byte tail.
-#[derive(Debug)]
-pub struct GgufWriter {
-    stream: TensorStream,
-}
-
-impl GgufWriter {
-    /// Starts a file with this metadata that will hold the planned tensors.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] for keys or names that occur twice, names of more than 63 bytes, more than four
-    /// dimensions, types that GGUF does not have or whose size is not known, and another alignment than 32;
-    /// [`FormatError::Io`] if the file cannot be created.
-    pub fn create(path: &Path, metadata: &[(String, GgufValue)], plan: &[TensorPlan]) -> Result<Self> {
-        let mut head = Vec::new();
-        head.extend(MAGIC);
-        head.extend(VERSION.to_le_bytes());
-        head.extend((plan.len() as u64).to_le_bytes());
-        head.extend((metadata.len() as u64).to_le_bytes());
-        encode_metadata(path, metadata, &mut head)?;
-        let (mut slots, data_len) = encode_plan(path, plan, &mut head)?;
-        let data_start = (head.len() as u64).next_multiple_of(DEFAULT_ALIGNMENT);
-        for slot in &mut slots {
-            slot.at += data_start;
-        }
-        let stream = TensorStream::create(path, &head, slots, data_start + data_len)?;
-        Ok(Self { stream })
+/// I2_S tensors are given with their 32-byte tail.
+///
+/// # Errors
+/// [`FormatError::BadPlan`] for keys or names that occur twice, names of more than 63 bytes, more than four
+/// dimensions, types that GGUF does not have or whose size is not known, and another alignment than 32;
+/// [`FormatError::Io`] if the file cannot be created.
+pub fn create_gguf(
+    path: &Path,
+    metadata: &[(String, GgufValue)],
+    plan: &[TensorPlan],
+) -> Result<TensorWriter> {
+    let mut head = Vec::new();
+    head.extend(MAGIC);
+    head.extend(VERSION.to_le_bytes());
+    head.extend((plan.len() as u64).to_le_bytes());
+    head.extend((metadata.len() as u64).to_le_bytes());
+    encode_metadata(path, metadata, &mut head)?;
+    let (mut slots, data_len) = encode_plan(path, plan, &mut head)?;
+    let data_start = (head.len() as u64).next_multiple_of(DEFAULT_ALIGNMENT);
+    for slot in &mut slots {
+        slot.at += data_start;
     }
-
-    /// Writes a whole tensor, the next in the plan.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if name or length are not as planned; [`FormatError::Io`].
-    pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.stream.begin(name)?;
-        self.stream.append(bytes)
-    }
-
-    /// Starts the next tensor of the plan; its bytes follow through [`append`](Self::append).
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if another tensor is next or the one before is incomplete; [`FormatError::Io`].
-    pub fn begin(&mut self, name: &str) -> Result<()> {
-        self.stream.begin(name)
-    }
-
-    /// Adds bytes to the tensor begun last.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if it gets more bytes than planned; [`FormatError::Io`].
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.append(bytes)
-    }
-
-    /// Makes the file durable and gives it its name, replacing a file that had it.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if tensors are incomplete or missing; [`FormatError::Io`]. Then there is no file.
-    pub fn finish(self) -> Result<()> {
-        self.stream.finish()
-    }
+    TensorWriter::create(path, &head, slots, data_start + data_len)
 }
 
 fn bad(path: &Path, field: String, problem: impl Into<String>) -> FormatError {

@@ -6,7 +6,7 @@
 //!
 //! * [`read_safetensors`], [`SafetensorsFile`]: one file.
 //! * [`ShardIndex`], [`read_shards`]: `model.safetensors.index.json` and the files it names.
-//! * [`SafetensorsWriter`]: writes a file while the tensors are being computed.
+//! * [`create_safetensors`]: writes a file while the tensors are being computed.
 
 mod header;
 mod shards;
@@ -24,7 +24,7 @@ use crate::{Container, FormatError, Result, detect};
 use header::Header;
 
 pub use shards::{ShardIndex, read_shards};
-pub use writer::SafetensorsWriter;
+pub use writer::create_safetensors;
 
 /// Longest header that is read, as in the original implementation.
 pub(crate) const MAX_HEADER_BYTES: u64 = 100_000_000;

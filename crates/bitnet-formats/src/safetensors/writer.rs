@@ -6,87 +6,43 @@ use std::path::Path;
 
 use super::{MAX_HEADER_BYTES, METADATA_KEY, TYPES};
 use crate::error::quoted;
-use crate::output::{Slot, TensorStream};
+use crate::output::{Slot, TensorWriter};
 use crate::tensor::TensorPlan;
 use crate::{FormatError, Result};
 
-/// Writes one safetensors file, tensor by tensor, in the order of a plan.
+/// Starts a safetensors file that will hold the planned tensors.
 ///
-/// The file grows under a temporary name in the same folder and gets its own in [`finish`](Self::finish); dropped
-/// before that, it is removed. In the file, tensors of wide elements lie before those of narrow ones, so that each is
+/// In the file, tensors of wide elements lie before those of narrow ones, so that each is
 /// aligned to its elements; among equals, the order of the plan holds.
-#[derive(Debug)]
-pub struct SafetensorsWriter {
-    stream: TensorStream,
-}
-
-impl SafetensorsWriter {
-    /// Starts a file that will hold the planned tensors.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] for names that occur twice, types that safetensors does not have and sizes beyond all
-    /// bounds; [`FormatError::Io`] if the file cannot be created.
-    pub fn create(path: &Path, plan: &[TensorPlan], metadata: &BTreeMap<String, String>) -> Result<Self> {
-        let lens = check(path, plan)?;
-        let mut order: Vec<usize> = (0..plan.len()).collect();
-        order.sort_by_key(|&place| std::cmp::Reverse(plan[place].stored.element_size()));
-        let mut starts = vec![0u64; plan.len()];
-        let mut data_len = 0u64;
-        for &place in &order {
-            starts[place] = data_len;
-            data_len =
-                data_len.checked_add(lens[place]).ok_or_else(|| bad(path, &plan[place], "too many bytes"))?;
-        }
-        let header = header(plan, metadata, &order, &starts, &lens);
-        if header.len() as u64 - 8 > MAX_HEADER_BYTES {
-            let problem =
-                format!("the header would have {} bytes, but {MAX_HEADER_BYTES} are allowed", header.len());
-            return Err(FormatError::BadPlan {
-                path: path.to_owned(),
-                field: "the header".to_owned(),
-                problem,
-            });
-        }
-        let base = header.len() as u64;
-        let slots = plan.iter().zip(starts.iter().zip(&lens));
-        let slots =
-            slots.map(|(plan, (&start, &len))| Slot { name: plan.name.clone(), at: base + start, len });
-        let stream = TensorStream::create(path, &header, slots.collect(), base + data_len)?;
-        Ok(Self { stream })
+///
+/// # Errors
+/// [`FormatError::BadPlan`] for names that occur twice, types that safetensors does not have and sizes beyond all
+/// bounds; [`FormatError::Io`] if the file cannot be created.
+pub fn create_safetensors(
+    path: &Path,
+    plan: &[TensorPlan],
+    metadata: &BTreeMap<String, String>,
+) -> Result<TensorWriter> {
+    let lens = check(path, plan)?;
+    let mut order: Vec<usize> = (0..plan.len()).collect();
+    order.sort_by_key(|&place| std::cmp::Reverse(plan[place].stored.element_size()));
+    let mut starts = vec![0u64; plan.len()];
+    let mut data_len = 0u64;
+    for &place in &order {
+        starts[place] = data_len;
+        data_len =
+            data_len.checked_add(lens[place]).ok_or_else(|| bad(path, &plan[place], "too many bytes"))?;
     }
-
-    /// Writes a whole tensor, the next in the plan.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if name or length are not as planned; [`FormatError::Io`].
-    pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.stream.begin(name)?;
-        self.stream.append(bytes)
+    let header = header(plan, metadata, &order, &starts, &lens);
+    if header.len() as u64 - 8 > MAX_HEADER_BYTES {
+        let problem =
+            format!("the header would have {} bytes, but {MAX_HEADER_BYTES} are allowed", header.len());
+        return Err(FormatError::BadPlan { path: path.to_owned(), field: "the header".to_owned(), problem });
     }
-
-    /// Starts the next tensor of the plan; its bytes follow through [`append`](Self::append).
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if another tensor is next or the one before is incomplete; [`FormatError::Io`].
-    pub fn begin(&mut self, name: &str) -> Result<()> {
-        self.stream.begin(name)
-    }
-
-    /// Adds bytes to the tensor begun last.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if it gets more bytes than planned; [`FormatError::Io`].
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.append(bytes)
-    }
-
-    /// Makes the file durable and gives it its name, replacing a file that had it.
-    ///
-    /// # Errors
-    /// [`FormatError::BadPlan`] if tensors are incomplete or missing; [`FormatError::Io`]. Then there is no file.
-    pub fn finish(self) -> Result<()> {
-        self.stream.finish()
-    }
+    let base = header.len() as u64;
+    let slots = plan.iter().zip(starts.iter().zip(&lens));
+    let slots = slots.map(|(plan, (&start, &len))| Slot { name: plan.name.clone(), at: base + start, len });
+    TensorWriter::create(path, &header, slots.collect(), base + data_len)
 }
 
 fn bad(path: &Path, tensor: &TensorPlan, problem: impl Into<String>) -> FormatError {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bitnet_formats::{GgufWriter, SafetensorsWriter, TensorPlan};
+use bitnet_formats::{TensorPlan, create_gguf, create_safetensors};
 
 use super::tensors::{Item, items};
 use super::vocabulary::Vocab;
@@ -41,7 +41,7 @@ pub(super) fn gguf(
     if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(io(parent))?;
     }
-    let mut writer = GgufWriter::create(out, &metadata, &plans(&items))?;
+    let mut writer = create_gguf(out, &metadata, &plans(&items))?;
     emit_all(&items, progress, &mut |step| match step {
         Step::Begin(name) => Ok(writer.begin(name)?),
         Step::Bytes(bytes) => Ok(writer.append(bytes)?),
@@ -61,7 +61,7 @@ pub(super) fn folder(
     std::fs::create_dir_all(out).map_err(io(out))?;
     let items = items(spec, format, seed);
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let mut writer = SafetensorsWriter::create(&out.join("model.safetensors"), &plans(&items), &metadata)?;
+    let mut writer = create_safetensors(&out.join("model.safetensors"), &plans(&items), &metadata)?;
     emit_all(&items, progress, &mut |step| match step {
         Step::Begin(name) => Ok(writer.begin(name)?),
         Step::Bytes(bytes) => Ok(writer.append(bytes)?),

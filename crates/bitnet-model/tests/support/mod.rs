@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{GgufValue, GgufWriter, SafetensorsWriter, StoredType, TensorPlan, read_safetensors};
+use bitnet_formats::{GgufValue, StoredType, TensorPlan, create_gguf, create_safetensors, read_safetensors};
 use bitnet_model::{LayerWeights, LoadError, LoadOptions, LoadedModel, ModelSource, load};
 use bitnet_quant::I2sLayout;
 use bitnet_quant::codec::pack_i2s;
@@ -139,7 +139,7 @@ impl Folder {
 pub fn write_safetensors<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)> + Clone) {
     let plan: Vec<TensorPlan> =
         tensors.clone().map(|(name, t)| TensorPlan::new(name, t.stored, t.shape.clone())).collect();
-    let mut writer = SafetensorsWriter::create(path, &plan, &BTreeMap::new()).unwrap();
+    let mut writer = create_safetensors(path, &plan, &BTreeMap::new()).unwrap();
     for (name, tensor) in tensors {
         writer.write_tensor(name, &tensor.bytes).unwrap();
     }
@@ -228,7 +228,7 @@ impl Gguf {
         let plan: Vec<TensorPlan> =
             self.tensors.iter().map(|(name, t)| TensorPlan::new(name, t.stored, t.shape.clone())).collect();
         let metadata: Vec<(String, GgufValue)> = self.metadata.clone().into_iter().collect();
-        let mut writer = GgufWriter::create(path, &metadata, &plan).unwrap();
+        let mut writer = create_gguf(path, &metadata, &plan).unwrap();
         for (name, tensor) in &self.tensors {
             writer.write_tensor(name, &tensor.bytes).unwrap();
         }
