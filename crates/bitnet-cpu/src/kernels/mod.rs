@@ -1,8 +1,8 @@
 //! Kernel sets: the same operations in code for different instruction sets.
 //!
 //! A [`KernelSet`] is a value, a table of functions, chosen once at run time. `scalar` runs anywhere. Ternary products
-//! are written by hand for each set, [`scalar`], `x86_64::avx2`, `x86_64::avx512`; float operations are written once, in
-//! [`generic`], and compiled for each set. (NEON is to be `aarch64::neon`, with the same names.)
+//! are written by hand for each set, `scalar`, `x86_64::avx2`, `x86_64::avx512`; float operations are written once, in
+//! `generic`, and compiled for each set. (NEON is to be `aarch64::neon`, with the same names.)
 //!
 //! `BITNET_KERNELS` or [`crate::CpuOptions::kernels`] force a set, for tests and for finding faults.
 
@@ -85,7 +85,7 @@ type Int8RowFn = unsafe fn(&mut [f32], &mut [i8]) -> generic::Int8Row;
 type Int8SumsFn = unsafe fn(&[i8], &[i8], i32, &mut [i32]);
 type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 
-/// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::available`] is true;
+/// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
 /// `product` also needs outputs that exist and belong to the calling thread.
 pub struct KernelSet {
     /// Its name: `scalar`, `avx2`, `avx512vnni`.
