@@ -1,7 +1,7 @@
 //! `cargo xtask smoke`: builds the `bitnet` program as a user gets it and reads the text it writes.
 //!
-//! It checks that the first command of the README works, and that greedy text does not depend on the number of
-//! threads. What the text says is checked by the engine's own tests.
+//! It checks that the first command of the README works, and that greedy text does not depend on the number of threads
+//! and the kernel set. What the text says is checked by the engine's own tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Builds the program and runs it.
 ///
 /// # Errors
-/// When it does not build, does not exit with 0, writes no text, or the text depends on the number of threads.
+/// When it does not build, does not exit with 0, writes no text, or the text depends on threads or kernels.
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let program = build(workspace)?;
     let sampled = generate(&program, &["--seed", "1"])?;
@@ -28,14 +28,28 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     }
     eprintln!("{}", sampled.trim_end());
 
-    let one = generate(&program, &["--temp", "0", "--threads", "1"])?;
-    let two = generate(&program, &["--temp", "0", "--threads", "2"])?;
-    if one != two {
-        return Err(Failure(format!(
-            "the greedy text depends on the number of threads\n  1 thread:  {one:?}\n  2 threads: {two:?}"
-        )));
+    let greedy = generate(&program, &["--temp", "0", "--threads", "1"])?;
+    let mut ways = vec![["--threads", "2"].map(str::to_owned)];
+    ways.extend(kernel_sets(&program)?.into_iter().map(|name| ["--kernels".to_owned(), name]));
+    for [flag, value] in ways {
+        let text = generate(&program, &["--temp", "0", &flag, &value])?;
+        if text != greedy {
+            return Err(Failure(format!(
+                "the greedy text depends on {flag}\n  one thread, default kernels: {greedy:?}\n  {flag} {value}: {text:?}"
+            )));
+        }
     }
     Ok(())
+}
+
+/// The kernel sets that this processor can run.
+fn kernel_sets(program: &Path) -> Result<Vec<String>, Failure> {
+    let text = run_within(Command::new(program).args(["devices", "--json"]), LIMIT)?;
+    let wrong = || Failure(format!("`bitnet devices --json` does not list kernel sets: {text:?}"));
+    let devices: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
+    let sets = devices["devices"][0]["kernel_sets"].as_array().ok_or_else(wrong)?;
+    let available = sets.iter().filter(|set| set["available"] == true);
+    available.map(|set| set["name"].as_str().map(str::to_owned).ok_or_else(wrong)).collect()
 }
 
 /// Builds `bitnet` alone, with the features that a user's build has, and returns where it lies.
