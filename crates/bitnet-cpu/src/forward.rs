@@ -12,7 +12,7 @@ use bitnet_model::reference::rope_rotate;
 use bitnet_model::{DenseTensor, ModelSpec, Sequence, TopLogits};
 
 use crate::int8_rows::{Int8Rows, Search, TopRow};
-use crate::kernels::{Attend, KernelSet, Product};
+use crate::kernels::{Attend, KernelSet, Product, ROW_BLOCK, place_row};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{STRIP_ROWS, Strips};
 use crate::output;
@@ -274,8 +274,9 @@ impl<'a> Pass<'a> {
         for row in team.share(self.rows) {
             // SAFETY: rows are shared out, the source is only read in this phase; the kernel set is available.
             unsafe {
-                let q = self.q.get_mut(row * source.padded..(row + 1) * source.padded);
+                let q = &mut own.q[..source.padded];
                 let done = kernel(source.rows.get(row_at(row)), source.norm, eps, h, q);
+                place_row(q, row, self.q);
                 self.scales.get_mut(row..row + 1)[0] = done.scale;
                 self.sums.get_mut(row..row + 1)[0] = done.sum;
             }
@@ -284,7 +285,7 @@ impl<'a> Pass<'a> {
         // SAFETY: these are written again only in a later phase.
         unsafe {
             QuantizedRows {
-                q: self.q.get(0..self.rows * source.padded),
+                q: self.q.get(0..self.rows.next_multiple_of(ROW_BLOCK) * source.padded),
                 scales: self.scales.get(0..self.rows),
                 sums: self.sums.get(0..self.rows),
             }

@@ -8,6 +8,7 @@ use bitnet_model::{ExecError, ModelSpec};
 use bytemuck::Zeroable;
 
 use crate::int8_rows::Search;
+use crate::kernels::ROW_BLOCK;
 use crate::kv::BLOCK_SIZE;
 
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
@@ -22,7 +23,7 @@ pub(crate) struct Scratch {
     pub(crate) gate: AlignedBuf<f32>,
     /// Up projection.
     pub(crate) up: AlignedBuf<f32>,
-    /// Quantised rows.
+    /// Quantised rows, in blocks as products read them.
     pub(crate) q: AlignedBuf<i8>,
     /// Activation scales of the quantised rows.
     pub(crate) scales: AlignedBuf<f32>,
@@ -58,7 +59,7 @@ pub(crate) struct Widths {
 pub(crate) struct RowScratch {
     /// A normed row.
     pub(crate) h: AlignedBuf<f32>,
-    /// A quantised row, when each thread quantises the only row itself; its scale and sum.
+    /// A quantised row: the only one, which each thread quantises itself, or one on its way to the shared rows.
     pub(crate) q: AlignedBuf<i8>,
     pub(crate) scale: [f32; 1],
     pub(crate) sum: [i32; 1],
@@ -126,7 +127,7 @@ impl Scratch {
             grow(&mut self.attention, room * w.attention)?;
             grow(&mut self.gate, room * w.ffn)?;
             grow(&mut self.up, room * w.ffn)?;
-            grow(&mut self.q, room * w.longest)?;
+            grow(&mut self.q, room.next_multiple_of(ROW_BLOCK) * w.longest)?;
             grow(&mut self.scales, room)?;
             grow(&mut self.sums, room)?;
             for t in &mut self.threads {

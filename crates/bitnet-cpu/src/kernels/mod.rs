@@ -18,6 +18,25 @@ use bitnet_model::Activation;
 
 pub(crate) use generic::{Attend, Quantized};
 
+use crate::shared::Shared;
+
+/// Rows of a batch that a product takes together: as many as there are registers for two strips.
+pub(crate) const ROW_BLOCK: usize = 12;
+
+/// Writes quantised row `index` to its place among the rows of a batch (see [`Product::q`]).
+///
+/// # Safety
+/// No other thread touches this row meanwhile.
+pub(crate) unsafe fn place_row(row: &[i8], index: usize, rows: Shared<'_, i8>) {
+    let quads = row.len() / 4;
+    let first = (index / ROW_BLOCK * quads * ROW_BLOCK + index % ROW_BLOCK) * 4;
+    assert!(quads == 0 || first + (quads - 1) * ROW_BLOCK * 4 + 4 <= rows.len());
+    for (i, quad) in row.as_chunks::<4>().0.iter().enumerate() {
+        // SAFETY: inside by the check above; the row belongs to this thread.
+        unsafe { rows.as_mut_ptr().add(first + i * ROW_BLOCK * 4).cast::<[i8; 4]>().write_unaligned(*quad) };
+    }
+}
+
 /// A product of consecutive strips with quantised rows:
 /// `out[t * stride + 16 * strip + lane] (+)= (sum_k code * q - row_sum[t]) * factor[t]`.
 pub(crate) struct Product<'a> {
@@ -25,7 +44,8 @@ pub(crate) struct Product<'a> {
     pub(crate) strips: &'a [u8],
     /// Bytes of a strip: `64 * groups`.
     pub(crate) strip_bytes: usize,
-    /// Rows of `16 * groups` activations.
+    /// Rows of `16 * groups` activations. A single row lies there as it is. Several lie in blocks of [`ROW_BLOCK`] rows:
+    /// the first four columns of all rows of the block, then the next four, so that a kernel reads one stream.
     pub(crate) q: &'a [i8],
     /// Sum of each row.
     pub(crate) row_sums: &'a [i32],
@@ -48,6 +68,20 @@ impl Product<'_> {
         self.strip_bytes / crate::layout::TILE_BYTES
     }
 
+    /// Rows in a block: 1 for a single row.
+    fn row_block(&self) -> usize {
+        if self.rows() == 1 { 1 } else { ROW_BLOCK }
+    }
+
+    /// The first four columns of a row; the next four are `4 * row_block` bytes further.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    fn row_start(&self, row: usize) -> *const i8 {
+        let (block, cols) = (self.row_block(), self.groups() * crate::layout::GROUP_COLS);
+        self.q[row / block * block * cols + row % block * 4..].as_ptr()
+    }
+
     fn strip_count(&self) -> usize {
         self.strips.len() / self.strip_bytes
     }
@@ -56,7 +90,8 @@ impl Product<'_> {
     fn check(&self) {
         assert!(self.strip_bytes > 0 && self.strip_bytes.is_multiple_of(crate::layout::TILE_BYTES));
         assert!(self.strips.len().is_multiple_of(self.strip_bytes));
-        assert_eq!(self.q.len(), self.rows() * self.groups() * crate::layout::GROUP_COLS);
+        let rows = self.rows().next_multiple_of(self.row_block());
+        assert_eq!(self.q.len(), rows * self.groups() * crate::layout::GROUP_COLS);
         assert_eq!(self.factors.len(), self.rows());
     }
 

@@ -26,13 +26,16 @@ pub(super) const SCALAR: KernelSet = KernelSet {
 /// The outputs of `p` exist and belong to this thread.
 unsafe fn product(p: &Product<'_>) {
     p.check();
-    let cols = p.groups() * 16;
     for s in 0..p.strip_count() {
         let strip = &p.strips[s * p.strip_bytes..(s + 1) * p.strip_bytes];
         for row in 0..p.rows() {
-            let q = &p.q[row * cols..][..cols];
+            let start = p.row_start(row);
             let mut sums = [0i32; 16];
-            for (tile, q) in strip.chunks_exact(TILE_BYTES).zip(q.as_chunks::<16>().0) {
+            for (group, tile) in strip.chunks_exact(TILE_BYTES).enumerate() {
+                // SAFETY: `check` measured the rows; each has four quads a group.
+                let q = std::array::from_fn(|i| unsafe {
+                    start.add((4 * group + i) * 4 * p.row_block()).cast::<[i8; 4]>().read_unaligned()
+                });
                 add_tile(tile, q, &mut sums);
             }
             // SAFETY: promised by the caller.
@@ -41,12 +44,12 @@ unsafe fn product(p: &Product<'_>) {
     }
 }
 
-fn add_tile(tile: &[u8], q: &[i8; 16], sums: &mut [i32; 16]) {
+fn add_tile(tile: &[u8], q: [[i8; 4]; 4], sums: &mut [i32; 16]) {
     for (sum, bytes) in sums.iter_mut().zip(tile.chunks_exact(4)) {
         for (b, &byte) in bytes.iter().enumerate() {
             for i in 0..4 {
                 let code = i32::from(byte >> (2 * i) & 3);
-                *sum += code * i32::from(q[4 * i + b]);
+                *sum += code * i32::from(q[i][b]);
             }
         }
     }

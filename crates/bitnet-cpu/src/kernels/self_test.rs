@@ -2,8 +2,9 @@
 //!
 //! A processor or compiler fault then costs speed and a warning, not wrong text. Takes well under a millisecond.
 
-use super::{KernelSet, Product, scalar};
+use super::{KernelSet, Product, ROW_BLOCK, place_row, scalar};
 use crate::layout::TILE_BYTES;
+use crate::shared::Shared;
 
 const GROUPS: usize = 5;
 const STRIPS: usize = 5;
@@ -35,13 +36,23 @@ fn products(set: &KernelSet, rows: usize) -> Vec<u32> {
     let q: Vec<i8> = (0..rows * GROUPS * 16).map(|i| (i * 89 % 256) as u8 as i8).collect();
     let row_sums: Vec<i32> =
         q.chunks_exact(GROUPS * 16).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
+    let mut placed =
+        vec![0i8; if rows == 1 { q.len() } else { rows.next_multiple_of(ROW_BLOCK) * GROUPS * 16 }];
+    if rows == 1 {
+        placed.copy_from_slice(&q);
+    } else {
+        for (i, row) in q.chunks_exact(GROUPS * 16).enumerate() {
+            // SAFETY: only this thread knows the rows.
+            unsafe { place_row(row, i, Shared::new(&mut placed)) };
+        }
+    }
     let factors: Vec<f32> = (0..rows).map(|i| 0.37 / (i + 1) as f32).collect();
     let mut out = vec![0.5f32; rows * STRIPS * 16];
     for accumulate in [false, true] {
         let p = Product {
             strips: &strips,
             strip_bytes: GROUPS * TILE_BYTES,
-            q: &q,
+            q: &placed,
             row_sums: &row_sums,
             factors: &factors,
             out: out.as_mut_ptr(),

@@ -59,7 +59,9 @@ unsafe fn product(p: &Product<'_>) {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn strip_rows<const M: usize>(p: &Product<'_>, strip: usize, row: usize) {
-    let (groups, cols) = (p.groups(), p.groups() * 16);
+    let groups = p.groups();
+    // Rows of a call lie in one block: blocks hold a multiple of four.
+    let (q, step) = (p.row_start(row).cast::<i32>(), p.row_block());
     let mask = _mm256_set1_epi8(3);
     let ones = _mm256_set1_epi16(1);
     let mut sums = [[_mm256_setzero_si256(); 2]; M];
@@ -80,9 +82,8 @@ unsafe fn strip_rows<const M: usize>(p: &Product<'_>, strip: usize, row: usize) 
                         _mm256_and_si256(_mm256_srli_epi16::<6>(v), mask),
                     ];
                     for m in 0..M {
-                        let q = p.q.as_ptr().add((row + m) * cols + 16 * g).cast::<i32>();
                         for (i, code) in codes.iter().enumerate() {
-                            let a = _mm256_set1_epi32(q.add(i).read_unaligned());
+                            let a = _mm256_set1_epi32(q.add((4 * g + i) * step + m).read_unaligned());
                             narrow[m][half] =
                                 _mm256_add_epi16(narrow[m][half], _mm256_maddubs_epi16(*code, a));
                         }

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::{KernelSet, Product, generic};
+use crate::kernels::{KernelSet, Product, ROW_BLOCK, generic};
 use crate::layout::TILE_BYTES;
 
 generic::float_kernels!(super::vectors::Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]);
@@ -69,7 +69,7 @@ unsafe fn product(p: &Product<'_>) {
     }
 }
 
-/// Blocks of 12 rows of `S` strips; returns the first row that is left.
+/// Whole blocks of rows of `S` strips; returns the first row that is left.
 ///
 /// # Safety
 /// As [`product`], with `S` strips from `strip` on inside `p`.
@@ -77,15 +77,15 @@ unsafe fn product(p: &Product<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
 unsafe fn row_blocks<const S: usize>(p: &Product<'_>, strip: usize) -> usize {
     let mut row = 0;
-    while row + 12 <= p.rows() {
+    while row + ROW_BLOCK <= p.rows() {
         // SAFETY: promised by the caller.
-        unsafe { several_rows::<S, 12>(p, strip, row) };
-        row += 12;
+        unsafe { several_rows::<S, ROW_BLOCK>(p, strip, row) };
+        row += ROW_BLOCK;
     }
     row
 }
 
-/// The last, fewer than 12, rows of `S` strips.
+/// The rows of the last, incomplete block of `S` strips.
 ///
 /// # Safety
 /// As [`row_blocks`].
@@ -159,39 +159,34 @@ unsafe fn single_row<const S: usize>(p: &Product<'_>, strip: usize) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
 unsafe fn several_rows<const S: usize, const M: usize>(p: &Product<'_>, strip: usize, row: usize) {
     let mask = _mm512_set1_epi8(3);
-    let cols = p.groups() * 16;
     let mut acc = [[_mm512_setzero_si512(); S]; M];
+    // Rows of a call lie in one block.
+    let mut q = p.row_start(row).cast::<i32>();
     // SAFETY: pointers stay inside the strips and the activation rows; outputs are promised by the caller.
     unsafe {
-        let base = p.strips.as_ptr().add(strip * p.strip_bytes);
-        let q = p.q.as_ptr().add(row * cols);
-        for g in 0..p.groups() {
-            let v: [__m512i; S] = std::array::from_fn(|s| {
-                _mm512_loadu_si512(base.add(s * p.strip_bytes + g * TILE_BYTES).cast())
-            });
-            macro_rules! bit_pair {
-                ($i:literal, $shift:literal) => {
-                    let codes: [__m512i; S] = std::array::from_fn(|s| {
-                        let moved = if $shift == 0 { v[s] } else { _mm512_srli_epi16::<$shift>(v[s]) };
-                        _mm512_and_si512(moved, mask)
-                    });
-                    for m in 0..M {
-                        let a = q.add(m * cols + 16 * g + 4 * $i).cast::<i32>().read_unaligned();
-                        let a = _mm512_set1_epi32(a);
-                        for s in 0..S {
-                            acc[m][s] = _mm512_dpbusd_epi32(acc[m][s], codes[s], a);
-                        }
-                    }
-                };
+        let mut tile = p.strips.as_ptr().add(strip * p.strip_bytes);
+        for _ in 0..p.groups() {
+            let mut v = [_mm512_setzero_si512(); S];
+            for s in 0..S {
+                v[s] = _mm512_loadu_si512(tile.add(s * p.strip_bytes).cast());
             }
-            bit_pair!(0, 0);
-            bit_pair!(1, 2);
-            bit_pair!(2, 4);
-            bit_pair!(3, 6);
+            for i in 0..4 {
+                for m in 0..M {
+                    let a = _mm512_set1_epi32(q.add(i * ROW_BLOCK + m).read_unaligned());
+                    for s in 0..S {
+                        acc[m][s] = _mm512_dpbusd_epi32(acc[m][s], _mm512_and_si512(v[s], mask), a);
+                    }
+                }
+                for s in 0..S {
+                    v[s] = _mm512_srli_epi16::<2>(v[s]);
+                }
+            }
+            tile = tile.add(TILE_BYTES);
+            q = q.wrapping_add(4 * ROW_BLOCK);
         }
-        for (m, acc) in acc.iter().enumerate() {
-            for (s, &sums) in acc.iter().enumerate() {
-                store(p, strip + s, row + m, sums);
+        for m in 0..M {
+            for s in 0..S {
+                store(p, strip + s, row + m, acc[m][s]);
             }
         }
     }
