@@ -89,7 +89,7 @@ impl ByteView {
         Ok(Self { source: Arc::clone(&self.source), range: base + start as usize..base + end as usize })
     }
 
-    /// Tells the operating system that these pages are not needed for now; they are read again when touched.
+    /// Tells the operating system that these pages can be dropped; they are read again when touched.
     /// Keeps resident memory low after weights were repacked. Does nothing for owned memory.
     pub fn release(&self) {
         #[cfg(unix)]

@@ -1,10 +1,12 @@
 //! Builds [`Weights`] from named tensors: the part that all formats share.
 
+use bitnet_core::bytes::ByteView;
+use bitnet_formats::StoredTensor;
 use bitnet_quant::{RowOrder, TernaryMatrix};
 
 use super::error::{LoadError, Result};
 use super::naming::Naming;
-use super::projection::{MasterRule, Projection, finish_all};
+use super::projection::{Form, MasterRule, Projection, finish_all};
 use super::tensors::Tensors;
 use crate::{LayerWeights, ModelSpec, Weights};
 
@@ -19,6 +21,21 @@ pub(super) struct Slot {
     pub(super) cols: usize,
     /// Order of the stored rows.
     pub(super) order: RowOrder,
+}
+
+impl Slot {
+    /// The projection that `tensor` is in this place; `data` are its weights without scales and padding.
+    pub(super) fn filled(&self, tensor: &StoredTensor, form: Form, data: ByteView) -> Projection {
+        Projection {
+            tensor: tensor.name.clone(),
+            file: tensor.origin.clone(),
+            rows: self.rows,
+            cols: self.cols,
+            order: self.order,
+            form,
+            data,
+        }
+    }
 }
 
 /// Takes all tensors of the model. `read` finds the projection of a slot in one format; `qk_order` is the order of the

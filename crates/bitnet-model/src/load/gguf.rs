@@ -98,15 +98,7 @@ fn projection(tensors: &Tensors<'_>, layout: I2sLayout, slot: &Slot) -> Result<P
         check_shape(tensor, &[slot.rows, slot.cols])?;
         Form::Masters { dtype, factor }
     };
-    Ok(Projection {
-        tensor: tensor.name.clone(),
-        file: tensor.origin.clone(),
-        rows: slot.rows,
-        cols: slot.cols,
-        order: slot.order,
-        form,
-        data,
-    })
+    Ok(slot.filled(tensor, form, data))
 }
 
 /// The scale of an I2_S tensor, which stands behind its trits.

@@ -88,15 +88,7 @@ fn projection(
         check_shape(tensor, &[slot.rows, slot.cols])?;
         Form::Masters { dtype, factor: multiplier }
     };
-    Ok(Projection {
-        tensor: tensor.name.clone(),
-        file: tensor.origin.clone(),
-        rows: slot.rows,
-        cols: slot.cols,
-        order: slot.order,
-        form,
-        data: tensor.data.clone(),
-    })
+    Ok(slot.filled(tensor, form, tensor.data.clone()))
 }
 
 /// Four output rows share a byte row.
