@@ -12,7 +12,7 @@ use crate::forward::{Layer, Model, Pass, Want};
 use crate::int8_rows::Int8Rows;
 use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
-use crate::layout::{Packer, STRIP_ROWS};
+use crate::layout::{Form, Packer, STRIP_ROWS, choice};
 use crate::scratch::{RopeTable, Scratch, Widths};
 use crate::shared::Shared;
 
@@ -30,6 +30,8 @@ pub struct CpuOptions {
     pub kernels: Option<String>,
     /// How the output layer is kept.
     pub output: OutputStorage,
+    /// How ternary weights are kept; by default the form that a short measurement finds faster.
+    pub form: Option<Form>,
 }
 
 /// How the output layer is kept. The logits are the same bits in every case.
@@ -85,13 +87,17 @@ impl CpuExecutor {
         let wanted = options.kernels.as_deref().or(from_env.as_deref());
         let (kernels, warnings) = kernels::self_test::checked(kernels::choose(wanted).map_err(unsupported)?);
         let mut pool = ThreadPool::new(threads)?;
-        let layers = pack_layers(&mut pool, weights, progress)?;
+        let form = match options.form {
+            Some(form) => form,
+            None => choice::faster(kernels, &mut pool, weights)?,
+        };
+        let layers = pack_layers(form, &mut pool, weights, progress)?;
         let output = weights.output_layer().clone();
         let int8 = match options.output.wants_int8(output.data().len()) {
             true => Some(Int8Rows::new(&mut pool, kernels, &output)?),
             false => None,
         };
-        let scratch = Scratch::new(threads, layers.len(), widths(&spec))?;
+        let scratch = Scratch::new(threads, layers.len(), widths(&spec, form))?;
         let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
         let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
         let model = Model { spec, kernels, layers, embedding, output, int8, final_norm };
@@ -101,6 +107,11 @@ impl CpuExecutor {
     /// Name of the kernel set in use.
     pub fn kernel_set_name(&self) -> &'static str {
         self.model.kernels.name
+    }
+
+    /// How ternary weights are kept.
+    pub fn form(&self) -> Form {
+        self.model.layers.first().map_or(Form::TwoBit, |l| l.qkv.form())
     }
 
     /// Threads in use.
@@ -143,7 +154,7 @@ impl CpuExecutor {
     }
 }
 
-fn widths(spec: &ModelSpec) -> Widths {
+fn widths(spec: &ModelSpec, form: Form) -> Widths {
     let pad = |n: usize| n.next_multiple_of(STRIP_ROWS);
     let (hidden, attention, ffn) = (pad(spec.hidden_size), pad(spec.q_size()), pad(spec.intermediate_size));
     Widths {
@@ -151,16 +162,17 @@ fn widths(spec: &ModelSpec) -> Widths {
         qkv: attention + 2 * pad(spec.kv_size()),
         attention,
         ffn,
-        longest: hidden.max(attention).max(ffn),
+        longest: hidden.max(attention).max(ffn).next_multiple_of(form.group_cols()),
     }
 }
 
 fn pack_layers(
+    form: Form,
     pool: &mut ThreadPool,
     weights: &Weights,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<Layer>, ExecError> {
-    let mut packer = Packer::default();
+    let mut packer = Packer::new(form);
     for (i, l) in weights.layers.iter().enumerate() {
         packer.add(format!("layer {i} q, k, v"), &[&l.q, &l.k, &l.v]);
         packer.add(format!("layer {i} o"), &[&l.o]);
@@ -193,7 +205,11 @@ impl Executor for CpuExecutor {
         let threads = self.pool.threads();
         let plural = if threads == 1 { "" } else { "s" };
         ExecutorInfo {
-            description: format!("cpu ({}, {threads} thread{plural})", self.model.kernels.name),
+            description: format!(
+                "cpu ({}, {} weights, {threads} thread{plural})",
+                self.model.kernels.name,
+                self.form().name()
+            ),
             weight_bytes: MemorySize::bytes(self.weight_bytes() as u64),
             block_size: BLOCK_SIZE,
             block_bytes: MemorySize::bytes(self.kv.block_bytes() as u64),

@@ -17,7 +17,7 @@ use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{STRIP_ROWS, Strips};
 use crate::output;
 use crate::schedule::Ranges;
-use crate::scratch::{RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
+use crate::scratch::{ProductScratch, RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
 use crate::shared::Shared;
 
 /// Strips of gate and up that are computed together, so that the activation finds them in cache.
@@ -217,8 +217,8 @@ impl<'a> Pass<'a> {
         let parts =
             ranges.flat_map(|r| r.clone().step_by(FFN_STRIPS).map(move |s| s..r.end.min(s + FFN_STRIPS)));
         for part in parts {
-            self.product(&layer.gate, part.clone(), rows, &mut own.factors, target(self.gate));
-            self.product(&layer.up, part.clone(), rows, &mut own.factors, target(self.up));
+            self.product(&layer.gate, part.clone(), rows, &mut own.product, target(self.gate));
+            self.product(&layer.up, part.clone(), rows, &mut own.product, target(self.up));
             for row in 0..self.rows {
                 let at = row * self.widths.ffn;
                 let range = at + part.start * STRIP_ROWS..at + part.end * STRIP_ROWS;
@@ -304,7 +304,7 @@ impl<'a> Pass<'a> {
     ) {
         let rows = self.quantize(source, team, &mut own.row);
         for range in Ranges::new(team, strips.strips(), pieces) {
-            self.product(strips, range, rows, &mut own.factors, target);
+            self.product(strips, range, rows, &mut own.product, target);
         }
     }
 
@@ -314,7 +314,7 @@ impl<'a> Pass<'a> {
         strips: &Strips,
         range: Range<usize>,
         rows: QuantizedRows<'_>,
-        factors: &mut [f32],
+        scratch: &mut ProductScratch,
         target: Target<'a>,
     ) {
         let Target { out, stride, accumulate } = target;
@@ -324,14 +324,15 @@ impl<'a> Pass<'a> {
                 continue;
             }
             assert!((self.rows - 1) * stride + within.end * STRIP_ROWS <= out.len());
-            let factors = &mut factors[..self.rows];
+            let factors = &mut scratch.factors[..self.rows];
             for (f, s) in factors.iter_mut().zip(rows.scales) {
                 *f = part.scale / s;
             }
             // SAFETY: the outputs are inside `out` by the check above, belong to strips of this thread only, and are
             // not read in this phase; the kernel set is available.
             unsafe {
-                (self.model.kernels.product)(&Product {
+                let product = Product {
+                    form: strips.form(),
                     strips: strips.range(within.clone()),
                     strip_bytes: strips.strip_bytes(),
                     q: rows.q,
@@ -340,7 +341,8 @@ impl<'a> Pass<'a> {
                     out: out.as_mut_ptr().add(within.start * STRIP_ROWS),
                     stride,
                     accumulate,
-                });
+                };
+                (self.model.kernels.product)(&product, &mut scratch.codes);
             }
         }
     }

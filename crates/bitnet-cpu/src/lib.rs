@@ -23,4 +23,5 @@ mod shared;
 
 pub use executor::{CpuExecutor, CpuOptions, OutputStorage, chosen_kernel_set};
 pub use kernels::{KernelSetInfo, kernel_sets};
+pub use layout::Form;
 pub use linear::BitLinear;

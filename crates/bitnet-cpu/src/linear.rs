@@ -6,7 +6,7 @@ use bitnet_model::ExecError;
 use bitnet_quant::TernaryMatrix;
 
 use crate::kernels::{self, KernelSet, Product};
-use crate::layout::{Packer, STRIP_ROWS, Strips};
+use crate::layout::{Form, Packer, STRIP_ROWS, Strips};
 
 /// `y = W x` with ternary `W` and `x` quantised to int8 on the way: the arithmetic of a BitLinear layer.
 pub struct BitLinear {
@@ -20,14 +20,22 @@ pub struct BitLinear {
 }
 
 impl BitLinear {
-    /// Packs `matrix` for the kernel set `kernels` (by default the fastest).
+    /// Packs `matrix` in two bits a trit for the kernel set `kernels` (by default the fastest).
     ///
     /// # Errors
     /// If the matrix is damaged, the kernel set is not available or there is no memory.
     pub fn new(matrix: &TernaryMatrix, kernels: Option<&str>) -> Result<Self, ExecError> {
+        Self::with_form(matrix, kernels, Form::TwoBit)
+    }
+
+    /// As [`BitLinear::new`], in the given form.
+    ///
+    /// # Errors
+    /// As [`BitLinear::new`].
+    pub fn with_form(matrix: &TernaryMatrix, kernels: Option<&str>, form: Form) -> Result<Self, ExecError> {
         let kernels =
             kernels::choose(kernels).map_err(|what| ExecError::Unsupported { backend: "cpu", what })?;
-        let mut packer = Packer::default();
+        let mut packer = Packer::new(form);
         packer.add("matrix".to_owned(), &[matrix]);
         let mut packed = packer.pack(&mut ThreadPool::new(1)?, &mut |_, _| {})?;
         let strips = packed.swap_remove(0);
@@ -61,7 +69,8 @@ impl BitLinear {
         // SAFETY: the kernel set is available, `out` has room for all strips and belongs to this call.
         unsafe {
             let done = (self.kernels.norm_quantize)(x, None, 0.0, &mut self.h, &mut self.q);
-            (self.kernels.product)(&Product {
+            let product = Product {
+                form: self.strips.form(),
                 strips: self.strips.range(0..self.strips.strips()),
                 strip_bytes: self.strips.strip_bytes(),
                 q: &self.q,
@@ -70,7 +79,8 @@ impl BitLinear {
                 out: self.out.as_mut_ptr(),
                 stride: self.out.len(),
                 accumulate: false,
-            });
+            };
+            (self.kernels.product)(&product, &mut []);
         }
         &self.out[..self.rows]
     }

@@ -8,7 +8,7 @@ use bitnet_model::{ExecError, ModelSpec};
 use bytemuck::Zeroable;
 
 use crate::int8_rows::Search;
-use crate::kernels::ROW_BLOCK;
+use crate::kernels::{ROW_BLOCK, code_bytes};
 use crate::kv::BLOCK_SIZE;
 
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
@@ -51,7 +51,7 @@ pub(crate) struct Widths {
     pub(crate) qkv: usize,
     pub(crate) attention: usize,
     pub(crate) ffn: usize,
-    /// The longest activation row.
+    /// The longest activation row, padded to whole groups.
     pub(crate) longest: usize,
 }
 
@@ -65,11 +65,18 @@ pub(crate) struct RowScratch {
     pub(crate) sum: [i32; 1],
 }
 
+/// What a thread multiplies with.
+pub(crate) struct ProductScratch {
+    /// Factors of the rows.
+    pub(crate) factors: AlignedBuf<f32>,
+    /// Unpacked codes of a few strips, when there are several rows.
+    pub(crate) codes: AlignedBuf<u8>,
+}
+
 /// Memory of one thread.
 pub(crate) struct ThreadScratch {
     pub(crate) row: RowScratch,
-    /// Factors of the rows in a product.
-    pub(crate) factors: AlignedBuf<f32>,
+    pub(crate) product: ProductScratch,
     /// Attention weights.
     pub(crate) scores: AlignedBuf<f32>,
     /// Integer sums of a few strips of the output layer.
@@ -83,7 +90,7 @@ impl Scratch {
             let (h, q) = (AlignedBuf::zeroed(widths.longest)?, AlignedBuf::zeroed(widths.longest)?);
             own.push(ThreadScratch {
                 row: RowScratch { h, q, scale: [0.0], sum: [0] },
-                factors: AlignedBuf::zeroed(0)?,
+                product: ProductScratch { factors: AlignedBuf::zeroed(0)?, codes: AlignedBuf::zeroed(0)? },
                 scores: AlignedBuf::zeroed(0)?,
                 sums: Vec::new(),
             });
@@ -131,7 +138,10 @@ impl Scratch {
             grow(&mut self.scales, room)?;
             grow(&mut self.sums, room)?;
             for t in &mut self.threads {
-                grow(&mut t.factors, room)?;
+                grow(&mut t.product.factors, room)?;
+                if rows > 1 {
+                    grow(&mut t.product.codes, code_bytes(w.longest))?;
+                }
             }
             self.rows = room;
         }

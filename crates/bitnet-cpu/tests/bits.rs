@@ -1,27 +1,32 @@
 //! The arithmetic contract: every kernel set, thread count, chunking and batch gives the oracle's bits.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use bitnet_cpu::{CpuExecutor, CpuOptions, kernel_sets};
+use bitnet_cpu::{CpuExecutor, CpuOptions, Form, kernel_sets};
 use bitnet_model::conformance::{self, Tolerance};
 use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence};
 
-fn conforms(kernels: &str, threads: usize) {
+fn conforms(kernels: &str, threads: usize, form: Form) {
     conformance::run(Tolerance::Bits, &mut |sample| {
-        let options =
-            CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()), ..CpuOptions::default() };
+        let options = CpuOptions {
+            threads: Some(threads),
+            kernels: Some(kernels.to_owned()),
+            form: Some(form),
+            ..CpuOptions::default()
+        };
         let executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})?;
-        assert_eq!(executor.kernel_set_name(), kernels);
+        assert_eq!((executor.kernel_set_name(), executor.form()), (kernels, form));
         assert!(executor.warnings().is_empty(), "{:?}", executor.warnings());
         Ok(Box::new(executor))
     })
-    .unwrap_or_else(|e| panic!("{kernels}, {threads} threads: {e}"));
+    .unwrap_or_else(|e| panic!("{kernels}, {threads} threads, {form:?}: {e}"));
 }
 
 #[test]
 fn every_kernel_set_equals_the_oracle() {
     for set in kernel_sets() {
         if set.available {
-            conforms(set.name, 1);
+            conforms(set.name, 1, Form::TwoBit);
+            conforms(set.name, 1, Form::FiveTrits);
         } else {
             println!("skipped {}: this processor lacks {}", set.name, set.requires);
         }
@@ -32,7 +37,8 @@ fn every_kernel_set_equals_the_oracle() {
 fn any_thread_count_equals_the_oracle() {
     let fastest = kernel_sets().into_iter().find(|s| s.available).map(|s| s.name).unwrap();
     for threads in [2, 3, 7] {
-        conforms(fastest, threads);
+        conforms(fastest, threads, Form::TwoBit);
+        conforms(fastest, threads, Form::FiveTrits);
     }
 }
 

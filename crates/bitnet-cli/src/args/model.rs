@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bitnet_cpu::Form;
 use bitnet_model::Activation;
 use bitnet_quant::I2sLayout;
 use clap::{Args, ValueEnum};
@@ -47,6 +48,29 @@ impl From<ActivationName> for Activation {
     }
 }
 
+/// Forms of ternary weights in memory by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum WeightFormName {
+    /// Whichever a short measurement finds faster
+    Auto,
+    /// Two bits a weight
+    #[value(name = "2bit")]
+    TwoBit,
+    /// Five weights in eight bits
+    #[value(name = "1.6bit")]
+    FiveTrits,
+}
+
+impl From<WeightFormName> for Option<Form> {
+    fn from(name: WeightFormName) -> Self {
+        match name {
+            WeightFormName::Auto => None,
+            WeightFormName::TwoBit => Some(Form::TwoBit),
+            WeightFormName::FiveTrits => Some(Form::FiveTrits),
+        }
+    }
+}
+
 /// Where the model is and how to read it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model format")]
@@ -78,6 +102,10 @@ pub(crate) struct ModelArgs {
     /// Kernel set, as `bitnet devices` lists them [default: the fastest]
     #[arg(long, value_name = "SET", env = "BITNET_KERNELS", hide_env_values = true)]
     pub(crate) kernels: Option<String>,
+    /// How ternary weights are kept in memory; the text is the same
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = WeightFormName::Auto)]
+    #[arg(env = "BITNET_WEIGHT_FORM", hide_env_values = true)]
+    pub(crate) weight_form: WeightFormName,
     /// Most tokens of prompt and answer together [default: what the model was made for]
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
     pub(crate) ctx_size: Option<usize>,

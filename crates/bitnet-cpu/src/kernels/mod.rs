@@ -18,10 +18,20 @@ use bitnet_model::Activation;
 
 pub(crate) use generic::{Attend, Quantized};
 
+use crate::layout::{Form, QUAD, STRIP_ROWS, TILE_BYTES};
 use crate::shared::Shared;
 
-/// Rows of a batch that a product takes together: as many as there are registers for two strips.
-pub(crate) const ROW_BLOCK: usize = 12;
+/// Rows of a batch that a product takes together. With four strips that is 24 registers of sums on AVX-512, with one
+/// strip twelve on AVX2.
+pub(crate) const ROW_BLOCK: usize = 6;
+
+/// Strips whose codes are unpacked together for several rows.
+pub(crate) const UNPACK_STRIPS: usize = 4;
+
+/// Bytes of scratch that [`KernelSet::product`] needs for several rows of `padded_cols`.
+pub(crate) fn code_bytes(padded_cols: usize) -> usize {
+    UNPACK_STRIPS * STRIP_ROWS * padded_cols
+}
 
 /// Writes quantised row `index` to its place among the rows of a batch (see [`Product::q`]).
 ///
@@ -40,11 +50,13 @@ pub(crate) unsafe fn place_row(row: &[i8], index: usize, rows: Shared<'_, i8>) {
 /// A product of consecutive strips with quantised rows:
 /// `out[t * stride + 16 * strip + lane] (+)= (sum_k code * q - row_sum[t]) * factor[t]`.
 pub(crate) struct Product<'a> {
+    /// How trits are kept in the strips.
+    pub(crate) form: Form,
     /// Whole strips, one after the other.
     pub(crate) strips: &'a [u8],
     /// Bytes of a strip: `64 * groups`.
     pub(crate) strip_bytes: usize,
-    /// Rows of `16 * groups` activations. A single row lies there as it is. Several lie in blocks of [`ROW_BLOCK`] rows:
+    /// Rows of `group_cols * groups` activations. A single row lies there as it is. Several lie in blocks of [`ROW_BLOCK`] rows:
     /// the first four columns of all rows of the block, then the next four, so that a kernel reads one stream.
     pub(crate) q: &'a [i8],
     /// Sum of each row.
@@ -65,7 +77,12 @@ impl Product<'_> {
     }
 
     fn groups(&self) -> usize {
-        self.strip_bytes / crate::layout::TILE_BYTES
+        self.strip_bytes / TILE_BYTES
+    }
+
+    /// Quads of columns, padding included.
+    fn quads(&self) -> usize {
+        self.groups() * self.form.digits()
     }
 
     /// Rows in a block: 1 for a single row.
@@ -78,7 +95,7 @@ impl Product<'_> {
     /// # Panics
     /// If there is no such row.
     fn row_start(&self, row: usize) -> *const i8 {
-        let (block, cols) = (self.row_block(), self.groups() * crate::layout::GROUP_COLS);
+        let (block, cols) = (self.row_block(), self.quads() * QUAD);
         self.q[row / block * block * cols + row % block * 4..].as_ptr()
     }
 
@@ -87,12 +104,13 @@ impl Product<'_> {
     }
 
     /// Checks, once a call, what the inner loops rely on.
-    fn check(&self) {
-        assert!(self.strip_bytes > 0 && self.strip_bytes.is_multiple_of(crate::layout::TILE_BYTES));
+    fn check(&self, codes: &[u8]) {
+        assert!(self.strip_bytes > 0 && self.strip_bytes.is_multiple_of(TILE_BYTES));
         assert!(self.strips.len().is_multiple_of(self.strip_bytes));
         let rows = self.rows().next_multiple_of(self.row_block());
-        assert_eq!(self.q.len(), rows * self.groups() * crate::layout::GROUP_COLS);
+        assert_eq!(self.q.len(), rows * self.quads() * QUAD);
         assert_eq!(self.factors.len(), self.rows());
+        assert!(self.rows() == 1 || codes.len() >= code_bytes(self.quads() * QUAD));
     }
 
     /// Writes the sums of one strip and row.
@@ -111,7 +129,7 @@ impl Product<'_> {
     }
 }
 
-type ProductFn = unsafe fn(&Product<'_>);
+type ProductFn = unsafe fn(&Product<'_>, &mut [u8]);
 type NormQuantizeFn = unsafe fn(&[f32], Option<&[f32]>, f32, &mut [f32], &mut [i8]) -> Quantized;
 type NormFn = unsafe fn(&[f32], &[f32], f32, &mut [f32]);
 type ActivateFn = unsafe fn(Activation, &mut [f32], &[f32]);
@@ -123,12 +141,14 @@ type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
 /// `product` also needs outputs that exist and belong to the calling thread.
 pub struct KernelSet {
-    /// Its name: `scalar`, `avx2`, `avx512vnni`.
+    /// Its name: `scalar`, `avx2`, `avx512vnni`, `avx512vbmi`.
     pub name: &'static str,
     /// What it asks of the processor.
     pub requires: &'static str,
     available: fn() -> bool,
-    /// Ternary product.
+    /// Whether [`Form::FiveTrits`] may be faster than [`Form::TwoBit`], so that it is worth a measurement.
+    pub(crate) measure_forms: bool,
+    /// Ternary product. For several rows it needs [`code_bytes`] of scratch.
     pub(crate) product: ProductFn,
     /// Norm, if there is one, and int8 quantisation of a row.
     pub(crate) norm_quantize: NormQuantizeFn,
@@ -161,6 +181,8 @@ impl std::fmt::Debug for KernelSet {
 
 /// All sets of this architecture, the fastest first.
 pub(crate) static ALL: &[KernelSet] = &[
+    #[cfg(target_arch = "x86_64")]
+    x86_64::AVX512_VBMI,
     #[cfg(target_arch = "x86_64")]
     x86_64::AVX512,
     #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! Kernels in plain Rust: they run on every processor.
 
 use super::{KernelSet, Product, generic};
-use crate::layout::TILE_BYTES;
+use crate::layout::{Form, TILE_BYTES};
 
 generic::float_kernels!([f32; 16],);
 
@@ -10,6 +10,7 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     name: "scalar",
     requires: "any processor",
     available: || true,
+    measure_forms: false,
     product,
     norm_quantize,
     rms_norm,
@@ -24,19 +25,34 @@ pub(super) const SCALAR: KernelSet = KernelSet {
 ///
 /// # Safety
 /// The outputs of `p` exist and belong to this thread.
-unsafe fn product(p: &Product<'_>) {
-    p.check();
+unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
+    p.check(codes);
+    match p.form {
+        // SAFETY: promised by the caller.
+        Form::TwoBit => unsafe {
+            product_of::<4>(p, |byte| [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6])
+        },
+        // SAFETY: promised by the caller.
+        Form::FiveTrits => unsafe {
+            product_of::<5>(p, |byte| [byte % 3, byte / 3 % 3, byte / 9 % 3, byte / 27 % 3, byte / 81]);
+        },
+    }
+}
+
+/// # Safety
+/// As [`product`].
+unsafe fn product_of<const DIGITS: usize>(p: &Product<'_>, digits: impl Fn(u8) -> [u8; DIGITS] + Copy) {
     for s in 0..p.strip_count() {
         let strip = &p.strips[s * p.strip_bytes..(s + 1) * p.strip_bytes];
         for row in 0..p.rows() {
             let start = p.row_start(row);
             let mut sums = [0i32; 16];
             for (group, tile) in strip.chunks_exact(TILE_BYTES).enumerate() {
-                // SAFETY: `check` measured the rows; each has four quads a group.
+                // SAFETY: `check` measured the rows; each has `DIGITS` quads a group.
                 let q = std::array::from_fn(|i| unsafe {
-                    start.add((4 * group + i) * 4 * p.row_block()).cast::<[i8; 4]>().read_unaligned()
+                    start.add((DIGITS * group + i) * 4 * p.row_block()).cast::<[i8; 4]>().read_unaligned()
                 });
-                add_tile(tile, q, &mut sums);
+                add_tile(tile, q, digits, &mut sums);
             }
             // SAFETY: promised by the caller.
             unsafe { p.store(s, row, &sums) };
@@ -44,12 +60,16 @@ unsafe fn product(p: &Product<'_>) {
     }
 }
 
-fn add_tile(tile: &[u8], q: [[i8; 4]; 4], sums: &mut [i32; 16]) {
+fn add_tile<const DIGITS: usize>(
+    tile: &[u8],
+    q: [[i8; 4]; DIGITS],
+    digits: impl Fn(u8) -> [u8; DIGITS],
+    sums: &mut [i32; 16],
+) {
     for (sum, bytes) in sums.iter_mut().zip(tile.chunks_exact(4)) {
         for (b, &byte) in bytes.iter().enumerate() {
-            for i in 0..4 {
-                let code = i32::from(byte >> (2 * i) & 3);
-                *sum += code * i32::from(q[i][b]);
+            for (code, q) in digits(byte).iter().zip(&q) {
+                *sum += i32::from(*code) * i32::from(q[b]);
             }
         }
     }

@@ -2,17 +2,18 @@
 //!
 //! A processor or compiler fault then costs speed and a warning, not wrong text. Takes well under a millisecond.
 
-use super::{KernelSet, Product, ROW_BLOCK, place_row, scalar};
-use crate::layout::TILE_BYTES;
+use super::{KernelSet, Product, ROW_BLOCK, code_bytes, place_row, scalar};
+use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
 
-const GROUPS: usize = 5;
+const GROUPS: usize = 9;
 const STRIPS: usize = 5;
-const ROWS: usize = 15;
+const ROWS: usize = 8;
 
 /// `set` if it computes the same bits as scalar code; otherwise the scalar set and a warning.
 pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<String>) {
-    if [1, ROWS].iter().all(|&rows| products(set, rows) == products(&scalar::SCALAR, rows)) {
+    let same = |form, rows| products(set, form, rows) == products(&scalar::SCALAR, form, rows);
+    if [Form::TwoBit, Form::FiveTrits].iter().all(|&form| same(form, 1) && same(form, ROWS)) {
         return (set, Vec::new());
     }
     let scalar = super::ALL.iter().find(|k| k.name == "scalar").unwrap_or(set);
@@ -24,32 +25,25 @@ pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<Strin
 }
 
 /// Bits of a product with codes, activations and scales of all kinds.
-fn products(set: &KernelSet, rows: usize) -> Vec<u32> {
-    let mut state = 1u32;
-    let mut next = move || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state >> 24
-    };
-    let mut code = || [0u8, 1, 2][next() as usize % 3];
-    let strips: Vec<u8> =
-        (0..STRIPS * GROUPS * TILE_BYTES).map(|_| code() | code() << 2 | code() << 4 | code() << 6).collect();
-    let q: Vec<i8> = (0..rows * GROUPS * 16).map(|i| (i * 89 % 256) as u8 as i8).collect();
-    let row_sums: Vec<i32> =
-        q.chunks_exact(GROUPS * 16).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
-    let mut placed =
-        vec![0i8; if rows == 1 { q.len() } else { rows.next_multiple_of(ROW_BLOCK) * GROUPS * 16 }];
-    if rows == 1 {
-        placed.copy_from_slice(&q);
-    } else {
-        for (i, row) in q.chunks_exact(GROUPS * 16).enumerate() {
+fn products(set: &KernelSet, form: Form, rows: usize) -> Vec<u32> {
+    let cols = GROUPS * form.group_cols();
+    let strips = tiles(form);
+    let q: Vec<i8> = (0..rows * cols).map(|i| ((i * 89 % 256) as u8).cast_signed()).collect();
+    let row_sums: Vec<i32> = q.chunks_exact(cols).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
+    let mut placed = q.clone();
+    if rows > 1 {
+        placed = vec![0i8; rows.next_multiple_of(ROW_BLOCK) * cols];
+        for (i, row) in q.chunks_exact(cols).enumerate() {
             // SAFETY: only this thread knows the rows.
             unsafe { place_row(row, i, Shared::new(&mut placed)) };
         }
     }
     let factors: Vec<f32> = (0..rows).map(|i| 0.37 / (i + 1) as f32).collect();
     let mut out = vec![0.5f32; rows * STRIPS * 16];
+    let mut codes = vec![0; code_bytes(cols)];
     for accumulate in [false, true] {
         let p = Product {
+            form,
             strips: &strips,
             strip_bytes: GROUPS * TILE_BYTES,
             q: &placed,
@@ -60,7 +54,24 @@ fn products(set: &KernelSet, rows: usize) -> Vec<u32> {
             accumulate,
         };
         // SAFETY: `out` holds every row and strip; the set is available, as `choose` checked.
-        unsafe { (set.product)(&p) };
+        unsafe { (set.product)(&p, &mut codes) };
     }
     out.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Strips of random trits.
+fn tiles(form: Form) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut trit = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as usize % 3
+    };
+    let mut strips = vec![[0u32; 16]; STRIPS * GROUPS];
+    for strip in strips.chunks_exact_mut(GROUPS) {
+        for row in 0..16 {
+            let trits: Vec<i8> = (0..GROUPS * form.digits() * QUAD).map(|_| [-1, 0, 1][trit()]).collect();
+            form.pack_row(&trits, row, strip);
+        }
+    }
+    bytemuck::cast_slice(strips.as_flattened()).to_vec()
 }

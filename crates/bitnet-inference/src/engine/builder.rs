@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bitnet_cpu::{CpuExecutor, CpuOptions};
+use bitnet_cpu::{CpuExecutor, CpuOptions, Form};
 use bitnet_model::load::{LoadOptions, ModelSource, load};
 
 use super::{EngineModel, InferenceEngine, checked_context};
@@ -68,6 +68,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn kernels(mut self, name: impl Into<Option<String>>) -> Self {
         self.cpu.kernels = name.into();
+        self
+    }
+
+    /// How ternary weights are kept in memory; by default the form that a short measurement finds faster. Results are
+    /// the same bits.
+    #[must_use]
+    pub fn weight_form(mut self, form: Option<Form>) -> Self {
+        self.cpu.form = form;
         self
     }
 

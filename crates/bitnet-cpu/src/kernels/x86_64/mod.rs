@@ -2,7 +2,9 @@
 
 mod avx2;
 mod avx512;
+mod product_avx2;
+mod product_avx512;
 mod vectors;
 
 pub(super) use avx2::AVX2;
-pub(super) use avx512::AVX512;
+pub(super) use avx512::{AVX512, AVX512_VBMI};
