@@ -1,12 +1,14 @@
 //! [`BitLinear`]: one quantised ternary layer on the calling thread, for benchmarks and for people who need just that.
+//! Whole models go through [`crate::CpuExecutor`].
 
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::ExecError;
 use bitnet_quant::TernaryMatrix;
 
-use crate::kernels::{self, KernelSet, Product};
+use crate::kernels::{self, KernelSet, Product, Quantized, ROW_BLOCK, code_bytes, place_row};
 use crate::layout::{Form, Packer, STRIP_ROWS, Strips};
+use crate::shared::Shared;
 
 /// `y = W x` with ternary `W` and `x` quantised to int8 on the way: the arithmetic of a BitLinear layer.
 pub struct BitLinear {
@@ -84,10 +86,95 @@ impl BitLinear {
         }
         &self.out[..self.rows]
     }
+
+    /// Multiplies several activation rows, `[count, cols]`, into `out`, `[count, padded_rows]`: the weights are read
+    /// once for all of them. Same bits as row by row.
+    ///
+    /// # Errors
+    /// If there is no memory for scratch.
+    ///
+    /// # Panics
+    /// If `x` is not whole rows of `cols`, or `out` has not a row of [`BitLinear::padded_rows`] for each.
+    pub fn forward_rows(&mut self, x: &[f32], out: &mut [f32]) -> Result<(), ExecError> {
+        let (count, padded, stride) = (x.len() / self.cols, self.strips.padded_cols(), self.padded_rows());
+        assert_eq!((x.len(), out.len()), (count * self.cols, count * stride), "whole rows");
+        if count == 0 {
+            return Ok(());
+        }
+        if count == 1 {
+            out[..self.rows].copy_from_slice(self.forward(x));
+            return Ok(());
+        }
+        let mut q = AlignedBuf::<i8>::zeroed(count.next_multiple_of(ROW_BLOCK) * padded)?;
+        let mut codes = AlignedBuf::<u8>::zeroed(code_bytes(padded))?;
+        let rows = Shared::new(&mut q);
+        let mut done = vec![Quantized::default(); count];
+        for (i, (x, done)) in x.chunks_exact(self.cols).zip(&mut done).enumerate() {
+            // SAFETY: the kernel set is available; the rows belong to this call.
+            unsafe {
+                *done = (self.kernels.norm_quantize)(x, None, 0.0, &mut self.h, &mut self.q);
+                place_row(&self.q, i, rows);
+            }
+        }
+        let scale = self.strips.parts()[0].scale;
+        let product = Product {
+            form: self.strips.form(),
+            strips: self.strips.range(0..self.strips.strips()),
+            strip_bytes: self.strips.strip_bytes(),
+            q: &q,
+            row_sums: &done.iter().map(|d| d.sum).collect::<Vec<_>>(),
+            factors: &done.iter().map(|d| scale / d.scale).collect::<Vec<_>>(),
+            out: out.as_mut_ptr(),
+            stride,
+            accumulate: false,
+        };
+        // SAFETY: the kernel set is available, and `out` has room for all rows and strips.
+        unsafe { (self.kernels.product)(&product, &mut codes) };
+        Ok(())
+    }
+
+    /// Rows of the matrix, padded to whole strips: the length of an output row of [`BitLinear::forward_rows`].
+    pub fn padded_rows(&self) -> usize {
+        self.strips.strips() * STRIP_ROWS
+    }
 }
 
 impl std::fmt::Debug for BitLinear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BitLinear([{}, {}], {})", self.rows, self.cols, self.kernels.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitnet_core::bytes::ByteView;
+    use bitnet_quant::codec::pack_hf;
+    use bitnet_quant::{RowOrder, TritCodec};
+
+    use super::*;
+
+    #[test]
+    fn several_rows_give_the_bits_of_one_row_in_every_form_and_set() {
+        let (rows, cols, count) = (100, 300, 20);
+        let trits: Vec<i8> = (0..rows * cols).map(|i| (i * i % 7 % 3) as i8 - 1).collect();
+        let bytes = ByteView::from_vec(pack_hf(&trits, rows, cols).unwrap());
+        let matrix =
+            TernaryMatrix::new(rows, cols, 0.7, TritCodec::HfPacked, RowOrder::Natural, bytes).unwrap();
+        let x: Vec<f32> = (0..count * cols).map(|i| (i as f32 * 0.37).sin() * (i % 13) as f32).collect();
+        let mut reference: Option<Vec<f32>> = None;
+        for set in kernels::kernel_sets().into_iter().filter(|s| s.available) {
+            for form in [Form::TwoBit, Form::FiveTrits] {
+                let mut layer = BitLinear::with_form(&matrix, Some(set.name), form).unwrap();
+                let stride = layer.padded_rows();
+                let mut out = vec![f32::NAN; count * stride];
+                layer.forward_rows(&x, &mut out).unwrap();
+                let mut all = Vec::new();
+                for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact(stride)) {
+                    assert_eq!(layer.forward(x), &out[..rows], "{}, {form:?}", set.name);
+                    all.extend_from_slice(&out[..rows]);
+                }
+                assert_eq!(reference.get_or_insert_with(|| all.clone()), &all, "{}, {form:?}", set.name);
+            }
+        }
     }
 }
