@@ -271,7 +271,7 @@ unsafe fn one_row<D: Digits>(p: &Product<'_>, strip: usize) {
             }
             start = end;
         }
-        store(p, strip, 0, wide.map(|sums| D::total(sums)));
+        store(p, strip, 0, [D::total(wide[0]), D::total(wide[1])]);
     }
 }
 

@@ -91,7 +91,10 @@ impl Digits for TwoBit {
     #[inline(always)]
     unsafe fn new() -> Self {
         // SAFETY: see the trait.
-        unsafe { Self { masks: [3u8, 12, 48, 192].map(|m| _mm512_set1_epi8(m as i8)) } }
+        unsafe {
+            let mask = |m: u8| _mm512_set1_epi8(m.cast_signed());
+            Self { masks: [mask(3), mask(12), mask(48), mask(192)] }
+        }
     }
 
     #[inline(always)]
