@@ -2,6 +2,8 @@
 
 mod avx2;
 mod avx512;
+mod int8_avx2;
+mod int8_avx512;
 mod vectors;
 
 pub(super) use avx2::AVX2;
