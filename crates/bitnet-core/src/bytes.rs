@@ -118,7 +118,12 @@ impl ByteView {
                 Source::Static(_) | Source::Owned(_) => "data in memory".to_owned(),
             };
             let (start, len) = (start as u64, self.len() as u64);
-            return Err(CoreError::OutOfRange { origin, start, end: start.saturating_add(out.len() as u64), len });
+            return Err(CoreError::OutOfRange {
+                origin,
+                start,
+                end: start.saturating_add(out.len() as u64),
+                len,
+            });
         };
         match &*self.source {
             Source::Mapped(mapped) => read_at(&mapped.file, (self.range.start + start) as u64, out)
@@ -222,7 +227,10 @@ mod tests {
             assert_eq!(out, content[14_700..15_000]);
             part.read_into(10_000, &mut []).unwrap();
             for start in [9701, 10_001, usize::MAX] {
-                assert!(matches!(part.read_into(start, &mut out), Err(CoreError::OutOfRange { .. })), "{start}");
+                assert!(
+                    matches!(part.read_into(start, &mut out), Err(CoreError::OutOfRange { .. })),
+                    "{start}"
+                );
             }
         }
     }

@@ -5,7 +5,9 @@ use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::full_as_top;
-use bitnet_model::{Batch, DenseTensor, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights};
+use bitnet_model::{
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights,
+};
 
 use crate::forward::{Layer, Model, Pass, Want};
 use crate::int8_rows::Int8Rows;

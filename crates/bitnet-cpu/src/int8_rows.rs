@@ -136,9 +136,8 @@ impl Quantizer<'_> {
         let cols = self.row.len();
         for (lane, bytes) in bytes.chunks_exact(cols * self.dtype.size()).enumerate() {
             // SAFETY: the kernel set is available.
-            let found = unsafe {
-                (self.kernels.int8_row)(self.dtype, bytes, &mut self.row, &mut self.q[..cols])
-            };
+            let found =
+                unsafe { (self.kernels.int8_row)(self.dtype, bytes, &mut self.row, &mut self.q[..cols]) };
             for (tile, q) in panel.as_chunks_mut::<TILE>().0.iter_mut().zip(self.q.as_chunks::<QUAD>().0) {
                 tile[lane * QUAD..(lane + 1) * QUAD].copy_from_slice(q);
             }

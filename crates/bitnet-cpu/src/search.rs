@@ -241,13 +241,8 @@ impl<'a> Scan<'a> {
             let mut intervals = Intervals::NONE;
             self.scan(team, |row, panel, sums, bounds, hidden| {
                 let search = &mut self.scratch.searches.get_mut(mine(row))[0];
-                let reached = (self.kernels.int8_intervals)(
-                    sums,
-                    bounds,
-                    hidden,
-                    search.threshold,
-                    &mut intervals,
-                );
+                let reached =
+                    (self.kernels.int8_intervals)(sums, bounds, hidden, search.threshold, &mut intervals);
                 if reached {
                     let rows = self.int8.panel_rows(panel);
                     search.take(rows, &intervals, k, &mut self.scratch.lowers.get_mut(mine(row))[0]);
@@ -303,16 +298,11 @@ impl Search {
         self.candidates.clear();
         self.candidates.reserve(CANDIDATES);
         self.found.clear();
+        self.found.reserve(CANDIDATES);
     }
 
     /// Takes the rows of a panel whose intervals reach the threshold.
-    fn take(
-        &mut self,
-        rows: std::ops::Range<usize>,
-        intervals: &Intervals,
-        k: usize,
-        lowers: &mut Vec<f32>,
-    ) {
+    fn take(&mut self, rows: std::ops::Range<usize>, intervals: &Intervals, k: usize, lowers: &mut Vec<f32>) {
         let keep = k.max(FEWEST_KEPT);
         for ((row, &upper), &lower) in rows.zip(&intervals.upper).zip(&intervals.lower) {
             if !below(upper, self.threshold) {
@@ -331,13 +321,16 @@ impl Search {
 /// Gives what all threads found for a hidden row, ascending by token.
 fn collect(searches: &[Search], own: &mut OutputThread, top: &mut TopLogits) {
     own.pairs.clear();
+    own.pairs.reserve(CANDIDATES);
     for search in searches {
         own.pairs.extend_from_slice(&search.found);
     }
     own.pairs.sort_unstable_by_key(|&(id, _)| id);
     top.ids.clear();
+    top.ids.reserve(CANDIDATES);
     top.ids.extend(own.pairs.iter().map(|&(id, _)| id));
     top.logits.clear();
+    top.logits.reserve(CANDIDATES);
     top.logits.extend(own.pairs.iter().map(|&(_, logit)| logit));
 }
 

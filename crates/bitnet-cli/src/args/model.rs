@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bitnet_inference::OutputStorage;
 use bitnet_model::Activation;
 use bitnet_quant::I2sLayout;
 use clap::{Args, ValueEnum};
@@ -47,6 +48,27 @@ impl From<ActivationName> for Activation {
     }
 }
 
+/// Ways to keep the output layer by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LmHeadName {
+    /// int8 rows find the tokens that matter, full-precision rows in the model's file compute them: exact
+    Exact,
+    /// int8 rows alone: approximate, and nothing is read from the model's file
+    Int8,
+    /// Full-precision rows as they are in the file, read whole for every token
+    F16,
+}
+
+impl From<LmHeadName> for OutputStorage {
+    fn from(name: LmHeadName) -> Self {
+        match name {
+            LmHeadName::Exact => Self::Exact,
+            LmHeadName::Int8 => Self::Int8,
+            LmHeadName::F16 => Self::Full,
+        }
+    }
+}
+
 /// Where the model is and how to read it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model format")]
@@ -78,6 +100,9 @@ pub(crate) struct ModelArgs {
     /// Kernel set, as `bitnet devices` lists them [default: the fastest]
     #[arg(long, value_name = "SET", env = "BITNET_KERNELS", hide_env_values = true)]
     pub(crate) kernels: Option<String>,
+    /// How the output layer is kept
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LmHeadName::Exact)]
+    pub(crate) lm_head: LmHeadName,
     /// Most tokens of prompt and answer together [default: what the model was made for]
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
     pub(crate) ctx_size: Option<usize>,

@@ -230,3 +230,127 @@ pub(super) fn scalar_sums(p: &Panel<'_>, out: &mut Sums) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{ALL, KernelSet};
+
+    fn available() -> impl Iterator<Item = &'static KernelSet> {
+        ALL.iter().filter(|set| set.is_available())
+    }
+
+    /// Numbers from -1 to 1.
+    fn numbers(seed: u64) -> impl FnMut() -> f32 {
+        let mut state = seed;
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        }
+    }
+
+    #[test]
+    fn sums_are_exact_for_every_set_and_number_of_rows() {
+        for quads in [4usize, 8, 20, 640] {
+            for (stride, rows) in (1..=HIDDEN_BLOCK).map(|m| (HIDDEN_BLOCK, m)).chain([(1, 1)]) {
+                let mut next = numbers(quads as u64);
+                // A third of the values are the largest there are.
+                let mut value = || match next() {
+                    v if v > 0.66 => 127,
+                    v if v < -0.66 => -127,
+                    v => (v * 192.0) as i8,
+                };
+                let weights: Vec<i8> = (0..quads * TILE).map(|_| value()).collect();
+                let q: Vec<i8> = (0..quads * QUAD * stride).map(|_| value()).collect();
+                let of = |row: usize| q.as_chunks::<QUAD>().0.iter().skip(row).step_by(stride);
+                let sum = |row| of(row).flatten().map(|&q| i32::from(q)).sum();
+                let hidden: Vec<Hidden> =
+                    (0..rows).map(|row| Hidden { sum: sum(row), ..Hidden::default() }).collect();
+                for set in available() {
+                    let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+                    let panel = Panel { weights: &weights, q: &q, stride, hidden: &hidden };
+                    // SAFETY: the set is available.
+                    unsafe { (set.int8_sums)(&panel, &mut sums) };
+                    for (row, sums) in sums.iter().enumerate().take(rows) {
+                        for (lane, &found) in sums.iter().enumerate() {
+                            let tiles = weights.chunks_exact(TILE).map(|t| &t[lane * QUAD..][..QUAD]);
+                            let products = tiles.zip(of(row)).flat_map(|(w, q)| w.iter().zip(q));
+                            let want: i32 = products.map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
+                            assert_eq!(found, want, "{}: {quads} quads, row {row} of {rows}", set.name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows and hidden rows of all kinds: the interval must hold the logit, as computed and in truth.
+    #[test]
+    fn intervals_hold_the_logits() {
+        let scales = [1.0, 1e-3, 1e-12, 1e-25, 1e-30, 1e-36, 1e-42, 1e12, 1e20, 1e34, 0.0];
+        for cols in [16usize, 100, 1040] {
+            let mut next = numbers(cols as u64);
+            for (&w_scale, &h_scale) in scales.iter().flat_map(|w| scales.iter().map(move |h| (w, h))) {
+                let mut row = |scale: f32| -> Vec<f32> {
+                    (0..cols).map(|i| next() * scale * if i % 17 == 3 { 40.0 } else { 0.3 }).collect()
+                };
+                let (w, h) = (row(w_scale), row(h_scale));
+                let (logit, truth) = (
+                    lanes::dot(&w, &h),
+                    w.iter().zip(&h).map(|(&w, &h)| f64::from(w) * f64::from(h)).sum::<f64>(),
+                );
+                for set in available() {
+                    let (upper, lower) = interval(set, &w, &h);
+                    let holds = lower <= logit && logit <= upper;
+                    let holds = holds && f64::from(lower) <= truth && truth <= f64::from(upper);
+                    assert!(
+                        holds || upper.is_nan() || !logit.is_finite(),
+                        "{}: {lower}..{upper} lacks {logit} ({truth}); {cols} columns, {w_scale} {h_scale}",
+                        set.name
+                    );
+                    if (1e-12..=1e12).contains(&w_scale) && (1e-12..=1e12).contains(&h_scale) {
+                        let norms = (lanes::dot(&w, &w).sqrt()) * (lanes::dot(&h, &h).sqrt());
+                        assert!(upper - lower < 0.2 * norms, "{upper} - {lower} is wide for {norms}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The interval of one row, by the kernels of a set.
+    fn interval(set: &KernelSet, w: &[f32], h: &[f32]) -> (f32, f32) {
+        let padded = w.len().next_multiple_of(COLS_STEP);
+        let mut scratch = vec![0.0; w.len()];
+        let (mut q, mut hq) = (vec![0i8; padded], vec![0i8; padded]);
+        let mut weights = vec![0i8; padded * PANEL_ROWS];
+        let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+        let mut out = Intervals::NONE;
+        // SAFETY: the set is available.
+        unsafe {
+            let row = (set.int8_row)(DType::F32, &DType::F32.encode(w), &mut scratch, &mut q[..w.len()]);
+            let hidden = (set.int8_hidden)(h, &mut scratch, &mut hq);
+            for (tile, q) in weights.as_chunks_mut::<TILE>().0.iter_mut().zip(q.as_chunks::<QUAD>().0) {
+                tile[..QUAD].copy_from_slice(q);
+            }
+            let panel = Panel { weights: &weights, q: &hq, stride: 1, hidden: &[hidden] };
+            (set.int8_sums)(&panel, &mut sums);
+            let mut bounds = [[0.0; PANEL_ROWS]; 3];
+            (bounds[0][0], bounds[1][0], bounds[2][0]) = (row.scale, row.error, row.norm);
+            (set.int8_intervals)(&sums[0], &bounds, &hidden, f32::INFINITY, &mut out);
+        }
+        (out.upper[0], out.lower[0])
+    }
+
+    #[test]
+    fn rows_that_are_no_numbers_have_no_interval() {
+        let fine = vec![1.0f32; 20];
+        for set in available() {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut row = fine.clone();
+                row[7] = bad;
+                assert!(interval(set, &row, &fine).0.is_nan(), "{}", set.name);
+                assert!(interval(set, &fine, &row).0.is_nan(), "{}", set.name);
+            }
+        }
+    }
+}

@@ -120,13 +120,8 @@ type AttendFn = unsafe fn(&Attend<'_>, &mut [f32], &mut [f32]);
 type Int8RowFn = unsafe fn(DType, &[u8], &mut [f32], &mut [i8]) -> int8::Int8Row;
 type Int8HiddenFn = unsafe fn(&[f32], &mut [f32], &mut [i8]) -> int8::Hidden;
 type Int8SumsFn = unsafe fn(&int8::Panel<'_>, &mut int8::Sums);
-type Int8IntervalsFn = unsafe fn(
-    &[i32; int8::PANEL_ROWS],
-    &int8::PanelBounds,
-    &int8::Hidden,
-    f32,
-    &mut int8::Intervals,
-) -> bool;
+type Int8IntervalsFn =
+    unsafe fn(&[i32; int8::PANEL_ROWS], &int8::PanelBounds, &int8::Hidden, f32, &mut int8::Intervals) -> bool;
 type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bitnet_cpu::{CpuExecutor, CpuOptions};
+use bitnet_cpu::{CpuExecutor, CpuOptions, OutputStorage};
 use bitnet_model::load::{LoadOptions, ModelSource, load};
 
 use super::{EngineModel, InferenceEngine, checked_context};
@@ -68,6 +68,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn kernels(mut self, name: impl Into<Option<String>>) -> Self {
         self.cpu.kernels = name.into();
+        self
+    }
+
+    /// How the output layer is kept; by default so that the logits are exact and little of it is read.
+    #[must_use]
+    pub fn output_storage(mut self, storage: OutputStorage) -> Self {
+        self.cpu.output = storage;
         self
     }
 
