@@ -112,6 +112,8 @@ impl EngineBuilder {
         }
         let source = self.model.take().ok_or(EngineError::NoModel)?;
         let (spec, weights, mut model) = EngineModel::split(load(&source, &self.load)?);
+        // What reading the files took goes back before the weights take theirs, which is when memory peaks.
+        bitnet_core::process::trim_heap();
         // Refused before the weights are prepared, which takes seconds for a large model.
         let context = checked_context(self.context, &spec, &model.name)?;
         let executor = CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?;

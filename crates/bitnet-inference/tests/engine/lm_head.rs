@@ -17,11 +17,8 @@ fn ways_to_sample() -> Vec<SamplingOverrides> {
         top_p: Some(0.95),
         ..SamplingOverrides::default()
     };
-    let punished = SamplingOverrides {
-        repeat_penalty: Some(1.3),
-        repeat_last_n: Some(PenaltyWindow::All),
-        ..drawn(40)
-    };
+    let punished =
+        SamplingOverrides { repeat_penalty: Some(1.3), repeat_last_n: Some(PenaltyWindow::All), ..drawn(40) };
     let lifted = SamplingOverrides { repeat_penalty: Some(0.9), ..drawn(40) };
     vec![SamplingOverrides::greedy(), drawn(1), drawn(40), drawn(300), drawn(0), punished, lifted]
 }
@@ -46,11 +43,8 @@ fn the_sampler_sees_the_same_token_as_with_the_full_layer() {
 fn int8_rows_alone_predict_nearly_as_well() {
     let text = "The old lighthouse keeper walked along the shore and told the children a story. ".repeat(4);
     let perplexity = |storage| engine(2, storage).perplexity(&text, 64, &mut |_, _| {}).unwrap().value;
-    let (full, scan, int8) = (
-        perplexity(OutputStorage::Full),
-        perplexity(OutputStorage::Scan),
-        perplexity(OutputStorage::Int8),
-    );
+    let (full, scan, int8) =
+        (perplexity(OutputStorage::Full), perplexity(OutputStorage::Scan), perplexity(OutputStorage::Int8));
     assert_eq!(scan, full);
     assert!(int8 != full && (int8 / full - 1.0).abs() < 0.01, "{int8} instead of {full}");
 }
