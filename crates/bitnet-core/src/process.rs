@@ -1,6 +1,6 @@
 //! Memory use of this process and memory of the machine, where the operating system tells.
 //!
-//! Each function gives `None` on systems that it cannot ask.
+//! Each function that asks gives `None` on systems that it cannot ask.
 
 use crate::MemorySize;
 
@@ -27,6 +27,16 @@ pub fn available_memory() -> Option<MemorySize> {
 /// Memory of the machine.
 pub fn total_memory() -> Option<MemorySize> {
     proc_field("/proc/meminfo", "MemTotal:")
+}
+
+/// Gives memory that the allocator has free back to the operating system, where the allocator would keep it: glibc keeps
+/// the room of many small pieces, such as the strings of a vocabulary file, for the life of the process.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the function may be called at any time; it takes the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn status_field(name: &str) -> Option<MemorySize> {

@@ -1,18 +1,20 @@
 //! [`CpuExecutor`]: loading into this crate's layout, and the [`Executor`] implementation.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bitnet_core::MemorySize;
+use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::full_as_top;
-use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights};
+use bitnet_model::{
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights,
+};
 
 use crate::forward::{Layer, Model, Pass, Want};
 use crate::int8_rows::Int8Rows;
 use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{Form, Packer, STRIP_ROWS, choice};
+use crate::outcome::Outcome;
 use crate::scratch::{RopeTable, Scratch, Widths};
 use crate::shared::Shared;
 
@@ -34,25 +36,42 @@ pub struct CpuOptions {
     pub form: Option<Form>,
 }
 
-/// How the output layer is kept. The logits are the same bits in every case.
+/// How the output layer is kept and computed. `Exact`, `Scan` and `Full` give the same bits; `Int8` does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutputStorage {
-    /// [`OutputStorage::Int8`] from 4 MiB on, otherwise [`OutputStorage::File`].
+    /// [`OutputStorage::Scan`] from 4 MiB on, otherwise [`OutputStorage::Full`], which is faster for small tables.
     #[default]
-    Auto,
-    /// Where it lies in the model's file, read whole for every token.
-    File,
-    /// An int8 copy with error bounds finds the rows that matter; only those are read from the file.
+    Exact,
+    /// int8 rows with error bounds find the rows that can matter. Only those are computed in full precision; they are read
+    /// from the model's file, which is not resident otherwise. All logits, where they are asked for, read all of it.
+    Scan,
+    /// int8 rows alone, one scale a row: approximate logits, the model's file is not read after loading. Tables that
+    /// int8 rows cannot hold (65,536 columns and more) are kept as [`OutputStorage::Full`].
     Int8,
+    /// The full-precision rows where they lie in the model's file, read whole for every token.
+    Full,
 }
 
+/// Bytes of a table from which on it is worth scanning.
+const SCAN_BYTES: usize = 4 << 20;
+
 impl OutputStorage {
-    fn wants_int8(self, bytes: usize) -> bool {
-        match self {
-            OutputStorage::Auto => bytes >= 4 << 20,
-            OutputStorage::File => false,
-            OutputStorage::Int8 => true,
+    /// Makes the int8 rows of a table, if it is to have some.
+    fn int8_rows(
+        self,
+        pool: &mut ThreadPool,
+        kernels: &KernelSet,
+        table: &DenseTensor,
+    ) -> Result<Option<Int8Rows>, ExecError> {
+        let wanted = match self {
+            OutputStorage::Exact => table.data().len() >= SCAN_BYTES,
+            OutputStorage::Scan | OutputStorage::Int8 => true,
+            OutputStorage::Full => false,
+        };
+        if !wanted || !Int8Rows::can_hold(table.cols()) {
+            return Ok(None);
         }
+        Int8Rows::new(pool, kernels, table, self != OutputStorage::Int8).map(Some)
     }
 }
 
@@ -93,10 +112,7 @@ impl CpuExecutor {
         };
         let layers = pack_layers(form, &mut pool, weights, progress)?;
         let output = weights.output_layer().clone();
-        let int8 = match options.output.wants_int8(output.data().len()) {
-            true => Some(Int8Rows::new(&mut pool, kernels, &output)?),
-            false => None,
-        };
+        let int8 = options.output.int8_rows(&mut pool, kernels, &output)?;
         let scratch = Scratch::new(threads, layers.len(), widths(&spec, form))?;
         let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
         let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
@@ -124,7 +140,8 @@ impl CpuExecutor {
         &self.warnings
     }
 
-    fn weight_bytes(&self) -> usize {
+    /// Bytes of weights in memory, and of those that stay in the model's file and are read row by row.
+    fn weight_bytes(&self) -> (usize, usize) {
         let ternary: usize = self
             .model
             .layers
@@ -133,8 +150,22 @@ impl CpuExecutor {
             .sum();
         let (embedding, output) = (self.model.embedding.data(), self.model.output.data());
         let tied = std::ptr::eq(embedding.as_slice(), output.as_slice());
-        let dense = output.len() + if tied { 0 } else { embedding.len() };
-        ternary + dense + self.model.int8.as_ref().map_or(0, Int8Rows::bytes)
+        let (mut memory, mut file) = (ternary, 0);
+        match &self.model.int8 {
+            Some(int8) => memory += int8.bytes(),
+            None => memory += output.len(),
+        }
+        let mut rest = |table: &ByteView| {
+            *if table.is_mapped() { &mut file } else { &mut memory } += table.len();
+        };
+        if !tied {
+            rest(embedding);
+        }
+        // With int8 rows alone the output layer's file is not read any more, unless it is the embedding's.
+        if self.model.int8.as_ref().is_some_and(|int8| int8.is_exact() || tied) {
+            rest(output);
+        }
+        (memory, file)
     }
 
     /// Checks the batch, makes room and runs the pass.
@@ -146,11 +177,14 @@ impl CpuExecutor {
         let positions = batch.sequences.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
         self.scratch.ensure(rows, batch.logit_rows(), positions)?;
         self.rope.ensure(&self.model.spec, positions);
-        let finite = AtomicBool::new(true);
+        if let Some(int8) = &self.model.int8 {
+            self.scratch.output.ensure(self.pool.threads(), batch.logit_rows(), int8.padded_cols())?;
+        }
+        let outcome = Outcome::default();
         let pass =
-            Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, want, &finite);
+            Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, want, &outcome);
         self.pool.run(|team| pass.run(team));
-        if finite.load(Ordering::Relaxed) { Ok(()) } else { Err(ExecError::NotFinite) }
+        outcome.result()
     }
 }
 
@@ -203,6 +237,7 @@ impl Executor for CpuExecutor {
 
     fn info(&self) -> ExecutorInfo {
         let threads = self.pool.threads();
+        let (memory, file) = self.weight_bytes();
         let plural = if threads == 1 { "" } else { "s" };
         ExecutorInfo {
             description: format!(
@@ -210,7 +245,8 @@ impl Executor for CpuExecutor {
                 self.model.kernels.name,
                 self.form().name()
             ),
-            weight_bytes: MemorySize::bytes(self.weight_bytes() as u64),
+            weight_bytes: MemorySize::bytes(memory as u64),
+            file_bytes: MemorySize::bytes(file as u64),
             block_size: BLOCK_SIZE,
             block_bytes: MemorySize::bytes(self.kv.block_bytes() as u64),
             max_batch_tokens: MAX_BATCH_TOKENS,
@@ -230,14 +266,10 @@ impl Executor for CpuExecutor {
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_top(top)?;
-        let vocab = self.model.spec.vocab_size;
-        let Some(int8) = self.model.int8.take() else {
+        if self.model.int8.is_none() {
             return full_as_top(self, batch, top);
-        };
-        let room = self.scratch.ensure_top(vocab);
-        let done = room.and_then(|()| self.run(batch, Want::Top { k, int8: &int8, top: Shared::new(top) }));
-        self.model.int8 = Some(int8);
-        done
+        }
+        self.run(batch, Want::Top { k, top: Shared::new(top) })
     }
 }
 

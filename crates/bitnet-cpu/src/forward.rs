@@ -5,19 +5,21 @@
 //! row for itself, which is cheaper than a barrier.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_core::pool::Team;
 use bitnet_model::reference::rope_rotate;
 use bitnet_model::{DenseTensor, ModelSpec, Sequence, TopLogits};
 
-use crate::int8_rows::{Int8Rows, Search, TopRow};
+use crate::int8_rows::Int8Rows;
 use crate::kernels::{Attend, KernelSet, Product, ROW_BLOCK, place_row};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{STRIP_ROWS, Strips};
-use crate::output;
+use crate::outcome::Outcome;
+use crate::output::{FullLogits, logit_row_indices};
 use crate::schedule::Ranges;
 use crate::scratch::{ProductScratch, RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
+use crate::search::{OutputShared, Scan};
 use crate::shared::Shared;
 
 /// Strips of gate and up that are computed together, so that the activation finds them in cache.
@@ -44,7 +46,7 @@ pub(crate) struct Model {
     pub(crate) layers: Vec<Layer>,
     pub(crate) embedding: DenseTensor,
     pub(crate) output: DenseTensor,
-    /// The int8 copy of the output layer, if there is one.
+    /// The output layer in int8, if it is kept so.
     pub(crate) int8: Option<Int8Rows>,
     pub(crate) final_norm: Vec<f32>,
 }
@@ -67,21 +69,20 @@ pub(crate) struct Pass<'a> {
     scales: Shared<'a, f32>,
     sums: Shared<'a, i32>,
     normed: Shared<'a, f32>,
-    upper: Shared<'a, f32>,
-    searches: Shared<'a, Search>,
+    output: OutputShared<'a>,
     threads: Shared<'a, ThreadScratch>,
     /// For each product of the pass, the pieces of work given out so far.
     pieces: &'a [AtomicUsize],
     want: Want<'a>,
-    finite: &'a AtomicBool,
+    outcome: &'a Outcome,
 }
 
 /// What a pass gives.
 pub(crate) enum Want<'a> {
     /// All logits, `[logit_rows, vocab_size]`.
     All(Shared<'a, f32>),
-    /// For each logit row, at least the `k` best tokens, found with an int8 copy of the output layer.
-    Top { k: usize, int8: &'a Int8Rows, top: Shared<'a, TopLogits> },
+    /// For each logit row, at least the `k` best tokens, found with the int8 output layer, which the model has.
+    Top { k: usize, top: Shared<'a, TopLogits> },
 }
 
 /// Quantised rows as a product reads them.
@@ -120,7 +121,7 @@ impl<'a> Pass<'a> {
         scratch: &'a mut Scratch,
         sequences: &'a [Sequence<'a>],
         want: Want<'a>,
-        finite: &'a AtomicBool,
+        outcome: &'a Outcome,
     ) -> Self {
         for pieces in &scratch.pieces {
             pieces.store(0, Ordering::Relaxed);
@@ -142,12 +143,11 @@ impl<'a> Pass<'a> {
             scales: Shared::new(&mut scratch.scales),
             sums: Shared::new(&mut scratch.sums),
             normed: Shared::new(&mut scratch.normed),
-            upper: Shared::new(&mut scratch.upper),
-            searches: Shared::new(&mut scratch.searches),
+            output: scratch.output.share(),
             threads: Shared::new(&mut scratch.threads),
             pieces: &scratch.pieces,
             want,
-            finite,
+            outcome,
         }
     }
 
@@ -155,7 +155,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn run(&self, team: &Team<'_>) {
         // SAFETY: each thread takes only its own scratch.
         let own = unsafe { &mut self.threads.get_mut(team.index()..team.index() + 1)[0] };
-        self.embed(team);
+        self.embed(team, own);
         team.barrier();
         for (index, layer) in self.model.layers.iter().enumerate() {
             self.attention_part(index, layer, team, own);
@@ -176,14 +176,17 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn embed(&self, team: &Team<'_>) {
-        let hidden = self.model.spec.hidden_size;
+    fn embed(&self, team: &Team<'_>, own: &mut ThreadScratch) {
+        let (hidden, embedding) = (self.model.spec.hidden_size, &self.model.embedding);
         self.for_rows(team.share(self.rows), |row, s, position| {
             let token = s.tokens[position - s.position] as usize;
             let at = row * self.widths.hidden;
             // SAFETY: rows are shared out; padding beyond `hidden` stays as it is and is never read.
             let x = unsafe { self.x.get_mut(at..at + hidden) };
-            self.model.embedding.decode_row(token, x);
+            match embedding.read_rows(token..token + 1, &mut own.output.bytes) {
+                Ok(bytes) => embedding.dtype().decode(bytes, x),
+                Err(error) => self.outcome.fail(error),
+            }
         });
     }
 
@@ -427,8 +430,9 @@ impl<'a> Pass<'a> {
             return;
         }
         let (hidden, stride) = (self.model.spec.hidden_size, self.widths.hidden);
+        let scan = self.scan();
         let share = team.share(self.logit_rows);
-        for (i, row) in output::logit_row_indices(self.sequences).enumerate() {
+        for (i, row) in logit_row_indices(self.sequences).enumerate() {
             if share.contains(&i) {
                 // SAFETY: rows are shared out, the residual stream is only read; the kernel set is available.
                 unsafe {
@@ -440,70 +444,50 @@ impl<'a> Pass<'a> {
                         self.model.spec.rms_norm_eps,
                         out,
                     );
+                    if let Some(scan) = &scan {
+                        scan.quantize(i, &mut own.output);
+                    }
                 }
             }
         }
         team.barrier();
-        match &self.want {
-            // SAFETY: all threads call this; normed rows are only read from here on.
-            Want::All(logits) => unsafe {
-                output::logits(
-                    self.model.kernels,
-                    &self.model.output,
-                    team,
-                    self.logit_rows,
-                    self.normed,
-                    stride,
-                    *logits,
-                    self.finite,
-                );
-            },
-            Want::Top { k, int8, top } => self.search_top(*k, int8, *top, team, own),
+        // SAFETY: all threads call the same; normed and quantised rows are only read from here on.
+        unsafe {
+            match (&self.want, scan) {
+                (Want::All(logits), Some(scan)) => scan.approximate(team, *logits),
+                (Want::All(logits), None) => {
+                    let full = FullLogits {
+                        kernels: self.model.kernels,
+                        output: &self.model.output,
+                        h: self.normed,
+                        stride,
+                        rows: self.logit_rows,
+                        resident: self.model.int8.is_none(),
+                        outcome: self.outcome,
+                    };
+                    full.run(team, &mut own.output.bytes, *logits);
+                }
+                (Want::Top { k, top }, Some(scan)) => scan.top(team, *k, &mut own.output, *top),
+                (Want::Top { .. }, None) => unreachable!("the executor asks for the best only of int8 rows"),
+            }
         }
     }
 
-    /// Finds the best logits of each row; thread 0 collects them.
-    fn search_top(
-        &self,
-        k: usize,
-        int8: &Int8Rows,
-        top: Shared<'a, TopLogits>,
-        team: &Team<'_>,
-        own: &mut ThreadScratch,
-    ) {
-        let (hidden, stride) = (self.model.spec.hidden_size, self.widths.hidden);
-        for row in 0..self.logit_rows {
-            // SAFETY: normed rows are only read; all threads run the search with the same arguments, and between its
-            // last barrier and the one below only thread 0 touches the searches and `top`.
-            unsafe {
-                let search = TopRow {
-                    kernels: self.model.kernels,
-                    int8,
-                    dense: &self.model.output,
-                    h: self.normed.get(row * stride..row * stride + hidden),
-                    k,
-                    upper: self.upper,
-                    searches: self.searches,
-                    finite: self.finite,
-                };
-                let scratch = &mut own.row;
-                search.run(
-                    team,
-                    &mut scratch.q[..int8.padded_cols()],
-                    &mut own.sums,
-                    &mut scratch.h[..hidden],
-                );
-                if team.index() == 0 {
-                    let top = &mut top.get_mut(row..row + 1)[0];
-                    top.ids.clear();
-                    top.logits.clear();
-                    for found in self.searches.get(0..team.threads()) {
-                        top.ids.extend_from_slice(&found.ids);
-                        top.logits.extend_from_slice(&found.logits);
-                    }
-                }
-            }
-            team.barrier();
+    /// The scan of the int8 rows, if what is wanted comes from them: not all logits where these must be exact.
+    fn scan(&self) -> Option<Scan<'a>> {
+        let int8 = self.model.int8.as_ref()?;
+        if matches!(self.want, Want::All(_)) && int8.is_exact() {
+            return None;
         }
+        Some(Scan {
+            kernels: self.model.kernels,
+            int8,
+            dense: &self.model.output,
+            h: self.normed,
+            stride: self.widths.hidden,
+            rows: self.logit_rows,
+            scratch: self.output,
+            outcome: self.outcome,
+        })
     }
 }

@@ -16,9 +16,11 @@ pub mod kernels;
 mod kv;
 pub mod layout;
 mod linear;
+mod outcome;
 mod output;
 mod schedule;
 mod scratch;
+mod search;
 mod shared;
 
 pub use executor::{CpuExecutor, CpuOptions, OutputStorage, chosen_kernel_set};

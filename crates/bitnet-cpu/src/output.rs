@@ -1,11 +1,10 @@
-//! The output layer: dense rows, used where they lie in the model's file.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! The output layer by its full-precision rows.
 
 use bitnet_core::pool::Team;
 use bitnet_model::{DenseTensor, LogitRows, Sequence};
 
 use crate::kernels::KernelSet;
+use crate::outcome::Outcome;
 use crate::shared::Shared;
 
 /// Vocabulary rows that are computed for all logit rows before the next ones, so that they stay in cache.
@@ -26,39 +25,50 @@ pub(crate) fn logit_row_indices<'a>(sequences: &'a [Sequence<'a>]) -> impl Itera
     })
 }
 
-/// Computes this thread's share of the vocabulary for `rows` normed rows of `h`, `[rows][stride]`.
-/// Clears `finite` if a logit is not a number.
-///
-/// # Safety
-/// All threads of the team call this with the same arguments; nothing else touches `logits`, nothing writes to `h`.
-#[allow(clippy::too_many_arguments, reason = "what goes in, what comes out, and who computes it")]
-pub(crate) unsafe fn logits(
-    kernels: &KernelSet,
-    output: &DenseTensor,
-    team: &Team<'_>,
-    rows: usize,
-    h: Shared<'_, f32>,
-    stride: usize,
-    logits: Shared<'_, f32>,
-    finite: &AtomicBool,
-) {
-    let (vocab, cols) = (output.rows(), output.cols());
-    let row_bytes = cols * output.dtype().size();
-    let share = team.share(vocab.div_ceil(VOCAB_BLOCK));
-    let mut all_finite = true;
-    for block in share {
-        let range = block * VOCAB_BLOCK..vocab.min((block + 1) * VOCAB_BLOCK);
-        let weights = &output.data().as_slice()[range.start * row_bytes..range.end * row_bytes];
-        for row in 0..rows {
-            // SAFETY: vocabulary ranges of threads are disjoint, `h` is only read; the kernel set is available.
-            unsafe {
-                let out = logits.get_mut(row * vocab + range.start..row * vocab + range.end);
-                (kernels.dense)(output.dtype(), weights, h.get(row * stride..row * stride + cols), out);
-                all_finite &= out.iter().fold(0.0f32, |a, &l| a + l * 0.0) == 0.0;
+/// All logits of a pass.
+pub(crate) struct FullLogits<'a> {
+    pub(crate) kernels: &'static KernelSet,
+    pub(crate) output: &'a DenseTensor,
+    /// Normed hidden rows, `[rows][stride]`.
+    pub(crate) h: Shared<'a, f32>,
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    /// Whether the table is used where it lies, mapped, and stays resident; otherwise it is read block by block.
+    pub(crate) resident: bool,
+    pub(crate) outcome: &'a Outcome,
+}
+
+impl FullLogits<'_> {
+    /// Computes this thread's share of the vocabulary for all rows, to `logits`, `[rows, vocab]`. `buffer` is scratch.
+    ///
+    /// # Safety
+    /// All threads of the team call this with the same arguments; nothing else touches `logits`, nothing writes to `h`.
+    pub(crate) unsafe fn run(&self, team: &Team<'_>, buffer: &mut Vec<u8>, logits: Shared<'_, f32>) {
+        let (vocab, cols) = (self.output.rows(), self.output.cols());
+        let row_bytes = cols * self.output.dtype().size();
+        let mut all_finite = true;
+        for block in team.share(vocab.div_ceil(VOCAB_BLOCK)) {
+            let range = block * VOCAB_BLOCK..vocab.min((block + 1) * VOCAB_BLOCK);
+            let weights = if self.resident {
+                &self.output.data().as_slice()[range.start * row_bytes..range.end * row_bytes]
+            } else {
+                match self.output.read_rows(range.clone(), buffer) {
+                    Ok(bytes) => bytes,
+                    Err(error) => return self.outcome.fail(error),
+                }
+            };
+            for row in 0..self.rows {
+                // SAFETY: vocabulary ranges of threads are disjoint, `h` is only read; the kernel set is available.
+                unsafe {
+                    let out = logits.get_mut(row * vocab + range.start..row * vocab + range.end);
+                    let h = self.h.get(row * self.stride..row * self.stride + cols);
+                    (self.kernels.dense)(self.output.dtype(), weights, h, out);
+                    all_finite &= out.iter().fold(0.0f32, |a, &l| a + l * 0.0) == 0.0;
+                }
             }
         }
-    }
-    if !all_finite {
-        finite.store(false, Ordering::Relaxed);
+        if !all_finite {
+            self.outcome.not_finite();
+        }
     }
 }

@@ -7,9 +7,9 @@ use bitnet_model::reference::rope_angles;
 use bitnet_model::{ExecError, ModelSpec};
 use bytemuck::Zeroable;
 
-use crate::int8_rows::Search;
 use crate::kernels::{ROW_BLOCK, code_bytes};
 use crate::kv::BLOCK_SIZE;
+use crate::search::{OutputScratch, OutputThread};
 
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
 pub(crate) struct Scratch {
@@ -31,10 +31,8 @@ pub(crate) struct Scratch {
     pub(crate) sums: AlignedBuf<i32>,
     /// Normed rows for the output layer.
     pub(crate) normed: AlignedBuf<f32>,
-    /// Upper bounds of logits, when the best are searched.
-    pub(crate) upper: AlignedBuf<f32>,
-    /// What each thread found.
-    pub(crate) searches: Vec<Search>,
+    /// What the int8 output layer needs.
+    pub(crate) output: OutputScratch,
     /// For each product of a pass, four a layer, the pieces of work given out so far.
     pub(crate) pieces: Vec<AtomicUsize>,
     /// What each thread needs for itself.
@@ -79,8 +77,8 @@ pub(crate) struct ThreadScratch {
     pub(crate) product: ProductScratch,
     /// Attention weights.
     pub(crate) scores: AlignedBuf<f32>,
-    /// Integer sums of a few strips of the output layer.
-    pub(crate) sums: Vec<i32>,
+    /// What reading rows and the output layer need.
+    pub(crate) output: OutputThread,
 }
 
 impl Scratch {
@@ -92,7 +90,7 @@ impl Scratch {
                 row: RowScratch { h, q, scale: [0.0], sum: [0] },
                 product: ProductScratch { factors: AlignedBuf::zeroed(0)?, codes: AlignedBuf::zeroed(0)? },
                 scores: AlignedBuf::zeroed(0)?,
-                sums: Vec::new(),
+                output: OutputThread::default(),
             });
         }
         Ok(Self {
@@ -105,8 +103,7 @@ impl Scratch {
             scales: AlignedBuf::zeroed(0)?,
             sums: AlignedBuf::zeroed(0)?,
             normed: AlignedBuf::zeroed(0)?,
-            upper: AlignedBuf::zeroed(0)?,
-            searches: (0..threads).map(|_| Search::default()).collect(),
+            output: OutputScratch::new()?,
             pieces: (0..4 * layers).map(|_| AtomicUsize::new(0)).collect(),
             threads: own,
             rows: 0,
@@ -156,13 +153,6 @@ impl Scratch {
             }
         }
         Ok(())
-    }
-}
-
-impl Scratch {
-    /// Makes room for searching the best of `vocab` logits.
-    pub(crate) fn ensure_top(&mut self, vocab: usize) -> Result<(), ExecError> {
-        grow(&mut self.upper, vocab.next_multiple_of(crate::layout::STRIP_ROWS))
     }
 }
 

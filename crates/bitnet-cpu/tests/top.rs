@@ -1,28 +1,30 @@
-//! The search for the best logits gives what the full output layer gives, bit for bit, whatever the weights.
+//! The search for the best logits gives what the full output layer gives, bit for bit, whatever the weights; and int8 rows
+//! alone give logits close to them.
 #![allow(clippy::unwrap_used)]
 
-use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
+use bitnet_core::{CoreError, DType};
 use bitnet_cpu::{CpuExecutor, CpuOptions, OutputStorage, kernel_sets};
 use bitnet_model::conformance::{Random, Sample, samples};
 use bitnet_model::{Batch, DenseTensor, ExecError, Executor, LogitRows, Sequence, TopLogits};
 
 const VOCAB: usize = 3001;
+const HIDDEN: usize = 128;
 
 /// A model whose output layer has rows made by `row`.
 fn model(dtype: DType, mut row: impl FnMut(usize, &mut Random) -> Vec<f32>) -> Sample {
     let mut sample = samples().swap_remove(0);
     let mut random = Random::new(7);
-    let hidden = sample.spec.hidden_size;
+    assert_eq!(sample.spec.hidden_size, HIDDEN);
     let values: Vec<f32> = (0..VOCAB).flat_map(|i| row(i, &mut random)).collect();
     sample.spec.vocab_size = VOCAB;
-    let table = DenseTensor::new(VOCAB, hidden, dtype, ByteView::from_vec(dtype.encode(&values))).unwrap();
+    let table = DenseTensor::new(VOCAB, HIDDEN, dtype, ByteView::from_vec(dtype.encode(&values))).unwrap();
     sample.weights.embedding = table;
     sample
 }
 
 fn random_row(random: &mut Random) -> Vec<f32> {
-    (0..128).map(|_| random.next_f32()).collect()
+    (0..HIDDEN).map(|_| random.next_f32()).collect()
 }
 
 fn executor(sample: &Sample, kernels: &str, threads: usize, output: OutputStorage) -> CpuExecutor {
@@ -38,35 +40,57 @@ fn executor(sample: &Sample, kernels: &str, threads: usize, output: OutputStorag
     executor
 }
 
-/// Runs both ways and compares; returns how many rows the searches computed in full, at most.
-fn check(name: &str, sample: &Sample, kernels: &str, threads: usize) -> usize {
-    let mut full = executor(sample, kernels, threads, OutputStorage::File);
-    let mut fast = executor(sample, kernels, threads, OutputStorage::Int8);
-    let tokens = [5u32, 3000, 77, 1234];
+/// A text of so many tokens, each of which gets logits.
+fn tokens(rows: usize) -> Vec<u32> {
+    (0..rows).map(|i| (5 + i * 977) as u32 % VOCAB as u32).collect()
+}
+
+fn all_logits(executor: &mut CpuExecutor, rows: usize) -> Result<Vec<f32>, ExecError> {
+    let tokens = tokens(rows);
+    let s = Sequence { tokens: &tokens, position: 0, blocks: &[0, 1], logits: LogitRows::All };
+    let mut logits = vec![0.0; rows * VOCAB];
+    executor.forward(&Batch { sequences: &[s] }, &mut logits).map(|()| logits)
+}
+
+fn top_logits(executor: &mut CpuExecutor, rows: usize, k: usize) -> Result<Vec<TopLogits>, ExecError> {
+    let tokens = tokens(rows);
+    let s = Sequence { tokens: &tokens, position: 0, blocks: &[0, 1], logits: LogitRows::All };
+    let mut top = vec![TopLogits::default(); rows];
+    executor.forward_top(&Batch { sequences: &[s] }, k, &mut top).map(|()| top)
+}
+
+/// Checks that `top` holds the `k` best of the logits `want` of each row, with the same bits, and returns how many
+/// tokens it holds at most.
+fn check(name: &str, top: &[TopLogits], want: &[f32], k: usize) -> usize {
+    for (row, (top, want)) in top.iter().zip(want.chunks_exact(VOCAB)).enumerate() {
+        assert!(top.ids.is_sorted_by(|a, b| a < b), "{name}: ids ascend");
+        assert_eq!(top.ids.len(), top.logits.len());
+        for (&id, logit) in top.ids.iter().zip(&top.logits) {
+            assert_eq!(logit.to_bits(), want[id as usize].to_bits(), "{name}: row {row}, token {id}");
+        }
+        let mut order: Vec<u32> = (0..VOCAB as u32).collect();
+        order.sort_by(|&a, &b| want[b as usize].total_cmp(&want[a as usize]).then(a.cmp(&b)));
+        for id in &order[..k.min(VOCAB)] {
+            assert!(top.ids.binary_search(id).is_ok(), "{name}: k {k}, row {row} lacks token {id}");
+        }
+    }
+    top.iter().map(|t| t.ids.len()).max().unwrap_or(0)
+}
+
+/// Runs both ways, with every kernel set and several numbers of threads, and compares.
+fn check_everywhere(name: &str, sample: &Sample, rows: usize, ks: &[usize]) -> usize {
+    let want = all_logits(&mut executor(sample, "auto", 2, OutputStorage::Full), rows).unwrap();
     let mut most = 0;
-    for k in [1, 2, 40, 1000, VOCAB, VOCAB + 10] {
-        let s = |logits| [Sequence { tokens: &tokens, position: 0, blocks: &[0, 1], logits }];
-        let sequences = s(LogitRows::All);
-        let batch = Batch { sequences: &sequences };
-        let mut want = vec![0.0; 4 * VOCAB];
-        full.forward(&batch, &mut want).unwrap();
-        let mut top = vec![TopLogits::default(); 4];
-        fast.forward_top(&batch, k, &mut top).unwrap();
-        for (row, (top, want)) in top.iter().zip(want.chunks_exact(VOCAB)).enumerate() {
-            assert!(top.ids.is_sorted_by(|a, b| a < b), "{name}: ids ascend");
-            for (&id, logit) in top.ids.iter().zip(&top.logits) {
-                assert_eq!(logit.to_bits(), want[id as usize].to_bits(), "{name}: row {row}, token {id}");
-            }
-            let mut order: Vec<u32> = (0..VOCAB as u32).collect();
-            order.sort_by(|&a, &b| want[b as usize].total_cmp(&want[a as usize]).then(a.cmp(&b)));
-            for id in &order[..k.min(VOCAB)] {
-                assert!(
-                    top.ids.binary_search(id).is_ok(),
-                    "{name}: {kernels}, k {k}, row {row} lacks token {id}"
-                );
-            }
-            if k == 1 {
-                most = most.max(top.ids.len());
+    for set in kernel_sets().into_iter().filter(|s| s.available) {
+        for threads in [1, 2, 3] {
+            let name = format!("{name}, {}, {threads} threads", set.name);
+            let mut fast = executor(sample, set.name, threads, OutputStorage::Scan);
+            assert_eq!(all_logits(&mut fast, rows).unwrap(), want, "{name}: all logits");
+            for &k in ks {
+                let found = check(&name, &top_logits(&mut fast, rows, k).unwrap(), &want, k);
+                if k == 1 {
+                    most = most.max(found);
+                }
             }
         }
     }
@@ -74,15 +98,26 @@ fn check(name: &str, sample: &Sample, kernels: &str, threads: usize) -> usize {
 }
 
 #[test]
-fn random_rows_for_every_kernel_set_and_type() {
+fn random_rows_of_every_type() {
+    for dtype in [DType::BF16, DType::F16, DType::F32] {
+        let sample = model(dtype, |_, r| random_row(r));
+        let computed =
+            check_everywhere("random", &sample, 4, &[0, 1, 2, 40, 1000, VOCAB, VOCAB + 10, usize::MAX]);
+        assert!(computed < VOCAB / 4, "{dtype}: {computed} rows of {VOCAB} computed for the best one");
+    }
+}
+
+/// Blocks of hidden rows are full, partly full and single.
+#[test]
+fn batches_of_one_to_thirty_three_rows() {
+    let sample = model(DType::BF16, |_, r| random_row(r));
+    let want = all_logits(&mut executor(&sample, "auto", 2, OutputStorage::Full), 33).unwrap();
     for set in kernel_sets().into_iter().filter(|s| s.available) {
-        for dtype in [DType::BF16, DType::F16, DType::F32] {
-            let computed = check("random", &model(dtype, |_, r| random_row(r)), set.name, 3);
-            assert!(
-                computed < VOCAB / 4,
-                "{}: {computed} rows of {VOCAB} computed for the best one",
-                set.name
-            );
+        let mut fast = executor(&sample, set.name, 2, OutputStorage::Scan);
+        // Down and up again: memory of a larger batch is used again for a smaller one.
+        for rows in (1..=33).chain([8, 1, 17]) {
+            let top = top_logits(&mut fast, rows, 5).unwrap();
+            check(&format!("{} with {rows} rows", set.name), &top, &want[..rows * VOCAB], 5);
         }
     }
 }
@@ -91,39 +126,119 @@ fn random_rows_for_every_kernel_set_and_type() {
 fn adversarial_rows() {
     let base = random_row(&mut Random::new(1));
     let near = |i: usize| base.iter().map(|w| w * (1.0 + 1e-7 * (i % 7) as f32)).collect();
+    // Differences far below the int8 step, in a few columns only.
+    let ties = |i: usize| {
+        let mut row = base.clone();
+        row[i % HIDDEN] += 1e-5 * ((i * 31 % 17) as f32 - 8.0);
+        row
+    };
+    let outlier = |i: usize, r: &mut Random| {
+        let mut row = random_row(r);
+        row[i % HIDDEN] = 1000.0;
+        row
+    };
+    let magnitude = |i: usize, r: &mut Random| -> Vec<f32> {
+        random_row(r).iter().map(|w| w * 10f32.powi(i as i32 % 60 - 40)).collect()
+    };
+    let norms = |i: usize, r: &mut Random| -> Vec<f32> {
+        let factor = [1e-6, 1.0, 1e6, 3e-2][i % 4];
+        random_row(r).iter().map(|w| w * factor).collect()
+    };
+    // All logits but a few are negative, or all are.
+    let negative = |i: usize| -> Vec<f32> { base.iter().map(|w| -w * (1 + i % 100) as f32).collect() };
     let cases: Vec<(&str, Sample)> = vec![
         ("all rows equal", model(DType::F32, |_, _| base.clone())),
         ("rows that differ in the last bits", model(DType::F32, |i, _| near(i))),
-        ("zero rows", model(DType::F32, |i, r| if i % 3 == 0 { random_row(r) } else { vec![0.0; 128] })),
-        ("one huge weight a row", {
-            model(DType::F32, |i, r| {
-                let mut row = random_row(r);
-                row[i % 128] = 1000.0;
-                row
-            })
-        }),
-        ("rows of all magnitudes", {
-            model(DType::F32, |i, r| {
-                random_row(r).iter().map(|w| w * 10f32.powi(i as i32 % 60 - 40)).collect()
-            })
-        }),
+        ("near ties below the int8 step", model(DType::F32, |i, _| ties(i))),
+        ("zero rows", model(DType::F32, |i, r| if i % 3 == 0 { random_row(r) } else { vec![0.0; HIDDEN] })),
+        ("nothing but zeros", model(DType::F32, |_, _| vec![0.0; HIDDEN])),
+        ("one huge weight a row", model(DType::F32, outlier)),
+        ("rows of all magnitudes", model(DType::F32, magnitude)),
+        ("norms that differ hugely", model(DType::BF16, norms)),
+        ("multiples of one row", model(DType::F32, |i, _| negative(i))),
+        ("some rows equal", model(DType::BF16, |i, r| if i % 2 == 0 { base.clone() } else { random_row(r) })),
     ];
     for (name, sample) in &cases {
-        check(name, sample, "scalar", 1);
-        check(name, sample, "auto", 2);
+        check_everywhere(name, sample, 3, &[1, 40, 1600]);
     }
 }
 
 #[test]
 fn rows_that_are_not_numbers_are_noticed() {
-    let sample = model(DType::F32, |i, r| if i == 2000 { vec![f32::NAN; 128] } else { random_row(r) });
-    let mut fast = executor(&sample, "auto", 2, OutputStorage::Int8);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let spoil = |i: usize, r: &mut Random| {
+            let mut row = random_row(r);
+            row[77] = if i == 2000 { bad } else { row[77] };
+            row
+        };
+        let sample = model(DType::F32, spoil);
+        for (output, rows) in [
+            (OutputStorage::Scan, 1),
+            (OutputStorage::Scan, 9),
+            (OutputStorage::Int8, 1),
+            (OutputStorage::Full, 2),
+        ] {
+            let mut executor = executor(&sample, "auto", 2, output);
+            assert!(
+                matches!(top_logits(&mut executor, rows, 1), Err(ExecError::NotFinite)),
+                "{bad} {output:?}"
+            );
+            assert!(matches!(all_logits(&mut executor, rows), Err(ExecError::NotFinite)), "{bad} {output:?}");
+        }
+    }
+    let mut fast = executor(&model(DType::F32, |_, r| random_row(r)), "auto", 2, OutputStorage::Scan);
     let s = Sequence { tokens: &[5], position: 0, blocks: &[0], logits: LogitRows::Last };
-    let mut top = vec![TopLogits::default()];
-    let result = fast.forward_top(&Batch { sequences: &[s] }, 1, &mut top);
-    assert!(matches!(result, Err(ExecError::NotFinite)));
-    assert!(matches!(
-        fast.forward_top(&Batch { sequences: &[s] }, 1, &mut []),
-        Err(ExecError::OutputSize { .. })
-    ));
+    let result = fast.forward_top(&Batch { sequences: &[s] }, 1, &mut []);
+    assert!(matches!(result, Err(ExecError::OutputSize { .. })));
+}
+
+#[test]
+fn int8_rows_alone_are_close_and_the_same_everywhere() {
+    let sample = model(DType::BF16, |_, r| random_row(r));
+    let rows = 11;
+    let exact = all_logits(&mut executor(&sample, "auto", 2, OutputStorage::Full), rows).unwrap();
+    let want = all_logits(&mut executor(&sample, "scalar", 1, OutputStorage::Int8), rows).unwrap();
+    let size = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let difference: Vec<f32> = exact.iter().zip(&want).map(|(a, b)| a - b).collect();
+    let relative = size(&difference) / size(&exact);
+    assert!(relative > 0.0 && relative < 0.01, "relative error {relative}");
+    for set in kernel_sets().into_iter().filter(|s| s.available) {
+        for threads in [1, 3] {
+            let mut executor = executor(&sample, set.name, threads, OutputStorage::Int8);
+            assert_eq!(all_logits(&mut executor, rows).unwrap(), want, "{}, {threads} threads", set.name);
+            for k in [1, 40, VOCAB] {
+                check(set.name, &top_logits(&mut executor, rows, k).unwrap(), &want, k);
+            }
+        }
+    }
+}
+
+/// Rows of a mapped file are read past the mapping: same bits, and a failure to read is an error.
+#[test]
+fn tables_in_files() {
+    let mut sample = model(DType::F16, |_, r| random_row(r));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table");
+    let in_memory = sample.weights.embedding.data().clone();
+    std::fs::write(&path, [&[1, 2, 3], in_memory.as_slice()].concat()).unwrap();
+    let view = ByteView::map_file(&path).unwrap().slice(3, 3 + in_memory.len() as u64, "table").unwrap();
+    let want = all_logits(&mut executor(&sample, "auto", 2, OutputStorage::Full), 5).unwrap();
+    sample.weights.embedding = DenseTensor::new(VOCAB, HIDDEN, DType::F16, view).unwrap();
+    check_everywhere("in a file", &sample, 5, &[1, 40, VOCAB]);
+
+    let mut scan = executor(&sample, "auto", 2, OutputStorage::Scan);
+    let mut full = executor(&sample, "auto", 2, OutputStorage::Full);
+    assert_eq!(all_logits(&mut full, 5).unwrap(), want);
+    let (scan_info, full_info) = (scan.info(), full.info());
+    assert_eq!(scan_info.file_bytes.as_bytes(), in_memory.len() as u64);
+    assert_eq!(full_info.file_bytes.as_bytes(), 0);
+    assert!(scan_info.weight_bytes < full_info.weight_bytes);
+
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(100).unwrap();
+    let unreadable = |result| matches!(result, Err(ExecError::Core(CoreError::Io { .. })));
+    assert!(unreadable(top_logits(&mut scan, 5, 1).map(|_| ())));
+    assert!(unreadable(all_logits(&mut scan, 5).map(|_| ())));
+    std::fs::write(&path, [&[1, 2, 3], in_memory.as_slice()].concat()).unwrap();
+    check("readable again", &top_logits(&mut scan, 5, 1).unwrap(), &want, 1);
 }

@@ -118,8 +118,10 @@ impl Batch<'_> {
 pub struct ExecutorInfo {
     /// Backend and device: `cpu (avx512vnni, 2 threads)`.
     pub description: String,
-    /// Memory that the weights take on the device, including rows that stay in a mapped file.
+    /// Memory that the weights take on the device.
     pub weight_bytes: MemorySize,
+    /// Weights that stay in the model's file, of which only the rows that are needed are read.
+    pub file_bytes: MemorySize,
     /// Tokens in one KV block.
     pub block_size: usize,
     /// Memory of one KV block, all layers.

@@ -277,6 +277,7 @@ impl Executor for ReferenceExecutor {
         ExecutorInfo {
             description: "cpu (scalar reference, 1 thread)".to_owned(),
             weight_bytes: MemorySize::bytes(self.spec.ternary_parameters() + dense as u64),
+            file_bytes: MemorySize::bytes(0),
             block_size: BLOCK_SIZE,
             block_bytes: MemorySize::bytes(block_bytes as u64),
             max_batch_tokens: 64,

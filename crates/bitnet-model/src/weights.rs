@@ -3,8 +3,10 @@
 //! Nothing is decoded here but norms, which are small. Executors decode ternary and dense rows once, in parallel, into
 //! their own layout, and may then give the pages back with `release`.
 
-use bitnet_core::DType;
+use std::ops::Range;
+
 use bitnet_core::bytes::ByteView;
+use bitnet_core::{CoreError, DType};
 use bitnet_quant::TernaryMatrix;
 
 /// A dense matrix `[rows, cols]`, row-major, little-endian, as it lies in a file: embedding or output layer.
@@ -50,6 +52,31 @@ impl DenseTensor {
     pub fn row_bytes(&self, row: usize) -> &[u8] {
         let len = self.cols * self.dtype.size();
         &self.data.as_slice()[row * len..][..len]
+    }
+
+    /// The stored bytes of consecutive rows, where they lie if they are in memory. Rows of a mapped file are read into
+    /// `buffer`, which becomes large enough: they do not become resident.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or there are no such rows.
+    pub fn read_rows<'a>(
+        &'a self,
+        rows: Range<usize>,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], CoreError> {
+        let bytes = self.cols * self.dtype.size();
+        let range = rows.start * bytes..rows.end * bytes;
+        if !self.data.is_mapped()
+            && let Some(found) = self.data.as_slice().get(range.clone())
+        {
+            return Ok(found);
+        }
+        if buffer.len() < range.len() {
+            buffer.resize(range.len(), 0);
+        }
+        let buffer = &mut buffer[..range.len()];
+        self.data.read_into(range.start, buffer)?;
+        Ok(buffer)
     }
 
     /// Decodes one row to `f32`, exactly.

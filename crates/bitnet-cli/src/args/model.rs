@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bitnet_cpu::Form;
+use bitnet_inference::OutputStorage;
 use bitnet_model::Activation;
 use bitnet_quant::I2sLayout;
 use clap::{Args, ValueEnum};
@@ -71,6 +72,27 @@ impl From<WeightFormName> for Option<Form> {
     }
 }
 
+/// Ways to keep the output layer by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LmHeadName {
+    /// int8 rows find the tokens that matter, full-precision rows in the model's file compute them: exact
+    Exact,
+    /// int8 rows alone: approximate, and nothing is read from the model's file
+    Int8,
+    /// Full-precision rows as they are in the file, read whole for every token
+    F16,
+}
+
+impl From<LmHeadName> for OutputStorage {
+    fn from(name: LmHeadName) -> Self {
+        match name {
+            LmHeadName::Exact => Self::Exact,
+            LmHeadName::Int8 => Self::Int8,
+            LmHeadName::F16 => Self::Full,
+        }
+    }
+}
+
 /// Where the model is and how to read it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model format")]
@@ -106,6 +128,9 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "FORM", value_enum, default_value_t = WeightFormName::Auto)]
     #[arg(env = "BITNET_WEIGHT_FORM", hide_env_values = true)]
     pub(crate) weight_form: WeightFormName,
+    /// How the output layer is kept
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LmHeadName::Exact)]
+    pub(crate) lm_head: LmHeadName,
     /// Most tokens of prompt and answer together [default: what the model was made for]
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
     pub(crate) ctx_size: Option<usize>,

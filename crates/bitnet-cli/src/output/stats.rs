@@ -13,6 +13,7 @@ use super::Notes;
 pub(crate) struct EngineFacts {
     load: Duration,
     weights: MemorySize,
+    in_file: MemorySize,
     kv: MemorySize,
     context: usize,
     executor: String,
@@ -25,6 +26,7 @@ impl EngineFacts {
         Self {
             load: engine.load_time(),
             weights: engine.info().weight_bytes,
+            in_file: engine.info().file_bytes,
             kv: engine.kv_memory(),
             context: engine.context(),
             executor: engine.info().description.clone(),
@@ -88,10 +90,14 @@ pub(crate) fn print_stats(notes: Notes, generation: &Generation, facts: &EngineF
     if !all {
         return;
     }
+    let mut weights = facts.weights.to_string();
+    if facts.in_file > MemorySize::bytes(0) {
+        weights += &format!(" (and {} left in the file)", facts.in_file);
+    }
     let rows = [
         ("executor", facts.executor.clone()),
         ("load time", time(facts.load)),
-        ("weights", facts.weights.to_string()),
+        ("weights", weights),
         ("KV cache", format!("{} reserved (context {})", facts.kv, facts.context)),
         ("resident memory", size(facts.resident)),
         ("  beside the weights", size(facts.beside_weights())),
@@ -123,6 +129,7 @@ pub(crate) fn stats_json(generation: &Generation, facts: &EngineFacts) -> serde_
         "executor": facts.executor,
         "context": facts.context,
         "weight_bytes": facts.weights.as_bytes(),
+        "weight_bytes_in_file": facts.in_file.as_bytes(),
         "kv_bytes": facts.kv.as_bytes(),
         "resident_bytes": bytes(facts.resident),
         "resident_beside_weights_bytes": bytes(facts.beside_weights()),

@@ -9,7 +9,6 @@ use bitnet_model::Activation;
 use bitnet_quant::absmax;
 
 use super::lanes16::Lanes16;
-use crate::int8_rows::SLACK;
 use crate::kv::BLOCK_SIZE;
 
 /// What a kernel needs to know of a quantised row.
@@ -44,40 +43,6 @@ pub(crate) fn norm_quantize(
     }
     pad.fill(0);
     Quantized { scale, sum }
-}
-
-/// What [`crate::int8_rows`] keeps of a row beside its int8 values.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Int8Row {
-    pub(crate) scale: f32,
-    pub(crate) error: f32,
-    pub(crate) norm: f32,
-}
-
-/// Quantises a dense row to int8; `row` becomes scratch. Norms are computed in units of the scale, so that they neither
-/// overflow nor vanish. A row with values that are not finite gets an infinite error, so that it is always computed in
-/// full and noticed there.
-#[inline(always)]
-pub(crate) fn int8_row(row: &mut [f32], q: &mut [i8]) -> Int8Row {
-    let n = row.len() as f32;
-    let scale = lanes::amax(row) / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    for w in row.iter_mut() {
-        *w *= inverse;
-    }
-    let row_norm = lanes::dot(row, row).sqrt();
-    let mut squares = 0i32;
-    for (q, w) in q.iter_mut().zip(row.iter_mut()) {
-        *q = absmax::round_to_i8(*w);
-        squares += i32::from(*q) * i32::from(*q);
-        *w -= f32::from(*q);
-    }
-    // Scaling a weight rounds it by at most 2^-22 of 127 units.
-    let error = lanes::dot(row, row).sqrt() + n.sqrt() * 127.0 * 2f32.powi(-22);
-    let rounding = (n / lanes::LANES as f32 + 8.0) * 2f32.powi(-24);
-    let error = (error + rounding * row_norm) * scale * SLACK;
-    let error = if error.is_finite() && inverse.is_finite() { error } else { f32::INFINITY };
-    Int8Row { scale, error, norm: (squares as f32).sqrt() * scale * SLACK }
 }
 
 /// `gate = act(gate) * up`, element by element.
@@ -378,8 +343,33 @@ macro_rules! float_kernels {
         }
 
         $(#[$attribute])*
-        pub(super) fn int8_row(row: &mut [f32], q: &mut [i8]) -> crate::kernels::generic::Int8Row {
-            crate::kernels::generic::int8_row(row, q)
+        pub(super) fn int8_row(
+            dtype: bitnet_core::DType,
+            bytes: &[u8],
+            row: &mut [f32],
+            q: &mut [i8],
+        ) -> crate::kernels::int8::Int8Row {
+            crate::kernels::int8::int8_row(dtype, bytes, row, q)
+        }
+
+        $(#[$attribute])*
+        pub(super) fn int8_hidden(
+            h: &[f32],
+            units: &mut [f32],
+            q: &mut [i8],
+        ) -> crate::kernels::int8::Hidden {
+            crate::kernels::int8::int8_hidden(h, units, q)
+        }
+
+        $(#[$attribute])*
+        pub(super) fn int8_intervals(
+            sums: &[i32; crate::kernels::int8::PANEL_ROWS],
+            bounds: &crate::kernels::int8::PanelBounds,
+            h: &crate::kernels::int8::Hidden,
+            threshold: f32,
+            out: &mut crate::kernels::int8::Intervals,
+        ) -> bool {
+            crate::kernels::int8::int8_intervals(sums, bounds, h, threshold, out)
         }
 
         $(#[$attribute])*

@@ -7,6 +7,7 @@
 //! `BITNET_KERNELS` or [`crate::CpuOptions::kernels`] force a set, for tests and for finding faults.
 
 pub(crate) mod generic;
+pub(crate) mod int8;
 mod lanes16;
 pub(crate) mod scalar;
 pub(crate) mod self_test;
@@ -134,8 +135,11 @@ type NormQuantizeFn = unsafe fn(&[f32], Option<&[f32]>, f32, &mut [f32], &mut [i
 type NormFn = unsafe fn(&[f32], &[f32], f32, &mut [f32]);
 type ActivateFn = unsafe fn(Activation, &mut [f32], &[f32]);
 type AttendFn = unsafe fn(&Attend<'_>, &mut [f32], &mut [f32]);
-type Int8RowFn = unsafe fn(&mut [f32], &mut [i8]) -> generic::Int8Row;
-type Int8SumsFn = unsafe fn(&[i8], &[i8], i32, &mut [i32]);
+type Int8RowFn = unsafe fn(DType, &[u8], &mut [f32], &mut [i8]) -> int8::Int8Row;
+type Int8HiddenFn = unsafe fn(&[f32], &mut [f32], &mut [i8]) -> int8::Hidden;
+type Int8SumsFn = unsafe fn(&int8::Panel<'_>, &mut int8::Sums);
+type Int8IntervalsFn =
+    unsafe fn(&[i32; int8::PANEL_ROWS], &int8::PanelBounds, &int8::Hidden, f32, &mut int8::Intervals) -> bool;
 type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
@@ -160,10 +164,14 @@ pub struct KernelSet {
     pub(crate) attend: AttendFn,
     /// Dot products of consecutive dense rows with one vector.
     pub(crate) dense: DenseFn,
-    /// Quantises a dense row to int8, with bounds of the error; the row becomes scratch.
+    /// Quantises a stored row of the output layer to int8, with bounds of the error.
     pub(crate) int8_row: Int8RowFn,
-    /// Exact sums of strips of int8 rows (see [`crate::int8_rows`]) with one int8 row of the given sum.
+    /// Quantises a hidden row for the int8 output layer.
+    pub(crate) int8_hidden: Int8HiddenFn,
+    /// Exact sums of a panel of int8 rows with some hidden rows.
     pub(crate) int8_sums: Int8SumsFn,
+    /// Intervals of a panel's logits from these sums.
+    pub(crate) int8_intervals: Int8IntervalsFn,
 }
 
 impl KernelSet {

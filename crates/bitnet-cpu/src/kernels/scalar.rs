@@ -1,6 +1,6 @@
 //! Kernels in plain Rust: they run on every processor.
 
-use super::{KernelSet, Product, generic};
+use super::{KernelSet, Product, generic, int8};
 use crate::layout::{Form, TILE_BYTES};
 
 generic::float_kernels!([f32; 16],);
@@ -18,7 +18,9 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     attend,
     dense,
     int8_row,
-    int8_sums,
+    int8_hidden,
+    int8_sums: int8::scalar_sums,
+    int8_intervals,
 };
 
 /// Ternary product.
@@ -70,18 +72,6 @@ fn add_tile<const DIGITS: usize>(
         for (b, &byte) in bytes.iter().enumerate() {
             for (code, q) in digits(byte).iter().zip(&q) {
                 *sum += i32::from(*code) * i32::from(q[b]);
-            }
-        }
-    }
-}
-
-/// Sums of int8 strips: `out[16 * strip + lane] = sum(w * q)`.
-fn int8_sums(strips: &[i8], q: &[i8], _sum: i32, out: &mut [i32]) {
-    for (strip, out) in strips.chunks_exact(16 * q.len()).zip(out.as_chunks_mut::<16>().0) {
-        *out = [0; 16];
-        for (tile, q) in strip.as_chunks::<64>().0.iter().zip(q.as_chunks::<4>().0) {
-            for (sum, w) in out.iter_mut().zip(tile.as_chunks::<4>().0) {
-                *sum += (0..4).map(|i| i32::from(w[i]) * i32::from(q[i])).sum::<i32>();
             }
         }
     }

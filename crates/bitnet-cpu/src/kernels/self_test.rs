@@ -1,7 +1,8 @@
-//! The start-up self-test: the chosen kernel set against the scalar one, on a small product.
+//! The start-up self-test: the chosen kernel set against the scalar one, on small products.
 //!
 //! A processor or compiler fault then costs speed and a warning, not wrong text. Takes well under a millisecond.
 
+use super::int8::{HIDDEN_BLOCK, Hidden, PANEL_ROWS, Panel, Sums, TILE};
 use super::{KernelSet, Product, ROW_BLOCK, code_bytes, place_row, scalar};
 use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
@@ -12,8 +13,12 @@ const ROWS: usize = 8;
 
 /// `set` if it computes the same bits as scalar code; otherwise the scalar set and a warning.
 pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<String>) {
-    let same = |form, rows| products(set, form, rows) == products(&scalar::SCALAR, form, rows);
-    if [Form::TwoBit, Form::FiveTrits].iter().all(|&form| same(form, 1) && same(form, ROWS)) {
+    let scalar = &scalar::SCALAR;
+    let same = |form, rows| products(set, form, rows) == products(scalar, form, rows);
+    let products_agree =
+        [Form::TwoBit, Form::FiveTrits].iter().all(|&form| same(form, 1) && same(form, ROWS));
+    let sums_agree = [1, HIDDEN_BLOCK].iter().all(|&rows| int8_sums(set, rows) == int8_sums(scalar, rows));
+    if products_agree && sums_agree {
         return (set, Vec::new());
     }
     let scalar = super::ALL.iter().find(|k| k.name == "scalar").unwrap_or(set);
@@ -22,6 +27,24 @@ pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<Strin
         set.name
     );
     (scalar, vec![warning])
+}
+
+/// Sums of a panel of int8 rows with some hidden rows.
+fn int8_sums(set: &KernelSet, rows: usize) -> Sums {
+    const QUADS: usize = 12;
+    let weights: Vec<i8> = (0..QUADS * TILE).map(|i| ((i * 37 % 255) as i16 - 127) as i8).collect();
+    let q: Vec<i8> = (0..rows * QUADS * QUAD).map(|i| ((i * 91 % 255) as i16 - 127) as i8).collect();
+    let hidden: Vec<Hidden> = (0..rows)
+        .map(|row| {
+            let quads = q.as_chunks::<QUAD>().0.iter().skip(row).step_by(rows);
+            Hidden { sum: quads.flatten().map(|&q| i32::from(q)).sum(), ..Hidden::default() }
+        })
+        .collect();
+    let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+    let panel = Panel { weights: &weights, q: &q, stride: rows, hidden: &hidden };
+    // SAFETY: the set is available, as `choose` checked.
+    unsafe { (set.int8_sums)(&panel, &mut sums) };
+    sums
 }
 
 /// Bits of a product with codes, activations and scales of all kinds.

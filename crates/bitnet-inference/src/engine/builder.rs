@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bitnet_cpu::{CpuExecutor, CpuOptions, Form};
+use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage};
 use bitnet_model::load::{LoadOptions, ModelSource, load};
 
 use super::{EngineModel, InferenceEngine, checked_context};
@@ -79,6 +79,13 @@ impl EngineBuilder {
         self
     }
 
+    /// How the output layer is kept; by default so that the logits are exact and little of it is read.
+    #[must_use]
+    pub fn output_storage(mut self, storage: OutputStorage) -> Self {
+        self.cpu.output = storage;
+        self
+    }
+
     /// Most tokens of one conversation; by default as many as the model was made for. Memory is taken as it is needed.
     #[must_use]
     pub fn context_size(mut self, tokens: impl Into<Option<usize>>) -> Self {
@@ -113,6 +120,8 @@ impl EngineBuilder {
         }
         let source = self.model.take().ok_or(EngineError::NoModel)?;
         let (spec, weights, mut model) = EngineModel::split(load(&source, &self.load)?);
+        // What reading the files took goes back before the weights take theirs, which is when memory peaks.
+        bitnet_core::process::trim_heap();
         // Refused before the weights are prepared, which takes seconds for a large model.
         let context = checked_context(self.context, &spec, &model.name)?;
         let executor = CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?;

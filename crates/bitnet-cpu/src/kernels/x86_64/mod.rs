@@ -2,6 +2,8 @@
 
 mod avx2;
 mod avx512;
+mod int8_avx2;
+mod int8_avx512;
 mod product_avx2;
 mod product_avx512;
 mod vectors;

@@ -1,0 +1,356 @@
+//! The int8 output layer in kernels: quantising its rows and the hidden row, exact sums, and intervals from them.
+//!
+//! A *panel* is 32 vocabulary rows, interleaved: first the four columns 0..4 of all of them, row `r` in bytes
+//! `4 r .. 4 r + 4`, then the next four columns, and so on. A thread that goes through a panel reads memory in order, and
+//! each 32-bit lane of a register belongs to one row. See [`crate::int8_rows`] for what the intervals are good for.
+
+use bitnet_core::{DType, lanes};
+use bitnet_quant::absmax;
+
+use super::generic::{bf16_to_f32, f16_to_f32};
+
+/// Vocabulary rows of a panel.
+pub(crate) const PANEL_ROWS: usize = 32;
+/// Columns that lie together.
+pub(crate) const QUAD: usize = 4;
+/// Bytes of four columns of all rows of a panel.
+pub(crate) const TILE: usize = PANEL_ROWS * QUAD;
+/// Columns are padded to a multiple of this, so that kernels may take four quads at a time.
+pub(crate) const COLS_STEP: usize = 4 * QUAD;
+/// Hidden rows that a kernel takes together at most.
+pub(crate) const HIDDEN_BLOCK: usize = 8;
+/// From this width on sums would not fit 32 bits.
+pub(crate) const MAX_COLS: usize = 1 << 16;
+
+/// Makes a bound larger than all roundings in computing it can make it smaller: sums of squares over fewer than
+/// [`MAX_COLS`] elements in sixteen lanes lose at most a part of 2^-11 (more than anything else does).
+const SLACK: f32 = 1.001;
+/// A largest magnitude below this is not scaled by: the scale would lose bits, or its inverse overflow.
+const SMALLEST: f32 = f32::from_bits((127 - 93) << 23);
+
+/// Sums of one panel for a block of hidden rows: `[hidden row][vocabulary row]`.
+pub(crate) type Sums = [[i32; PANEL_ROWS]; HIDDEN_BLOCK];
+
+/// A panel and some hidden rows whose products are wanted.
+pub(crate) struct Panel<'a> {
+    /// `[quads][32][4]`.
+    pub(crate) weights: &'a [i8],
+    /// First quad of the first hidden row. Its next quad is `stride` quads further, the next hidden row one quad.
+    pub(crate) q: &'a [i8],
+    /// Hidden rows that lie side by side: 1, or [`HIDDEN_BLOCK`] of which the last may be unused.
+    pub(crate) stride: usize,
+    /// The hidden rows, 1 to `stride` of them.
+    pub(crate) hidden: &'a [Hidden],
+}
+
+impl Panel<'_> {
+    /// Quads of a row, a multiple of four.
+    pub(crate) fn quads(&self) -> usize {
+        self.weights.len() / TILE
+    }
+
+    /// Checks, once a call, what the inner loops rely on.
+    pub(crate) fn check(&self) {
+        assert!(self.weights.len().is_multiple_of(4 * TILE));
+        assert_eq!(self.q.len(), self.quads() * QUAD * self.stride);
+        assert!((1..=self.stride.min(HIDDEN_BLOCK)).contains(&self.hidden.len()));
+    }
+}
+
+/// What is kept of a vocabulary row `w = a q + e` beside its int8 values `q`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Int8Row {
+    /// `a`; not a number if the row holds values that are not finite.
+    pub(crate) scale: f32,
+    /// At least `|e| + (n / 16 + 8) 2^-24 |w|`: what `|h|` is multiplied by.
+    pub(crate) error: f32,
+    /// At least `|a q|`: what `|d|` is multiplied by.
+    pub(crate) norm: f32,
+}
+
+/// What is known of a hidden row `h = b q + d` beside its int8 values `q`, and how wide its intervals are.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Hidden {
+    /// `b`.
+    pub(crate) scale: f32,
+    /// Sum of the int8 values.
+    pub(crate) sum: i32,
+    /// At least `|h|`.
+    pub(crate) norm: f32,
+    /// At least `|d|`.
+    pub(crate) residual: f32,
+    /// Half width for the rounding of the middle, as a part of it.
+    pub(crate) relative: f32,
+    /// Half width for everything that underflows.
+    pub(crate) floor: f32,
+}
+
+impl Hidden {
+    /// The same row with intervals of no width: only the sums count.
+    pub(crate) fn approximate(self) -> Self {
+        Self { norm: 0.0, residual: 0.0, relative: 0.0, floor: 0.0, ..self }
+    }
+}
+
+/// Intervals of the logits of a panel.
+pub(crate) struct Intervals {
+    pub(crate) upper: [f32; PANEL_ROWS],
+    pub(crate) lower: [f32; PANEL_ROWS],
+}
+
+impl Intervals {
+    pub(crate) const NONE: Self = Self { upper: [0.0; PANEL_ROWS], lower: [0.0; PANEL_ROWS] };
+}
+
+/// Scales, errors and norms of the rows of a panel, one after the other.
+pub(crate) type PanelBounds = [[f32; PANEL_ROWS]; 3];
+
+/// Quantises a stored row to int8. `row` is scratch of its length, `q` has the same.
+///
+/// Norms are computed in units of the scale, so that they neither overflow nor vanish. A row too small for that gets an
+/// infinite error, as does one that is not finite: it is always computed in full, and noticed there.
+#[inline(always)]
+pub(crate) fn int8_row(dtype: DType, bytes: &[u8], row: &mut [f32], q: &mut [i8]) -> Int8Row {
+    decode(dtype, bytes, row);
+    let n = row.len() as f32;
+    let largest = lanes::amax(row);
+    let scale = largest / 127.0;
+    let inverse = if largest >= SMALLEST { 1.0 / scale } else { 0.0 };
+    for w in row.iter_mut() {
+        *w *= inverse;
+    }
+    let row_norm = lanes::dot(row, row).sqrt();
+    let mut squares = 0i32;
+    for (q, w) in q.iter_mut().zip(row.iter_mut()) {
+        *q = absmax::round_to_i8(*w);
+        squares += i32::from(*q) * i32::from(*q);
+        *w -= f32::from(*q);
+    }
+    // The inverse and the product with it each round by 2^-24 of at most 127 units.
+    let error = lanes::dot(row, row).sqrt() + n.sqrt() * 127.0 * 2f32.powi(-22);
+    let rounding = (n / lanes::LANES as f32 + 8.0) * 2f32.powi(-24);
+    let error = (error + rounding * row_norm) * scale * SLACK;
+    // A row of zeros has logits of zero; products with an inverse of zero are 0, or not a number.
+    let scale = if row_norm.is_finite() { scale } else { f32::NAN };
+    let exact = largest == 0.0 || (largest >= SMALLEST && error.is_finite());
+    let error = if exact { error } else { f32::INFINITY };
+    Int8Row { scale, error, norm: (squares as f32).sqrt() * scale * SLACK }
+}
+
+/// Quantises a hidden row. `q` may be longer; its end is set to 0. `units` is scratch of `h`'s length.
+///
+/// With `u = fl(h / b)` and `q = round(u)`, `|h - b q| <= b (|u - q| + |h / b - u|)`, and the second part is at most
+/// 2^-22 of `|u|`: the inverse of `b` and the product with it round. A row that is not finite has a scale that is no
+/// number, and so have all its intervals.
+#[inline(always)]
+pub(crate) fn int8_hidden(h: &[f32], units: &mut [f32], q: &mut [i8]) -> Hidden {
+    let n = h.len() as f32;
+    let scale = lanes::amax(h).max(SMALLEST) / 127.0;
+    let inverse = 1.0 / scale;
+    for (u, &h) in units.iter_mut().zip(h) {
+        *u = h * inverse;
+    }
+    let norm = lanes::dot(units, units).sqrt();
+    let (head, pad) = q.split_at_mut(h.len());
+    let mut sum = 0i32;
+    for (q, u) in head.iter_mut().zip(units.iter_mut()) {
+        *q = absmax::round_to_i8(*u);
+        sum += i32::from(*q);
+        *u -= f32::from(*q);
+    }
+    pad.fill(0);
+    let residual = (lanes::dot(units, units).sqrt() + norm * 2f32.powi(-22)) * scale * SLACK;
+    Hidden {
+        scale: if norm.is_finite() { scale } else { f32::NAN },
+        sum,
+        norm: norm * scale * SLACK,
+        residual,
+        // The sum as a float, the product of the scales, the product of both, the ends: 2^-24 each, of which four.
+        relative: 2f32.powi(-21),
+        // Below the normal numbers each operation rounds by 2^-150 at most: once in the product of the scales, which sums
+        // below 2^14 n multiply, n times in the full dot product, and a few times in the ends.
+        floor: n * 2f32.powi(-135),
+    }
+}
+
+/// Intervals that hold the logits of a panel's rows, from the exact sums. Tells whether an upper end reaches `threshold`
+/// or is not a number, which must not hide a row.
+///
+/// The logit as the full-precision kernel computes it is `w h` but for its rounding; and
+/// `w h = a b (q q') + (a q) d + e h`, of which the second part is at most `|a q| |d|` and the third at most `|e| |h|` by
+/// Cauchy-Schwarz. All terms of the half width are positive; what rounding takes from them, [`SLACK`] has added.
+#[inline(always)]
+pub(crate) fn int8_intervals(
+    sums: &[i32; PANEL_ROWS],
+    bounds: &PanelBounds,
+    h: &Hidden,
+    threshold: f32,
+    out: &mut Intervals,
+) -> bool {
+    let [scale, error, norm] = bounds;
+    let mut reached = 0u32;
+    for l in 0..PANEL_ROWS {
+        let middle = sums[l] as f32 * (scale[l] * h.scale);
+        let width = (error[l] * h.norm + norm[l] * h.residual) + (middle.abs() * h.relative + h.floor);
+        let upper = middle + width;
+        out.upper[l] = upper;
+        out.lower[l] = middle - width;
+        reached |= u32::from(!below(upper, threshold));
+    }
+    reached != 0
+}
+
+/// Whether a value is a number and below `threshold`.
+#[inline(always)]
+pub(crate) fn below(value: f32, threshold: f32) -> bool {
+    value < threshold
+}
+
+/// Decodes stored numbers, exactly, in code that compilers vectorise.
+#[inline(always)]
+fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(bytes.len(), out.len() * dtype.size());
+    match dtype {
+        DType::BF16 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, &b)| *o = bf16_to_f32(b)),
+        DType::F16 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, &b)| *o = f16_to_f32(b)),
+        DType::F32 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, &b)| *o = f32::from_le_bytes(b)),
+    }
+}
+
+/// Exact sums of a panel in plain Rust.
+pub(super) fn scalar_sums(p: &Panel<'_>, out: &mut Sums) {
+    p.check();
+    for (m, out) in out.iter_mut().enumerate().take(p.hidden.len()) {
+        *out = [0; PANEL_ROWS];
+        let quads = p.q.as_chunks::<QUAD>().0.iter().skip(m).step_by(p.stride);
+        for (tile, q) in p.weights.as_chunks::<TILE>().0.iter().zip(quads) {
+            for (sum, w) in out.iter_mut().zip(tile.as_chunks::<QUAD>().0) {
+                *sum += (0..QUAD).map(|i| i32::from(w[i]) * i32::from(q[i])).sum::<i32>();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{ALL, KernelSet};
+
+    fn available() -> impl Iterator<Item = &'static KernelSet> {
+        ALL.iter().filter(|set| set.is_available())
+    }
+
+    /// Numbers from -1 to 1.
+    fn numbers(seed: u64) -> impl FnMut() -> f32 {
+        let mut state = seed;
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        }
+    }
+
+    #[test]
+    fn sums_are_exact_for_every_set_and_number_of_rows() {
+        for quads in [4usize, 8, 20, 640] {
+            for (stride, rows) in (1..=HIDDEN_BLOCK).map(|m| (HIDDEN_BLOCK, m)).chain([(1, 1)]) {
+                let mut next = numbers(quads as u64);
+                // A third of the values are the largest there are.
+                let mut value = || match next() {
+                    v if v > 0.66 => 127,
+                    v if v < -0.66 => -127,
+                    v => (v * 192.0) as i8,
+                };
+                let weights: Vec<i8> = (0..quads * TILE).map(|_| value()).collect();
+                let q: Vec<i8> = (0..quads * QUAD * stride).map(|_| value()).collect();
+                let of = |row: usize| q.as_chunks::<QUAD>().0.iter().skip(row).step_by(stride);
+                let sum = |row| of(row).flatten().map(|&q| i32::from(q)).sum();
+                let hidden: Vec<Hidden> =
+                    (0..rows).map(|row| Hidden { sum: sum(row), ..Hidden::default() }).collect();
+                for set in available() {
+                    let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+                    let panel = Panel { weights: &weights, q: &q, stride, hidden: &hidden };
+                    // SAFETY: the set is available.
+                    unsafe { (set.int8_sums)(&panel, &mut sums) };
+                    for (row, sums) in sums.iter().enumerate().take(rows) {
+                        for (lane, &found) in sums.iter().enumerate() {
+                            let tiles = weights.chunks_exact(TILE).map(|t| &t[lane * QUAD..][..QUAD]);
+                            let products = tiles.zip(of(row)).flat_map(|(w, q)| w.iter().zip(q));
+                            let want: i32 = products.map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
+                            assert_eq!(found, want, "{}: {quads} quads, row {row} of {rows}", set.name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows and hidden rows of all kinds: the interval must hold the logit, as computed and in truth.
+    #[test]
+    fn intervals_hold_the_logits() {
+        let scales = [1.0, 1e-3, 1e-12, 1e-25, 1e-30, 1e-36, 1e-42, 1e12, 1e20, 1e34, 0.0];
+        for cols in [16usize, 100, 1040] {
+            let mut next = numbers(cols as u64);
+            for (&w_scale, &h_scale) in scales.iter().flat_map(|w| scales.iter().map(move |h| (w, h))) {
+                let mut row = |scale: f32| -> Vec<f32> {
+                    (0..cols).map(|i| next() * scale * if i % 17 == 3 { 40.0 } else { 0.3 }).collect()
+                };
+                let (w, h) = (row(w_scale), row(h_scale));
+                let (logit, truth) = (
+                    lanes::dot(&w, &h),
+                    w.iter().zip(&h).map(|(&w, &h)| f64::from(w) * f64::from(h)).sum::<f64>(),
+                );
+                for set in available() {
+                    let (upper, lower) = interval(set, &w, &h);
+                    let holds = lower <= logit && logit <= upper;
+                    let holds = holds && f64::from(lower) <= truth && truth <= f64::from(upper);
+                    assert!(
+                        holds || upper.is_nan() || !logit.is_finite(),
+                        "{}: {lower}..{upper} lacks {logit} ({truth}); {cols} columns, {w_scale} {h_scale}",
+                        set.name
+                    );
+                    if (1e-12..=1e12).contains(&w_scale) && (1e-12..=1e12).contains(&h_scale) {
+                        let norms = (lanes::dot(&w, &w).sqrt()) * (lanes::dot(&h, &h).sqrt());
+                        assert!(upper - lower < 0.2 * norms, "{upper} - {lower} is wide for {norms}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The interval of one row, by the kernels of a set.
+    fn interval(set: &KernelSet, w: &[f32], h: &[f32]) -> (f32, f32) {
+        let padded = w.len().next_multiple_of(COLS_STEP);
+        let mut scratch = vec![0.0; w.len()];
+        let (mut q, mut hq) = (vec![0i8; padded], vec![0i8; padded]);
+        let mut weights = vec![0i8; padded * PANEL_ROWS];
+        let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+        let mut out = Intervals::NONE;
+        // SAFETY: the set is available.
+        unsafe {
+            let row = (set.int8_row)(DType::F32, &DType::F32.encode(w), &mut scratch, &mut q[..w.len()]);
+            let hidden = (set.int8_hidden)(h, &mut scratch, &mut hq);
+            for (tile, q) in weights.as_chunks_mut::<TILE>().0.iter_mut().zip(q.as_chunks::<QUAD>().0) {
+                tile[..QUAD].copy_from_slice(q);
+            }
+            let panel = Panel { weights: &weights, q: &hq, stride: 1, hidden: &[hidden] };
+            (set.int8_sums)(&panel, &mut sums);
+            let mut bounds = [[0.0; PANEL_ROWS]; 3];
+            (bounds[0][0], bounds[1][0], bounds[2][0]) = (row.scale, row.error, row.norm);
+            (set.int8_intervals)(&sums[0], &bounds, &hidden, f32::INFINITY, &mut out);
+        }
+        (out.upper[0], out.lower[0])
+    }
+
+    #[test]
+    fn rows_that_are_no_numbers_have_no_interval() {
+        let fine = vec![1.0f32; 20];
+        for set in available() {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut row = fine.clone();
+                row[7] = bad;
+                assert!(interval(set, &row, &fine).0.is_nan(), "{}", set.name);
+                assert!(interval(set, &fine, &row).0.is_nan(), "{}", set.name);
+            }
+        }
+    }
+}
