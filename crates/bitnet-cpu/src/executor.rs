@@ -6,14 +6,16 @@ use bitnet_core::MemorySize;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::full_as_top;
-use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights};
+use bitnet_model::{
+    Batch, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, TopLogits, Weights,
+};
 
 use crate::forward::{Layer, Model, Pass, Want};
 use crate::int8_rows::Int8Rows;
 use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{Packer, STRIP_ROWS};
-use crate::scratch::{RopeTable, Scratch, Widths};
+use crate::scratch::{Heads, RopeTable, Scratch, Widths};
 use crate::shared::Shared;
 
 /// Rows of a batch up to which more rows make the products faster.
@@ -30,6 +32,8 @@ pub struct CpuOptions {
     pub kernels: Option<String>,
     /// How the output layer is kept.
     pub output: OutputStorage,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
 }
 
 /// How the output layer is kept. The logits are the same bits in every case.
@@ -91,8 +95,9 @@ impl CpuExecutor {
             true => Some(Int8Rows::new(&mut pool, kernels, &output)?),
             false => None,
         };
-        let scratch = Scratch::new(threads, layers.len(), widths(&spec))?;
-        let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
+        let (kv, rope) = (KvCache::new(&spec, options.kv_type), RopeTable::new(&spec));
+        let heads = Heads { query_heads: spec.num_heads, kv_heads: spec.num_kv_heads, layout: kv.layout() };
+        let scratch = Scratch::new(threads, layers.len(), widths(&spec), heads)?;
         let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
         let model = Model { spec, kernels, layers, embedding, output, int8, final_norm };
         Ok(Self { model, pool, kv, rope, scratch, warnings })
@@ -197,6 +202,7 @@ impl Executor for CpuExecutor {
             weight_bytes: MemorySize::bytes(self.weight_bytes() as u64),
             block_size: BLOCK_SIZE,
             block_bytes: MemorySize::bytes(self.kv.block_bytes() as u64),
+            kv_type: self.kv.layout().kv_type,
             max_batch_tokens: MAX_BATCH_TOKENS,
         }
     }

@@ -3,25 +3,29 @@
 
 use bitnet_cpu::{CpuExecutor, CpuOptions, kernel_sets};
 use bitnet_model::conformance::{self, Tolerance};
-use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence};
+use bitnet_model::{Batch, ExecError, Executor, KvType, LogitRows, Sequence};
 
-fn conforms(kernels: &str, threads: usize) {
-    conformance::run(Tolerance::Bits, &mut |sample| {
-        let options =
-            CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()), ..CpuOptions::default() };
+fn conforms(kernels: &str, threads: usize, kv_type: KvType) {
+    conformance::run(Tolerance::Bits, kv_type, &mut |sample| {
+        let options = CpuOptions {
+            threads: Some(threads),
+            kernels: Some(kernels.to_owned()),
+            kv_type,
+            ..CpuOptions::default()
+        };
         let executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})?;
         assert_eq!(executor.kernel_set_name(), kernels);
+        assert_eq!(executor.info().kv_type, kv_type);
         assert!(executor.warnings().is_empty(), "{:?}", executor.warnings());
         Ok(Box::new(executor))
     })
-    .unwrap_or_else(|e| panic!("{kernels}, {threads} threads: {e}"));
+    .unwrap_or_else(|e| panic!("{kernels}, {threads} threads, {kv_type}: {e}"));
 }
 
-#[test]
-fn every_kernel_set_equals_the_oracle() {
+fn every_kernel_set(kv_type: KvType) {
     for set in kernel_sets() {
         if set.available {
-            conforms(set.name, 1);
+            conforms(set.name, 1, kv_type);
         } else {
             println!("skipped {}: this processor lacks {}", set.name, set.requires);
         }
@@ -29,10 +33,25 @@ fn every_kernel_set_equals_the_oracle() {
 }
 
 #[test]
+fn every_kernel_set_equals_the_oracle_with_f32_keys_and_values() {
+    every_kernel_set(KvType::F32);
+}
+
+#[test]
+fn every_kernel_set_equals_the_oracle_with_f16_keys_and_values() {
+    every_kernel_set(KvType::F16);
+}
+
+#[test]
+fn every_kernel_set_equals_the_oracle_with_int8_keys_and_values() {
+    every_kernel_set(KvType::Int8);
+}
+
+#[test]
 fn any_thread_count_equals_the_oracle() {
     let fastest = kernel_sets().into_iter().find(|s| s.available).map(|s| s.name).unwrap();
-    for threads in [2, 3, 7] {
-        conforms(fastest, threads);
+    for (threads, kv_type) in [(2, KvType::F16), (3, KvType::Int8), (7, KvType::F32)] {
+        conforms(fastest, threads, kv_type);
     }
 }
 

@@ -26,7 +26,12 @@ fn random_row(random: &mut Random) -> Vec<f32> {
 }
 
 fn executor(sample: &Sample, kernels: &str, threads: usize, output: OutputStorage) -> CpuExecutor {
-    let options = CpuOptions { threads: Some(threads), kernels: Some(kernels.to_owned()), output };
+    let options = CpuOptions {
+        threads: Some(threads),
+        kernels: Some(kernels.to_owned()),
+        output,
+        ..CpuOptions::default()
+    };
     let mut executor =
         CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {}).unwrap();
     executor.reserve_blocks(2).unwrap();

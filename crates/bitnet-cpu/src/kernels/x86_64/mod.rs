@@ -2,6 +2,7 @@
 
 mod avx2;
 mod avx512;
+mod dots;
 mod vectors;
 
 pub(super) use avx2::AVX2;
