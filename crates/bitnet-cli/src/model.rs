@@ -44,6 +44,7 @@ pub(crate) fn engine(args: &ModelArgs, notes: Notes) -> Result<InferenceEngine, 
         .load_options(options)
         .threads(args.threads)
         .kernels(args.kernels.clone())
+        .kv_type(args.kv_type)
         .context_size(args.ctx_size)
         .progress(move |done, total| progress.set(done, total));
     let engine = builder.build().map_err(|error| explain(error, args))?;

@@ -32,6 +32,7 @@ pub mod kv;
 mod perplexity;
 pub mod sampling;
 
+pub use bitnet_model::KvType;
 pub use bitnet_model::load::{LoadOptions, ModelSource};
 pub use bitnet_text::ChatMessage;
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bitnet_model::Activation;
+use bitnet_model::{Activation, KvType};
 use bitnet_quant::I2sLayout;
 use clap::{Args, ValueEnum};
 
@@ -78,6 +78,10 @@ pub(crate) struct ModelArgs {
     /// Kernel set, as `bitnet devices` lists them [default: the fastest]
     #[arg(long, value_name = "SET", env = "BITNET_KERNELS", hide_env_values = true)]
     pub(crate) kernels: Option<String>,
+    /// How keys and values of the context are kept: f32, f16 or int8 (also called q8_0)
+    #[arg(long, alias = "cache-type", value_name = "TYPE", env = "BITNET_KV_TYPE", hide_env_values = true)]
+    #[arg(default_value_t = KvType::default())]
+    pub(crate) kv_type: KvType,
     /// Most tokens of prompt and answer together [default: what the model was made for]
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
     pub(crate) ctx_size: Option<usize>,

@@ -72,3 +72,41 @@ impl Dots16 for [f32; 16] {
         ints.map(|i| i as f32)
     }
 }
+
+/// Compares an implementation with plain Rust, at the limits and in between.
+///
+/// # Safety
+/// As [`Dots16`].
+#[cfg(test)]
+pub(crate) unsafe fn check<V: Dots16>() {
+    let mut random = bitnet_model::conformance::Random::new(9);
+    for round in 0..2000 {
+        // Keys and queries stay within -127..=127; values may be anything.
+        let mut byte = |lowest: i8| match round % 5 {
+            0 => lowest,
+            1 => 127,
+            2 => [lowest, 127][random.next_u64() as usize % 2],
+            _ => (random.next_u64() as i8).max(lowest),
+        };
+        let stored: [u8; 64] = std::array::from_fn(|_| byte(-127) as u8 ^ 0x80);
+        let q = i32::from_le_bytes(std::array::from_fn(|_| byte(-127) as u8));
+        let values: [i8; 64] = std::array::from_fn(|_| byte(-128));
+        let w = if round < 10 { -1 } else { random.next_u64() as i32 };
+        let start = random.next_u64() as i32 >> 8;
+        let offset = V::KEY_OFFSET * q.to_le_bytes().iter().map(|&q| i32::from(q as i8)).sum::<i32>();
+        // SAFETY: 64 bytes each; the rest is promised by the caller.
+        unsafe {
+            let plain = |start: i32, tile, w, dot: unsafe fn([i32; 16], _, i32) -> [i32; 16]| {
+                <[f32; 16]>::floats(dot(<[f32; 16]>::ints(start), tile, w)).map(f32::to_bits)
+            };
+            let keys = V::dot_keys(V::ints(start - offset), V::load_keys(stored.as_ptr()), q);
+            let want = plain(start, <[f32; 16]>::load_keys(stored.as_ptr()), q, <[f32; 16]>::dot_keys);
+            assert_eq!(V::floats(keys).to_array().map(f32::to_bits), want, "keys, round {round}");
+            let tile = V::load_values(values.as_ptr().cast());
+            let weighted = V::dot_values(V::ints(start), tile, w);
+            let tile = <[f32; 16]>::load_values(values.as_ptr().cast());
+            let want = plain(start, tile, w, <[f32; 16]>::dot_values);
+            assert_eq!(V::floats(weighted).to_array().map(f32::to_bits), want, "values, round {round}");
+        }
+    }
+}

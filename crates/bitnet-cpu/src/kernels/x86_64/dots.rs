@@ -117,3 +117,52 @@ impl Dots16 for Avx512 {
         unsafe { Self(_mm512_cvtepi32_ps(ints)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Avx2, Avx512};
+    use crate::kernels::dots16::check;
+    use crate::kernels::lanes16::Lanes16;
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "what was not tested")]
+    fn dot_products_are_exact_up_to_the_limits() {
+        if super::super::AVX2.is_available() {
+            // SAFETY: the processor has the features.
+            unsafe { check::<Avx2>() };
+        }
+        if super::super::AVX512.is_available() {
+            // SAFETY: the processor has the features.
+            unsafe { check::<Avx512>() };
+        } else {
+            println!("AVX-512 was not tested: this processor lacks it");
+        }
+    }
+
+    /// # Safety
+    /// As [`Lanes16`].
+    unsafe fn halves<V: Lanes16>() {
+        for start in (0..0x1_0000u32).step_by(16) {
+            let bits: [u16; 16] = std::array::from_fn(|l| (start + l as u32) as u16);
+            // SAFETY: sixteen halves; the rest is promised by the caller.
+            unsafe {
+                let plain = <[f32; 16]>::load_f16(bits.as_ptr().cast());
+                for (got, want) in V::load_f16(bits.as_ptr().cast()).to_array().iter().zip(plain) {
+                    assert!(got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(), "{got} {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_half_widens_alike() {
+        if super::super::AVX2.is_available() {
+            // SAFETY: the processor has the features.
+            unsafe { halves::<Avx2>() };
+        }
+        if super::super::AVX512.is_available() {
+            // SAFETY: the processor has the features.
+            unsafe { halves::<Avx512>() };
+        }
+    }
+}
