@@ -34,16 +34,19 @@ pub(crate) struct KvLayout {
 
 impl KvLayout {
     /// Elements of a padded row of values.
+    #[inline(always)]
     pub(crate) fn columns(self) -> usize {
         self.head_dim.next_multiple_of(LANES)
     }
 
     /// Groups of four elements in a row of int8 keys.
+    #[inline(always)]
     pub(crate) fn quads(self) -> usize {
         self.head_dim.div_ceil(4)
     }
 
     /// Bytes of the keys, which come first.
+    #[inline(always)]
     pub(crate) fn key_bytes(self) -> usize {
         match self.kv_type {
             KvType::F32 => self.head_dim * BLOCK_SIZE * 4,
@@ -53,6 +56,7 @@ impl KvLayout {
     }
 
     /// Where the scales begin, if there are any.
+    #[inline(always)]
     pub(crate) fn scales_at(self) -> usize {
         let element = match self.kv_type {
             KvType::F32 => 4,
@@ -63,6 +67,7 @@ impl KvLayout {
     }
 
     /// Bytes of a piece.
+    #[inline(always)]
     pub(crate) fn piece_bytes(self) -> usize {
         let scales = if self.kv_type == KvType::Int8 { 2 * BLOCK_SIZE * size_of::<f32>() } else { 0 };
         self.scales_at() + scales

@@ -129,7 +129,7 @@ pub fn samples() -> Vec<Sample> {
     };
     vec![
         sample("relu2, sub-norms, tied bf16", base, DType::BF16, 1, 75),
-        sample("silu, no sub-norms, untied f16", silu, DType::F16, 2, 530),
+        sample("silu, no sub-norms, untied f16", silu, DType::F16, 2, 290),
         sample("heads wider than the stream, tied f32", odd, DType::F32, 3, 270),
         sample("long rows, grouped heads", wide, DType::BF16, 4, 75),
         sample("long context, wide heads", long, DType::F32, 5, 555),

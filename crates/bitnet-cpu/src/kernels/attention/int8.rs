@@ -108,7 +108,10 @@ unsafe fn scores<V: Dots16, const H: usize, const P: usize>(
     let (keys, ahead) = (work.keys(block), work.keys_after(block));
     // SAFETY: promised by the caller.
     unsafe {
-        let mut acc = queries.start.map(|start| [V::ints(start); P]);
+        let mut acc = [[V::ints(0); P]; H];
+        for h in 0..H {
+            acc[h] = [V::ints(queries.start[h]); P];
+        }
         for quad in 0..queries.quads {
             let row = quad * BLOCK_SIZE * 4;
             if part == 0 {
@@ -174,7 +177,11 @@ unsafe fn weigh_columns<V: Dots16, const H: usize, const C: usize>(
         }
         let common = work.counts[0].div_ceil(BLOCK_SIZE);
         for block in 0..common {
-            weigh::<V, H, H, C>(work, block, weights, factors.map(|f| f[block]), column, out);
+            let mut of_block = [0.0; H];
+            for h in 0..H {
+                of_block[h] = factors[h][block];
+            }
+            weigh::<V, H, H, C>(work, block, weights, of_block, column, out);
         }
         for h in 1..H {
             for block in common..work.counts[h].div_ceil(BLOCK_SIZE) {

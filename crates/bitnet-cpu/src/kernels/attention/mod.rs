@@ -24,6 +24,7 @@ const BLOCKS: usize = RANGE / BLOCK_SIZE;
 const STATE_HEAD: usize = lanes::LANES;
 
 /// Floats of a state for heads with so many (padded) columns.
+#[inline(always)]
 pub(crate) fn state_len(layout: KvLayout) -> usize {
     STATE_HEAD + layout.columns()
 }
@@ -87,27 +88,32 @@ struct RangeWork<'a, const H: usize> {
 
 impl<const H: usize> RangeWork<'_, H> {
     /// Keys of a block.
+    #[inline(always)]
     fn keys(&self, block: usize) -> *const u8 {
         self.pieces[block].as_ptr()
     }
 
     /// Values of a block.
+    #[inline(always)]
     fn values(&self, block: usize) -> *const u8 {
         self.pieces[block][self.layout.key_bytes()..].as_ptr()
     }
 
     /// Scales of the keys and of the values of a block, int8 only.
+    #[inline(always)]
     fn scales(&self, block: usize) -> (*const f32, *const f32) {
         let scales = self.pieces[block][self.layout.scales_at()..].as_ptr().cast::<f32>();
         (scales, scales.wrapping_add(BLOCK_SIZE))
     }
 
     /// What to fetch while the keys of a block are read: the next keys, at last the first values.
+    #[inline(always)]
     fn keys_after(&self, block: usize) -> *const u8 {
         if block + 1 < self.blocks { self.keys(block + 1) } else { self.values(0) }
     }
 
     /// What to fetch while the values of a block are read: the next values.
+    #[inline(always)]
     fn values_after(&self, block: usize) -> *const u8 {
         self.values((block + 1).min(self.blocks - 1))
     }
@@ -149,11 +155,18 @@ unsafe fn run<V: Dots16, const H: usize>(
     scratch: &mut AttendScratch,
     states: &mut [f32],
 ) {
-    let queries: [Query<'_>; H] = std::array::from_fn(|h| a.queries[start + h]);
-    let counts = queries.map(|q| (q.limit - a.range * RANGE).min(RANGE));
+    let mut queries = [a.queries[start]; H];
+    queries.copy_from_slice(&a.queries[start..start + H]);
+    let mut counts = [0; H];
+    for h in 0..H {
+        counts[h] = (queries[h].limit - a.range * RANGE).min(RANGE);
+    }
     let blocks = counts[H - 1].div_ceil(BLOCK_SIZE);
-    let pieces = std::array::from_fn(|b| (a.piece)(a.range * BLOCKS + b.min(blocks - 1)));
-    assert!(pieces.iter().all(|p| p.len() == a.layout.piece_bytes()));
+    let mut pieces = [&[] as &[u8]; BLOCKS];
+    for (b, piece) in pieces.iter_mut().enumerate().take(blocks) {
+        *piece = (a.piece)(a.range * BLOCKS + b);
+        assert_eq!(piece.len(), a.layout.piece_bytes());
+    }
     let work = RangeWork { layout: a.layout, counts, pieces, blocks };
     // SAFETY: promised by the caller; the pieces were measured above.
     unsafe {
