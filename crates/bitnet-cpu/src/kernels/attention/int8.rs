@@ -181,18 +181,27 @@ unsafe fn weigh_columns<V: Dots16, const H: usize, const C: usize>(
             for h in 0..H {
                 of_block[h] = factors[h][block];
             }
-            weigh::<V, H, H, C>(work, block, weights, of_block, column, out);
+            let groups = groups(work.counts[H - 1], block);
+            weigh::<V, H, H, C>(work, block, groups, weights, of_block, column, out);
         }
         for h in 1..H {
             for block in common..work.counts[h].div_ceil(BLOCK_SIZE) {
                 let (weights, out) = (weights.add(h * RANGE), out.add(h * len));
-                weigh::<V, H, 1, C>(work, block, weights, [factors[h][block]], column, out);
+                let groups = groups(work.counts[h], block);
+                weigh::<V, H, 1, C>(work, block, groups, weights, [factors[h][block]], column, out);
             }
         }
     }
 }
 
-/// Adds the weighted values of one block to `out`, for `N` of the `H` queries.
+/// Groups of four positions in a block of which some count for a query that attends to `count` positions.
+#[inline(always)]
+fn groups(count: usize, block: usize) -> usize {
+    (count - block * BLOCK_SIZE).min(BLOCK_SIZE).div_ceil(4)
+}
+
+/// Adds the weighted values of the first `groups` groups of one block to `out`, for `N` of the `H` queries; weights beyond
+/// are zeros. (The number is not a constant also lest the loop be unrolled whole, with all fetches in one burst.)
 ///
 /// # Safety
 /// As [`weigh_columns`].
@@ -200,6 +209,7 @@ unsafe fn weigh_columns<V: Dots16, const H: usize, const C: usize>(
 unsafe fn weigh<V: Dots16, const H: usize, const N: usize, const C: usize>(
     work: &RangeWork<'_, H>,
     block: usize,
+    groups: usize,
     weights: *const u8,
     factors: [f32; N],
     column: usize,
@@ -212,7 +222,7 @@ unsafe fn weigh<V: Dots16, const H: usize, const N: usize, const C: usize>(
         let ahead = work.values_after(block).wrapping_add(column * 4);
         let weights = weights.add(block * BLOCK_SIZE).cast::<i32>();
         let mut acc = [[V::ints(0); C]; N];
-        for group in 0..BLOCK_SIZE / 4 {
+        for group in 0..groups {
             let row = group * row_bytes;
             let mut value = [V::load_values(values.add(row)); C];
             for c in 0..C {
