@@ -46,6 +46,7 @@ pub(crate) fn engine(args: &ModelArgs, notes: Notes) -> Result<InferenceEngine, 
         .kernels(args.kernels.clone())
         .weight_form(args.weight_form.into())
         .output_storage(args.lm_head.into())
+        .kv_type(args.kv_type)
         .context_size(args.ctx_size)
         .progress(move |done, total| progress.set(done, total));
     let engine = builder.build().map_err(|error| explain(error, args))?;

@@ -6,7 +6,8 @@ use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::full_as_top;
 use bitnet_model::{
-    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights,
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, TopLogits,
+    Weights,
 };
 
 use crate::forward::{Layer, Model, Pass, Want};
@@ -15,7 +16,7 @@ use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{Form, Packer, STRIP_ROWS, choice};
 use crate::outcome::Outcome;
-use crate::scratch::{RopeTable, Scratch, Widths};
+use crate::scratch::{Heads, RopeTable, Scratch, Widths};
 use crate::shared::Shared;
 
 /// Rows of a batch up to which more rows make the products faster.
@@ -34,6 +35,8 @@ pub struct CpuOptions {
     pub output: OutputStorage,
     /// How ternary weights are kept; by default the form that a short measurement finds faster.
     pub form: Option<Form>,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
 }
 
 /// How the output layer is kept and computed. `Exact`, `Scan` and `Full` give the same bits; `Int8` does not.
@@ -113,8 +116,9 @@ impl CpuExecutor {
         let layers = pack_layers(form, &mut pool, weights, progress)?;
         let output = weights.output_layer().clone();
         let int8 = options.output.int8_rows(&mut pool, kernels, &output)?;
-        let scratch = Scratch::new(threads, layers.len(), widths(&spec, form))?;
-        let (kv, rope) = (KvCache::new(&spec), RopeTable::new(&spec));
+        let (kv, rope) = (KvCache::new(&spec, options.kv_type), RopeTable::new(&spec));
+        let heads = Heads { query_heads: spec.num_heads, kv_heads: spec.num_kv_heads, layout: kv.layout() };
+        let scratch = Scratch::new(threads, layers.len(), widths(&spec, form), heads)?;
         let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
         let model = Model { spec, kernels, layers, embedding, output, int8, final_norm };
         Ok(Self { model, pool, kv, rope, scratch, warnings })
@@ -249,6 +253,7 @@ impl Executor for CpuExecutor {
             file_bytes: MemorySize::bytes(file as u64),
             block_size: BLOCK_SIZE,
             block_bytes: MemorySize::bytes(self.kv.block_bytes() as u64),
+            kv_type: self.kv.layout().kv_type,
             max_batch_tokens: MAX_BATCH_TOKENS,
         }
     }

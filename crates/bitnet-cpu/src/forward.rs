@@ -8,12 +8,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_core::pool::Team;
-use bitnet_model::reference::rope_rotate;
 use bitnet_model::{DenseTensor, ModelSpec, Sequence, TopLogits};
 
+use crate::attention::Attention;
 use crate::int8_rows::Int8Rows;
-use crate::kernels::{Attend, KernelSet, Product, ROW_BLOCK, place_row};
-use crate::kv::{BLOCK_SIZE, KvCache};
+use crate::kernels::{KernelSet, Product, ROW_BLOCK, place_row};
+use crate::kv::KvCache;
 use crate::layout::{STRIP_ROWS, Strips};
 use crate::outcome::Outcome;
 use crate::output::{FullLogits, logit_row_indices};
@@ -54,15 +54,12 @@ pub(crate) struct Model {
 /// One pass, shared by all threads.
 pub(crate) struct Pass<'a> {
     model: &'a Model,
-    kv: &'a KvCache,
-    rope: &'a RopeTable,
     sequences: &'a [Sequence<'a>],
     rows: usize,
     logit_rows: usize,
     widths: Widths,
     x: Shared<'a, f32>,
-    qkv: Shared<'a, f32>,
-    attention: Shared<'a, f32>,
+    attention: Attention<'a>,
     gate: Shared<'a, f32>,
     up: Shared<'a, f32>,
     q: Shared<'a, i8>,
@@ -123,20 +120,31 @@ impl<'a> Pass<'a> {
         want: Want<'a>,
         outcome: &'a Outcome,
     ) -> Self {
-        for pieces in &scratch.pieces {
+        for pieces in scratch.pieces.iter().chain(&scratch.units) {
             pieces.store(0, Ordering::Relaxed);
         }
-        Self {
-            model,
+        let widths = scratch.widths();
+        let attention = Attention {
+            spec: &model.spec,
+            kernels: model.kernels,
             kv,
             rope,
             sequences,
+            qkv: Shared::new(&mut scratch.qkv),
+            qkv_stride: widths.qkv,
+            out: Shared::new(&mut scratch.attention),
+            out_stride: widths.attention,
+            states: Shared::new(&mut scratch.states),
+            units: &scratch.units,
+        };
+        Self {
+            model,
+            sequences,
             rows: sequences.iter().map(|s| s.tokens.len()).sum(),
             logit_rows: sequences.iter().map(Sequence::logit_rows).sum(),
-            widths: scratch.widths(),
+            widths,
             x: Shared::new(&mut scratch.x),
-            qkv: Shared::new(&mut scratch.qkv),
-            attention: Shared::new(&mut scratch.attention),
+            attention,
             gate: Shared::new(&mut scratch.gate),
             up: Shared::new(&mut scratch.up),
             q: Shared::new(&mut scratch.q),
@@ -193,15 +201,16 @@ impl<'a> Pass<'a> {
     fn attention_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
         let spec = &self.model.spec;
         let source = self.residual(&layer.attn_norm, &layer.qkv);
-        let target = Target { out: self.qkv, stride: self.widths.qkv, accumulate: false };
+        let target = Target { out: self.attention.qkv, stride: self.widths.qkv, accumulate: false };
         self.multiply(&source, &layer.qkv, team, own, target, &self.pieces[4 * index]);
         team.barrier();
-        self.rotate_and_store(index, layer, team);
+        let starts = std::array::from_fn(|i| layer.qkv.parts()[i].strips.start * STRIP_ROWS);
+        self.attention.store(index, starts, team, own);
         team.barrier();
-        self.attend(index, team, own);
+        self.attention.run(index, team, own);
         team.barrier();
         let source = Source {
-            rows: self.attention,
+            rows: self.attention.out,
             stride: self.widths.attention,
             len: spec.q_size(),
             norm: layer.attn_sub_norm.as_deref(),
@@ -348,80 +357,6 @@ impl<'a> Pass<'a> {
                 (self.model.kernels.product)(&product, &mut scratch.codes);
             }
         }
-    }
-
-    /// Rotates queries and keys of this thread's heads and writes keys and values to the cache.
-    fn rotate_and_store(&self, index: usize, layer: &Layer, team: &Team<'_>) {
-        let spec = &self.model.spec;
-        let (d, heads, kv_heads) = (spec.head_dim, spec.num_heads, spec.num_kv_heads);
-        let starts: [usize; 3] = std::array::from_fn(|i| layer.qkv.parts()[i].strips.start * STRIP_ROWS);
-        let per_row = heads + 2 * kv_heads;
-        let share = team.share(self.rows * per_row);
-        self.for_rows(share.start / per_row..share.end.div_ceil(per_row), |row, s, position| {
-            let (block, slot) = (s.blocks[position / BLOCK_SIZE], position % BLOCK_SIZE);
-            let (cos, sin) = self.rope.at(position);
-            let first = row * per_row;
-            for unit in share.start.max(first)..share.end.min(first + per_row) {
-                let unit = unit - first;
-                let (part, head) = match unit {
-                    _ if unit < heads => (0, unit),
-                    _ if unit < heads + kv_heads => (1, unit - heads),
-                    _ => (2, unit - heads - kv_heads),
-                };
-                let at = row * self.widths.qkv + starts[part] + head * d;
-                // SAFETY: each head of each row is one unit, and units are shared out.
-                unsafe {
-                    let values = self.qkv.get_mut(at..at + d);
-                    match part {
-                        0 => rope_rotate(values, cos, sin),
-                        1 => {
-                            rope_rotate(values, cos, sin);
-                            self.kv.write_key(block, slot, index, head, values);
-                        }
-                        _ => self.kv.write_value(block, slot, index, head, values),
-                    }
-                }
-            }
-        });
-    }
-
-    /// Attention of this thread's units: some query heads of one row that share a key/value head.
-    fn attend(&self, index: usize, team: &Team<'_>, own: &mut ThreadScratch) {
-        let spec = &self.model.spec;
-        let d = spec.head_dim;
-        let group = spec.num_heads / spec.num_kv_heads;
-        // Decoding needs enough units for all threads; many rows have them anyway.
-        let together = match group {
-            g if g.is_multiple_of(4) && self.rows > 1 => 4,
-            g if g.is_multiple_of(2) => 2,
-            _ => 1,
-        };
-        let per_row = spec.num_heads / together;
-        // Later rows of a chunk cost more, so units go round the threads.
-        self.for_rows(0..self.rows, |row, s, position| {
-            for unit in 0..per_row {
-                if (row * per_row + unit) % team.threads() != team.index() {
-                    continue;
-                }
-                let head = unit * together;
-                // SAFETY: keys, values and queries are only read in this phase; each unit's output belongs to one thread;
-                // the kernel set is available.
-                unsafe {
-                    let at = row * self.widths.qkv + head * d;
-                    let blocks = |i: usize| self.kv.head(s.blocks[i], index, head / group);
-                    let a = Attend {
-                        query: self.qkv.get(at..at + together * d),
-                        heads: together,
-                        head_dim: d,
-                        positions: position + 1,
-                        blocks: &blocks,
-                    };
-                    let at = row * self.widths.attention + head * d;
-                    let out = self.attention.get_mut(at..at + together * d);
-                    (self.model.kernels.attend)(&a, &mut own.scores, out);
-                }
-            }
-        });
     }
 
     /// Final norm and output layer of the rows that need logits.

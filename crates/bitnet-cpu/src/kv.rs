@@ -1,47 +1,166 @@
-//! The paged key and value cache, in f32.
+//! The paged key and value cache.
 //!
-//! A block holds [`BLOCK_SIZE`] positions of all layers. Within a block, layer after layer, first keys then values, head
-//! after head:
+//! A block holds [`BLOCK_SIZE`] positions of all layers; within it, layer after layer, head after head, one *piece*:
+//! keys, values and, for int8, scales, so that what one head reads is one stretch of memory ([`KvLayout`]):
 //!
-//! * keys are `[head_dim][BLOCK_SIZE]`: the scores of a query with a whole block are sums over `head_dim` of
-//!   vectors, without horizontal additions;
-//! * values are `[BLOCK_SIZE][head_dim]`: the weighted sum is a sum over positions of vectors.
+//! * keys in f32 or f16 are `[head_dim][BLOCK_SIZE]`: the scores of a query with a whole block are sums over `head_dim`
+//!   of vectors, without horizontal additions;
+//! * values in f32 or f16 are `[BLOCK_SIZE][columns]`, `head_dim` padded with zeros to whole vectors: the weighted sum is
+//!   a sum over positions of vectors;
+//! * int8 keys are `[head_dim / 4][BLOCK_SIZE][4]`, rounded up and padded with zeros, each plus 128: a 32-bit lane holds
+//!   four elements of one position, which a dot-product instruction multiplies with four of the query. They are stored
+//!   unsigned because that instruction wants one unsigned factor;
+//! * int8 values are `[BLOCK_SIZE / 4][columns][4]`: a 32-bit lane holds one element of four positions, which are
+//!   multiplied with four weights;
+//! * then the scales of the keys and those of the values, `[BLOCK_SIZE]` f32 each.
 
 use bitnet_core::buffer::AlignedBuf;
-use bitnet_model::{ExecError, ModelSpec};
+use bitnet_model::{ExecError, KvType, ModelSpec};
 
 /// Positions in a block.
 pub(crate) const BLOCK_SIZE: usize = 32;
+const _: () = assert!(BLOCK_SIZE == bitnet_model::kv::INT8_BLOCK, "weights of a block share a factor");
+const _: () = assert!(bitnet_model::kv::RANGE.is_multiple_of(BLOCK_SIZE), "ranges are whole blocks");
 
-/// All blocks of all layers.
-pub(crate) struct KvCache {
-    blocks: Vec<AlignedBuf<f32>>,
-    layers: usize,
-    kv_heads: usize,
-    head_dim: usize,
+/// Elements of a vector: rows of values are padded to it.
+const LANES: usize = bitnet_core::lanes::LANES;
+
+/// What one head has in one block. All parts are multiples of a cache line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KvLayout {
+    pub(crate) kv_type: KvType,
+    pub(crate) head_dim: usize,
 }
 
-impl KvCache {
-    pub(crate) fn new(spec: &ModelSpec) -> Self {
-        Self {
-            blocks: Vec::new(),
-            layers: spec.num_layers,
-            kv_heads: spec.num_kv_heads,
-            head_dim: spec.head_dim,
+impl KvLayout {
+    /// Elements of a padded row of values.
+    #[inline(always)]
+    pub(crate) fn columns(self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    /// Groups of four elements in a row of int8 keys.
+    #[inline(always)]
+    pub(crate) fn quads(self) -> usize {
+        self.head_dim.div_ceil(4)
+    }
+
+    /// Bytes of the keys, which come first.
+    #[inline(always)]
+    pub(crate) fn key_bytes(self) -> usize {
+        match self.kv_type {
+            KvType::F32 => self.head_dim * BLOCK_SIZE * 4,
+            KvType::F16 => self.head_dim * BLOCK_SIZE * 2,
+            KvType::Int8 => self.quads() * BLOCK_SIZE * 4,
         }
     }
 
-    /// Floats of one head's keys (or values) in one block.
-    fn head_len(&self) -> usize {
-        self.head_dim * BLOCK_SIZE
+    /// Where the scales begin, if there are any.
+    #[inline(always)]
+    pub(crate) fn scales_at(self) -> usize {
+        let element = match self.kv_type {
+            KvType::F32 => 4,
+            KvType::F16 => 2,
+            KvType::Int8 => 1,
+        };
+        self.key_bytes() + self.columns() * BLOCK_SIZE * element
     }
 
-    fn block_len(&self) -> usize {
-        self.layers * 2 * self.kv_heads * self.head_len()
+    /// Bytes of a piece.
+    #[inline(always)]
+    pub(crate) fn piece_bytes(self) -> usize {
+        let scales = if self.kv_type == KvType::Int8 { 2 * BLOCK_SIZE * size_of::<f32>() } else { 0 };
+        self.scales_at() + scales
+    }
+
+    /// Bytes of one row as [`Self::place`] takes it.
+    pub(crate) fn row_bytes(self) -> usize {
+        match self.kv_type {
+            KvType::F32 => self.head_dim * 4,
+            KvType::F16 => self.head_dim * 2,
+            KvType::Int8 => self.head_dim,
+        }
+    }
+
+    /// Writes an encoded row to its slot of a piece. Padding is left as it is: that of int8 keys meets zeros of the query.
+    ///
+    /// # Safety
+    /// `piece` points to [`Self::piece_bytes`] bytes, of which no other thread touches those of this row meanwhile.
+    unsafe fn place(self, piece: *mut u8, slot: usize, part: KvPart, row: &[u8], scale: f32) {
+        assert!(slot < BLOCK_SIZE && row.len() == self.row_bytes());
+        // SAFETY: all offsets are inside the parts described at the top of this file, for a slot and a row as checked.
+        unsafe {
+            let values = piece.add(self.key_bytes());
+            match (self.kv_type, part) {
+                (KvType::F32, KvPart::Key) => scatter::<4>(piece.add(slot * 4), BLOCK_SIZE * 4, row),
+                (KvType::F16, KvPart::Key) => scatter::<2>(piece.add(slot * 2), BLOCK_SIZE * 2, row),
+                (KvType::Int8, KvPart::Key) => {
+                    for (i, &e) in row.iter().enumerate() {
+                        *piece.add((i / 4 * BLOCK_SIZE + slot) * 4 + i % 4) = e ^ 0x80;
+                    }
+                }
+                (KvType::Int8, KvPart::Value) => {
+                    scatter::<1>(values.add(slot / 4 * self.columns() * 4 + slot % 4), 4, row);
+                }
+                (KvType::F32 | KvType::F16, KvPart::Value) => {
+                    let at = slot * self.columns() * (row.len() / self.head_dim);
+                    std::ptr::copy_nonoverlapping(row.as_ptr(), values.add(at), row.len());
+                }
+            }
+            if self.kv_type == KvType::Int8 {
+                let index = if part == KvPart::Key { slot } else { BLOCK_SIZE + slot };
+                piece.add(self.scales_at()).cast::<f32>().add(index).write_unaligned(scale);
+            }
+        }
+    }
+}
+
+/// Writes elements of `N` bytes so that they begin `stride` bytes apart.
+///
+/// # Safety
+/// All of them are inside memory that this thread may write.
+unsafe fn scatter<const N: usize>(out: *mut u8, stride: usize, row: &[u8]) {
+    for (i, element) in row.as_chunks::<N>().0.iter().enumerate() {
+        // SAFETY: promised by the caller.
+        unsafe { out.add(i * stride).cast::<[u8; N]>().write_unaligned(*element) };
+    }
+}
+
+/// Keys or values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KvPart {
+    Key,
+    Value,
+}
+
+/// All blocks of all layers.
+pub(crate) struct KvCache {
+    /// Blocks that were reserved together lie in one allocation, so that small blocks share huge pages too.
+    slabs: Vec<AlignedBuf<u8>>,
+    /// For each block its slab and where it begins there.
+    blocks: Vec<(usize, usize)>,
+    layout: KvLayout,
+    layers: usize,
+    kv_heads: usize,
+}
+
+impl KvCache {
+    pub(crate) fn new(spec: &ModelSpec, kv_type: KvType) -> Self {
+        Self {
+            slabs: Vec::new(),
+            blocks: Vec::new(),
+            layout: KvLayout { kv_type, head_dim: spec.head_dim },
+            layers: spec.num_layers,
+            kv_heads: spec.num_kv_heads,
+        }
+    }
+
+    pub(crate) fn layout(&self) -> KvLayout {
+        self.layout
     }
 
     pub(crate) fn block_bytes(&self) -> usize {
-        self.block_len() * size_of::<f32>()
+        self.layers * self.kv_heads * self.layout.piece_bytes()
     }
 
     pub(crate) fn block_count(&self) -> usize {
@@ -50,68 +169,51 @@ impl KvCache {
 
     /// Makes blocks `0..count` usable.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<(), ExecError> {
-        while self.blocks.len() < count {
-            self.blocks.push(AlignedBuf::zeroed(self.block_len())?);
+        let (have, bytes) = (self.blocks.len(), self.block_bytes());
+        if count > have {
+            self.slabs.push(AlignedBuf::zeroed((count - have).saturating_mul(bytes))?);
+            let slab = self.slabs.len() - 1;
+            self.blocks.extend((0..count - have).map(|i| (slab, i * bytes)));
         }
         Ok(())
     }
 
-    /// Offset of a head's keys in a block; the values of the layer lie `kv_heads * head_len` further.
-    fn offset(&self, layer: usize, head: usize) -> usize {
-        (layer * 2 * self.kv_heads + head) * self.head_len()
+    /// Pointer to a piece, which is inside the block.
+    fn piece_ptr(&self, block: u32, layer: usize, head: usize) -> *mut u8 {
+        let (slab, start) = self.blocks[block as usize];
+        let at = start + (layer * self.kv_heads + head) * self.layout.piece_bytes();
+        let slab = &self.slabs[slab];
+        assert!(head < self.kv_heads && layer < self.layers && at + self.layout.piece_bytes() <= slab.len());
+        slab.as_raw().wrapping_add(at)
     }
 
-    /// Keys and values of one head in one block.
+    /// The piece of one head in one block.
     ///
     /// # Safety
-    /// No thread writes to this head of the block meanwhile.
+    /// No thread writes to this piece meanwhile.
     #[inline]
-    pub(crate) unsafe fn head(&self, block: u32, layer: usize, head: usize) -> (&[f32], &[f32]) {
-        let buffer = &self.blocks[block as usize];
-        let keys = self.offset(layer, head);
-        let values = keys + self.kv_heads * self.head_len();
-        assert!(head < self.kv_heads && values + self.head_len() <= buffer.len());
-        // SAFETY: inside the buffer by the check above; the caller rules out writers.
-        unsafe {
-            (
-                std::slice::from_raw_parts(buffer.as_raw().add(keys), self.head_len()),
-                std::slice::from_raw_parts(buffer.as_raw().add(values), self.head_len()),
-            )
-        }
+    pub(crate) unsafe fn piece(&self, block: u32, layer: usize, head: usize) -> &[u8] {
+        let start = self.piece_ptr(block, layer, head);
+        // SAFETY: a whole piece is inside the slab; the caller rules out writers.
+        unsafe { std::slice::from_raw_parts(start, self.layout.piece_bytes()) }
     }
 
-    /// Writes the key of one position and head.
+    /// Writes the encoded key or value of one position and head.
     ///
     /// # Safety
     /// No other thread touches this position and head meanwhile.
-    pub(crate) unsafe fn write_key(&self, block: u32, slot: usize, layer: usize, head: usize, key: &[f32]) {
-        let buffer = &self.blocks[block as usize];
-        let start = self.offset(layer, head) + slot;
-        assert!(head < self.kv_heads && slot < BLOCK_SIZE && key.len() == self.head_dim);
-        assert!(start + (self.head_dim - 1) * BLOCK_SIZE < buffer.len());
-        for (i, &k) in key.iter().enumerate() {
-            // SAFETY: inside the buffer by the checks above; the caller rules out other users.
-            unsafe { *buffer.as_raw().add(start + i * BLOCK_SIZE) = k };
-        }
-    }
-
-    /// Writes the value of one position and head.
-    ///
-    /// # Safety
-    /// No other thread touches this position and head meanwhile.
-    pub(crate) unsafe fn write_value(
+    #[allow(clippy::too_many_arguments, reason = "where a row goes, and the row")]
+    pub(crate) unsafe fn write(
         &self,
         block: u32,
         slot: usize,
         layer: usize,
         head: usize,
-        value: &[f32],
+        part: KvPart,
+        row: &[u8],
+        scale: f32,
     ) {
-        let buffer = &self.blocks[block as usize];
-        let start = self.offset(layer, head) + self.kv_heads * self.head_len() + slot * self.head_dim;
-        assert!(head < self.kv_heads && slot < BLOCK_SIZE && value.len() == self.head_dim);
-        assert!(start + self.head_dim <= buffer.len());
-        // SAFETY: inside the buffer by the checks above; the caller rules out other users.
-        unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), buffer.as_raw().add(start), value.len()) };
+        // SAFETY: a whole piece is inside the slab; the caller rules out other users of the row.
+        unsafe { self.layout.place(self.piece_ptr(block, layer, head), slot, part, row, scale) };
     }
 }

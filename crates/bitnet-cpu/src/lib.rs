@@ -4,11 +4,13 @@
 //! * [`kernels`]: sets of kernels (scalar, AVX2, AVX-512 VNNI), one chosen at run time.
 //! * [`layout`]: ternary weights in strips of sixteen rows, made for streaming.
 //! * `forward`: the phases of a forward pass and how threads share them.
+//! * `attention`: its attention phase.
 //! * `kv`: the paged key and value cache.
 //!
 //! Every kernel set, thread count and batch gives the same bits as the oracle in [`bitnet_model::reference`]: integer
 //! products are exact, and float reductions are the functions of [`bitnet_core::lanes`] compiled for each target.
 
+mod attention;
 pub mod executor;
 mod forward;
 mod int8_rows;

@@ -3,12 +3,15 @@
 use std::sync::atomic::AtomicUsize;
 
 use bitnet_core::buffer::AlignedBuf;
+use bitnet_model::kv::RANGE;
 use bitnet_model::reference::rope_angles;
 use bitnet_model::{ExecError, ModelSpec};
 use bytemuck::Zeroable;
 
+use crate::attention::{SPLIT_ROWS, TILE};
+use crate::kernels::attention::{AttendScratch, state_len};
 use crate::kernels::{ROW_BLOCK, code_bytes};
-use crate::kv::BLOCK_SIZE;
+use crate::kv::KvLayout;
 use crate::search::{OutputScratch, OutputThread};
 
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
@@ -35,11 +38,24 @@ pub(crate) struct Scratch {
     pub(crate) output: OutputScratch,
     /// For each product of a pass, four a layer, the pieces of work given out so far.
     pub(crate) pieces: Vec<AtomicUsize>,
+    /// States of ranges of attention, when these are shared out.
+    pub(crate) states: AlignedBuf<f32>,
+    /// For each layer, the units of attention given out so far.
+    pub(crate) units: Vec<AtomicUsize>,
     /// What each thread needs for itself.
     pub(crate) threads: Vec<ThreadScratch>,
     rows: usize,
     logit_rows: usize,
     widths: Widths,
+    heads: Heads,
+}
+
+/// What the scratch of attention depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) query_heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) layout: KvLayout,
 }
 
 /// Padded widths of the buffers, in elements.
@@ -75,21 +91,33 @@ pub(crate) struct ProductScratch {
 pub(crate) struct ThreadScratch {
     pub(crate) row: RowScratch,
     pub(crate) product: ProductScratch,
-    /// Attention weights.
-    pub(crate) scores: AlignedBuf<f32>,
+    /// Inner scratch of attention.
+    pub(crate) attend: AttendScratch,
+    /// States of the queries of a tile.
+    pub(crate) states: AlignedBuf<f32>,
+    /// A row of keys or values as the cache stores it.
+    pub(crate) encoded: AlignedBuf<u8>,
     /// What reading rows and the output layer need.
     pub(crate) output: OutputThread,
 }
 
 impl Scratch {
-    pub(crate) fn new(threads: usize, layers: usize, widths: Widths) -> Result<Self, ExecError> {
+    pub(crate) fn new(
+        threads: usize,
+        layers: usize,
+        widths: Widths,
+        heads: Heads,
+    ) -> Result<Self, ExecError> {
+        let tile_queries = TILE * heads.query_heads / heads.kv_heads;
         let mut own = Vec::with_capacity(threads);
         for _ in 0..threads {
             let (h, q) = (AlignedBuf::zeroed(widths.longest)?, AlignedBuf::zeroed(widths.longest)?);
             own.push(ThreadScratch {
                 row: RowScratch { h, q, scale: [0.0], sum: [0] },
                 product: ProductScratch { factors: AlignedBuf::zeroed(0)?, codes: AlignedBuf::zeroed(0)? },
-                scores: AlignedBuf::zeroed(0)?,
+                attend: AttendScratch::new(heads.layout)?,
+                states: AlignedBuf::zeroed(tile_queries * state_len(heads.layout))?,
+                encoded: AlignedBuf::zeroed(heads.layout.row_bytes())?,
                 output: OutputThread::default(),
             });
         }
@@ -105,10 +133,13 @@ impl Scratch {
             normed: AlignedBuf::zeroed(0)?,
             output: OutputScratch::new()?,
             pieces: (0..4 * layers).map(|_| AtomicUsize::new(0)).collect(),
+            states: AlignedBuf::zeroed(0)?,
+            units: (0..layers).map(|_| AtomicUsize::new(0)).collect(),
             threads: own,
             rows: 0,
             logit_rows: 0,
             widths,
+            heads,
         })
     }
 
@@ -146,11 +177,10 @@ impl Scratch {
             grow(&mut self.normed, logit_rows * w.hidden)?;
             self.logit_rows = logit_rows;
         }
-        let scores = 4 * positions.next_multiple_of(BLOCK_SIZE);
-        for t in &mut self.threads {
-            if t.scores.len() < scores {
-                grow(&mut t.scores, scores.next_power_of_two())?;
-            }
+        let ranges = positions.div_ceil(RANGE);
+        if self.threads.len() > 1 && rows <= SPLIT_ROWS && ranges > 1 {
+            let states = rows * self.heads.query_heads * ranges.next_power_of_two();
+            grow(&mut self.states, states * state_len(self.heads.layout))?;
         }
         Ok(())
     }

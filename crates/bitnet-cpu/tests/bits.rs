@@ -3,30 +3,31 @@
 
 use bitnet_cpu::{CpuExecutor, CpuOptions, Form, kernel_sets};
 use bitnet_model::conformance::{self, Tolerance};
-use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence};
+use bitnet_model::{Batch, ExecError, Executor, KvType, LogitRows, Sequence};
 
-fn conforms(kernels: &str, threads: usize, form: Form) {
-    conformance::run(Tolerance::Bits, &mut |sample| {
+fn conforms(kernels: &str, threads: usize, form: Form, kv_type: KvType) {
+    conformance::run(Tolerance::Bits, kv_type, &mut |sample| {
         let options = CpuOptions {
             threads: Some(threads),
             kernels: Some(kernels.to_owned()),
             form: Some(form),
+            kv_type,
             ..CpuOptions::default()
         };
         let executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})?;
         assert_eq!((executor.kernel_set_name(), executor.form()), (kernels, form));
+        assert_eq!(executor.info().kv_type, kv_type);
         assert!(executor.warnings().is_empty(), "{:?}", executor.warnings());
         Ok(Box::new(executor))
     })
-    .unwrap_or_else(|e| panic!("{kernels}, {threads} threads, {form:?}: {e}"));
+    .unwrap_or_else(|e| panic!("{kernels}, {threads} threads, {form:?}, {kv_type}: {e}"));
 }
 
-#[test]
-fn every_kernel_set_equals_the_oracle() {
+fn every_kernel_set(kv_type: KvType) {
     for set in kernel_sets() {
         if set.available {
-            conforms(set.name, 1, Form::TwoBit);
-            conforms(set.name, 1, Form::FiveTrits);
+            let form = if kv_type == KvType::F16 { Form::FiveTrits } else { Form::TwoBit };
+            conforms(set.name, 1, form, kv_type);
         } else {
             println!("skipped {}: this processor lacks {}", set.name, set.requires);
         }
@@ -34,11 +35,29 @@ fn every_kernel_set_equals_the_oracle() {
 }
 
 #[test]
+fn every_kernel_set_equals_the_oracle_with_f32_keys_and_values() {
+    every_kernel_set(KvType::F32);
+}
+
+#[test]
+fn every_kernel_set_equals_the_oracle_with_f16_keys_and_values() {
+    every_kernel_set(KvType::F16);
+}
+
+#[test]
+fn every_kernel_set_equals_the_oracle_with_int8_keys_and_values() {
+    every_kernel_set(KvType::Int8);
+}
+
+#[test]
 fn any_thread_count_equals_the_oracle() {
     let fastest = kernel_sets().into_iter().find(|s| s.available).map(|s| s.name).unwrap();
-    for threads in [2, 3, 7] {
-        conforms(fastest, threads, Form::TwoBit);
-        conforms(fastest, threads, Form::FiveTrits);
+    for (threads, form, kv_type) in [
+        (2, Form::TwoBit, KvType::F16),
+        (3, Form::FiveTrits, KvType::Int8),
+        (7, Form::FiveTrits, KvType::F32),
+    ] {
+        conforms(fastest, threads, form, kv_type);
     }
 }
 

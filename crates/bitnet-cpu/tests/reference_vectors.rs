@@ -9,7 +9,7 @@ use bitnet_cpu::{CpuExecutor, CpuOptions};
 use bitnet_formats::{TensorSet, read_safetensors};
 use bitnet_model::conformance::{Tolerance, compare, prefill, relative_error};
 use bitnet_model::reference::{ReferenceExecutor, Site};
-use bitnet_model::{LoadOptions, LoadedModel, ModelSource, load};
+use bitnet_model::{KvType, LoadOptions, LoadedModel, ModelSource, load};
 
 /// Relative 2-norm within which the logits must lie.
 const TOLERANCE: f32 = 2e-3;
@@ -28,11 +28,11 @@ fn floats(set: &TensorSet, name: &str) -> Vec<f32> {
 }
 
 /// Logits of `tokens` by the CPU executor, checked to be the oracle's bits.
-fn logits(model: &LoadedModel, tokens: &[u32]) -> Vec<f32> {
+fn logits(model: &LoadedModel, tokens: &[u32], kv_type: KvType) -> Vec<f32> {
     let vocab = model.spec.vocab_size;
-    let options = CpuOptions { threads: Some(2), ..CpuOptions::default() };
+    let options = CpuOptions { threads: Some(2), kv_type, ..CpuOptions::default() };
     let mut cpu = CpuExecutor::new(model.spec.clone(), &model.weights, &options, &mut |_, _| {}).unwrap();
-    let mut oracle = ReferenceExecutor::new(model.spec.clone(), &model.weights).unwrap();
+    let mut oracle = ReferenceExecutor::new(model.spec.clone(), &model.weights, kv_type).unwrap();
     let got = prefill(&mut cpu, tokens, &[7, 64]).unwrap();
     let want = prefill(&mut oracle, tokens, &[tokens.len()]).unwrap();
     compare(&model.name, Tolerance::Bits, &got, &want, vocab).unwrap();
@@ -55,7 +55,7 @@ fn the_four_small_models() {
         let folder = testdata("vectors").join(name);
         let reference = floats(&tensors(&folder.join("reference.safetensors")), "logits_f32");
         let model = load(&ModelSource::Path(folder), &LoadOptions::default()).unwrap();
-        check(name, &logits(&model, &tokens), &reference, model.spec.vocab_size);
+        check(name, &logits(&model, &tokens, KvType::F32), &reference, model.spec.vocab_size);
     }
 }
 
@@ -75,7 +75,9 @@ fn the_bundled_model_up_to_rounding_ties() {
     let tokens: Vec<u32> = ids.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
     let reference = floats(&set, "logits_f32");
     let vocab = model.spec.vocab_size;
-    logits(&model, &tokens);
+    for kv_type in KvType::ALL {
+        logits(&model, &tokens, kv_type);
+    }
 
     let mut turned = Vec::new();
     let (mut got, mut ties) = with_ties_turned(&model, &tokens, &turned);
@@ -112,7 +114,7 @@ fn with_ties_turned(model: &LoadedModel, tokens: &[u32], turned: &[Tie]) -> (Vec
     const MARGIN: f32 = 2e-5;
     let (met, turned) = (Arc::new(Mutex::new(Vec::new())), turned.to_vec());
     let sink = Arc::clone(&met);
-    let mut oracle = ReferenceExecutor::new(model.spec.clone(), &model.weights).unwrap();
+    let mut oracle = ReferenceExecutor::new(model.spec.clone(), &model.weights, KvType::F32).unwrap();
     oracle.set_hook(Some(Box::new(move |site, h, scale, q| {
         for (element, (q, h)) in q.iter_mut().zip(h).enumerate() {
             let v = h * scale;

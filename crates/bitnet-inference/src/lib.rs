@@ -33,6 +33,7 @@ mod perplexity;
 pub mod sampling;
 
 pub use bitnet_cpu::OutputStorage;
+pub use bitnet_model::KvType;
 pub use bitnet_model::load::{LoadOptions, ModelSource};
 pub use bitnet_text::ChatMessage;
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};

@@ -10,8 +10,8 @@ use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
 
 use crate::reference::ReferenceExecutor;
 use crate::{
-    Activation, Batch, DenseTensor, ExecError, Executor, LayerWeights, LogitRows, ModelSpec, Sequence,
-    Weights,
+    Activation, Batch, DenseTensor, ExecError, Executor, KvType, LayerWeights, LogitRows, ModelSpec,
+    Sequence, Weights,
 };
 
 /// How close logits must be to the oracle's.
@@ -26,6 +26,8 @@ pub enum Tolerance {
 /// A small random model.
 #[derive(Debug, Clone)]
 pub struct Sample {
+    /// Tokens of the longest text it is run with: some models get one over several KV blocks and ranges of attention.
+    pub longest: usize,
     /// What is special about it.
     pub name: &'static str,
     /// Its architecture.
@@ -80,7 +82,7 @@ pub fn samples() -> Vec<Sample> {
         sub_norms: true,
         rms_norm_eps: 1e-5,
         rope_theta: 500_000.0,
-        context_length: 256,
+        context_length: 1024,
         tied_output: true,
     };
     let silu = ModelSpec {
@@ -116,18 +118,28 @@ pub fn samples() -> Vec<Sample> {
         num_layers: 1,
         ..base.clone()
     };
+    let long = ModelSpec {
+        hidden_size: 64,
+        intermediate_size: 64,
+        num_heads: 4,
+        num_kv_heads: 1,
+        head_dim: 128,
+        num_layers: 1,
+        ..base.clone()
+    };
     vec![
-        sample("relu2, sub-norms, tied bf16", base, DType::BF16, 1),
-        sample("silu, no sub-norms, untied f16", silu, DType::F16, 2),
-        sample("heads wider than the stream, tied f32", odd, DType::F32, 3),
-        sample("long rows, grouped heads", wide, DType::BF16, 4),
+        sample("relu2, sub-norms, tied bf16", base, DType::BF16, 1, 75),
+        sample("silu, no sub-norms, untied f16", silu, DType::F16, 2, 290),
+        sample("heads wider than the stream, tied f32", odd, DType::F32, 3, 270),
+        sample("long rows, grouped heads", wide, DType::BF16, 4, 75),
+        sample("long context, wide heads", long, DType::F32, 5, 555),
     ]
 }
 
-fn sample(name: &'static str, spec: ModelSpec, dtype: DType, seed: u64) -> Sample {
+fn sample(name: &'static str, spec: ModelSpec, dtype: DType, seed: u64, longest: usize) -> Sample {
     let mut random = Random::new(seed);
     let weights = random_weights(&spec, dtype, &mut random);
-    Sample { name, spec, weights }
+    Sample { longest, name, spec, weights }
 }
 
 /// Random weights for `spec`, whose projections must have rows in multiples of four.
@@ -178,17 +190,17 @@ fn dense(spec: &ModelSpec, dtype: DType, random: &mut Random) -> DenseTensor {
 /// Builds an executor for a sample.
 pub type Build<'a> = &'a mut dyn FnMut(&Sample) -> Result<Box<dyn Executor>, ExecError>;
 
-/// Runs the suite; the first difference is returned as text.
+/// Runs the suite against the oracle that keeps keys and values as `kv_type`; the first difference is returned as text.
 ///
 /// # Errors
 /// What differs and where.
-pub fn run(tolerance: Tolerance, build: Build<'_>) -> Result<(), String> {
+pub fn run(tolerance: Tolerance, kv_type: KvType, build: Build<'_>) -> Result<(), String> {
     for sample in samples() {
-        let texts: Vec<Vec<u32>> = [75usize, 5, 33].iter().map(|&n| tokens(&sample, n)).collect();
-        let oracle = oracle_logits(&sample, &texts).map_err(|e| e.to_string())?;
+        let texts: Vec<Vec<u32>> = [sample.longest, 5, 33].iter().map(|&n| tokens(&sample, n)).collect();
+        let oracle = oracle_logits(&sample, kv_type, &texts).map_err(|e| e.to_string())?;
         let mut executor = build(&sample).map_err(|e| format!("{}: {e}", sample.name))?;
         let cases: &[(&str, &[usize])] = &[
-            ("whole", &[75]),
+            ("whole", &[1024]),
             ("token by token", &[1]),
             ("chunks of 7", &[7]),
             ("chunks", &[1, 40, 2, 12, 13]),
@@ -217,8 +229,8 @@ fn tokens(sample: &Sample, count: usize) -> Vec<u32> {
     (0..count).map(|_| (random.next_u64() % sample.spec.vocab_size as u64) as u32).collect()
 }
 
-fn oracle_logits(sample: &Sample, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, ExecError> {
-    let mut oracle = ReferenceExecutor::new(sample.spec.clone(), &sample.weights)?;
+fn oracle_logits(sample: &Sample, kv_type: KvType, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, ExecError> {
+    let mut oracle = ReferenceExecutor::new(sample.spec.clone(), &sample.weights, kv_type)?;
     texts.iter().map(|t| prefill(&mut oracle, t, &[t.len()])).collect()
 }
 

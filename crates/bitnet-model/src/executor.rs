@@ -9,6 +9,7 @@
 use bitnet_core::MemorySize;
 
 use crate::ModelSpec;
+use crate::kv::KvType;
 
 /// Which rows of a sequence's new tokens need logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +127,17 @@ pub struct ExecutorInfo {
     pub block_size: usize,
     /// Memory of one KV block, all layers.
     pub block_bytes: MemorySize,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// Most tokens that one call computes together efficiently; the engine cuts longer prompts into such chunks.
     pub max_batch_tokens: usize,
+}
+
+impl ExecutorInfo {
+    /// Memory that the keys and values of one token take, all layers.
+    pub fn kv_bytes_per_token(&self) -> MemorySize {
+        MemorySize::bytes(self.block_bytes.as_bytes() / self.block_size as u64)
+    }
 }
 
 /// What can go wrong in a forward call. Every error leaves the executor usable.

@@ -3,6 +3,7 @@
 //! * [`spec`]: [`ModelSpec`], the architecture as data.
 //! * [`weights`]: [`Weights`], the tensors as views into model files.
 //! * [`executor`]: the [`Executor`] trait that every backend implements, with its batch types.
+//! * [`kv`]: how keys and values are kept, [`KvType`].
 //! * [`load`](mod@load): from model files of any published form to spec and weights.
 //! * [`reference`](mod@reference): the forward pass in plain scalar Rust, the oracle that executors are tested against.
 //! * [`synth`]: shape-true models with random weights.
@@ -13,6 +14,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod executor;
+pub mod kv;
 pub mod load;
 pub mod reference;
 pub mod spec;
@@ -20,6 +22,7 @@ pub mod synth;
 pub mod weights;
 
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits};
+pub use kv::KvType;
 pub use load::{GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, TensorSummary, load};
 pub use spec::{Activation, ModelSpec, SpecError};
 pub use weights::{DenseTensor, LayerWeights, Weights};

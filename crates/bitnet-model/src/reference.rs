@@ -4,10 +4,14 @@
 //! readable form, which operations happen in which order; float reductions and `exp` come from [`bitnet_core::lanes`].
 //! CPU executors must produce the same bits, GPU executors the same values within their stated tolerance.
 
+mod attention;
+
 use bitnet_core::{MemorySize, lanes};
 use bitnet_quant::{TernaryMatrix, absmax};
 
+use self::attention::{LayerCache, attention, slot};
 use crate::executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence};
+use crate::kv::KvType;
 use crate::weights::{DenseTensor, Weights};
 use crate::{Activation, ModelSpec};
 
@@ -74,13 +78,6 @@ struct Layer {
     down: Matrix,
 }
 
-/// Keys and values of one layer: `[block][slot][kv_size]` each.
-#[derive(Default)]
-struct LayerCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
 /// Where a row is quantised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Site {
@@ -103,16 +100,17 @@ pub struct ReferenceExecutor {
     output: DenseTensor,
     final_norm: Vec<f32>,
     cache: Vec<LayerCache>,
+    kv_type: KvType,
     blocks: usize,
     hook: Option<QuantizeHook>,
 }
 
 impl ReferenceExecutor {
-    /// Unpacks all weights to one byte a trit.
+    /// Unpacks all weights to one byte a trit. Keys and values are kept as `kv_type` says.
     ///
     /// # Errors
     /// [`ExecError::Weights`] if a ternary tensor is damaged.
-    pub fn new(spec: ModelSpec, weights: &Weights) -> Result<Self, ExecError> {
+    pub fn new(spec: ModelSpec, weights: &Weights, kv_type: KvType) -> Result<Self, ExecError> {
         let mut layers = Vec::with_capacity(weights.layers.len());
         for (i, l) in weights.layers.iter().enumerate() {
             let matrix = |name: &str, m| Matrix::new(&format!("layer {i} {name}"), m);
@@ -130,10 +128,10 @@ impl ReferenceExecutor {
                 down: matrix("down", &l.down)?,
             });
         }
-        let cache = layers.iter().map(|_| LayerCache::default()).collect();
+        let cache = layers.iter().map(|_| LayerCache::new(&spec, kv_type)).collect();
         let (embedding, output) = (weights.embedding.clone(), weights.output_layer().clone());
         let final_norm = weights.final_norm.clone();
-        Ok(Self { spec, layers, embedding, output, final_norm, cache, blocks: 0, hook: None })
+        Ok(Self { spec, layers, embedding, output, final_norm, cache, kv_type, blocks: 0, hook: None })
     }
 
     /// Calls `hook` for every row that is quantised: to look at activations, and to study rounding.
@@ -162,9 +160,7 @@ impl ReferenceExecutor {
             let value = layer.v.multiply(&q, scale);
             rotate_heads(spec, position, &mut query);
             rotate_heads(spec, position, &mut key);
-            let at = slot(s.blocks, position) * spec.kv_size();
-            cache.keys[at..at + key.len()].copy_from_slice(&key);
-            cache.values[at..at + value.len()].copy_from_slice(&value);
+            cache.store(slot(s.blocks, position), &key, &value);
             let o = attention(spec, cache, s.blocks, position, &query);
             let (q, scale) = quantize("o", &o, layer.attn_sub_norm.as_ref());
             add(&mut x, &layer.o.multiply(&q, scale));
@@ -194,11 +190,6 @@ impl ReferenceExecutor {
     }
 }
 
-/// Index of the cache slot of a position.
-fn slot(blocks: &[u32], position: usize) -> usize {
-    blocks[position / BLOCK_SIZE] as usize * BLOCK_SIZE + position % BLOCK_SIZE
-}
-
 fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
@@ -225,47 +216,6 @@ fn rotate_heads(spec: &ModelSpec, position: usize, heads: &mut [f32]) {
     }
 }
 
-/// Grouped-query attention of one token over positions `0..=position`.
-///
-/// Scores are sums over the head in ascending order, times `head_dim^-1/2`; the weighted values are summed in ascending
-/// order of positions and multiplied by the reciprocal of the sum of the weights.
-fn attention(
-    spec: &ModelSpec,
-    cache: &LayerCache,
-    blocks: &[u32],
-    position: usize,
-    query: &[f32],
-) -> Vec<f32> {
-    let d = spec.head_dim;
-    let group = spec.num_heads / spec.num_kv_heads;
-    let scale = 1.0 / (d as f32).sqrt();
-    let mut out = vec![0.0f32; query.len()];
-    for (head, (query, out)) in query.chunks_exact(d).zip(out.chunks_exact_mut(d)).enumerate() {
-        let offset = head / group * d;
-        let at = |j: usize| slot(blocks, j) * spec.kv_size() + offset;
-        let mut weights: Vec<f32> = (0..=position)
-            .map(|j| {
-                let key = &cache.keys[at(j)..][..d];
-                query.iter().zip(key).fold(0.0f32, |s, (q, k)| q.mul_add(*k, s)) * scale
-            })
-            .collect();
-        let max = lanes::max(&weights);
-        for w in &mut weights {
-            *w = lanes::exp(*w - max);
-        }
-        let inverse = 1.0 / lanes::sum(&weights);
-        for (j, w) in weights.iter().enumerate() {
-            for (o, v) in out.iter_mut().zip(&cache.values[at(j)..][..d]) {
-                *o = w.mul_add(*v, *o);
-            }
-        }
-        for o in out {
-            *o *= inverse;
-        }
-    }
-    out
-}
-
 impl Executor for ReferenceExecutor {
     fn spec(&self) -> &ModelSpec {
         &self.spec
@@ -273,13 +223,14 @@ impl Executor for ReferenceExecutor {
 
     fn info(&self) -> ExecutorInfo {
         let dense = self.embedding.data().len() + self.output.data().len();
-        let block_bytes = self.spec.num_layers * 2 * BLOCK_SIZE * self.spec.kv_size() * size_of::<f32>();
+        let block_bytes: usize = self.cache.iter().map(LayerCache::block_bytes).sum();
         ExecutorInfo {
             description: "cpu (scalar reference, 1 thread)".to_owned(),
             weight_bytes: MemorySize::bytes(self.spec.ternary_parameters() + dense as u64),
             file_bytes: MemorySize::bytes(0),
             block_size: BLOCK_SIZE,
             block_bytes: MemorySize::bytes(block_bytes as u64),
+            kv_type: self.kv_type,
             max_batch_tokens: 64,
         }
     }
@@ -287,8 +238,7 @@ impl Executor for ReferenceExecutor {
     fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError> {
         if count > self.blocks {
             for cache in &mut self.cache {
-                cache.keys.resize(count * BLOCK_SIZE * self.spec.kv_size(), 0.0);
-                cache.values.resize(count * BLOCK_SIZE * self.spec.kv_size(), 0.0);
+                cache.resize(count);
             }
             self.blocks = count;
         }

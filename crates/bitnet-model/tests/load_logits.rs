@@ -8,12 +8,12 @@ use bitnet_core::bytes::ByteView;
 use bitnet_formats::read_safetensors;
 use bitnet_model::reference::ReferenceExecutor;
 use bitnet_model::synth::{self, ShapePreset, SynthFormat, SynthOptions, Vocabulary};
-use bitnet_model::{Batch, Executor, LoadedModel, LogitRows, Sequence};
+use bitnet_model::{Batch, Executor, KvType, LoadedModel, LogitRows, Sequence};
 use bitnet_quant::I2sLayout;
 use support::{Gguf, load_path, testdata, vector};
 
 fn logits(model: &LoadedModel, tokens: &[u32]) -> Vec<f32> {
-    let mut executor = ReferenceExecutor::new(model.spec.clone(), &model.weights).unwrap();
+    let mut executor = ReferenceExecutor::new(model.spec.clone(), &model.weights, KvType::F32).unwrap();
     let count = tokens.len().div_ceil(executor.info().block_size);
     executor.reserve_blocks(count).unwrap();
     let blocks: Vec<u32> = (0..count as u32).collect();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bitnet_cpu::Form;
 use bitnet_inference::OutputStorage;
-use bitnet_model::Activation;
+use bitnet_model::{Activation, KvType};
 use bitnet_quant::I2sLayout;
 use clap::{Args, ValueEnum};
 
@@ -131,6 +131,10 @@ pub(crate) struct ModelArgs {
     /// How the output layer is kept
     #[arg(long, value_name = "KIND", value_enum, default_value_t = LmHeadName::Exact)]
     pub(crate) lm_head: LmHeadName,
+    /// How keys and values of the context are kept: f32, f16 or int8 (also called q8_0)
+    #[arg(long, alias = "cache-type", value_name = "TYPE", env = "BITNET_KV_TYPE", hide_env_values = true)]
+    #[arg(default_value_t = KvType::default())]
+    pub(crate) kv_type: KvType,
     /// Most tokens of prompt and answer together [default: what the model was made for]
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
     pub(crate) ctx_size: Option<usize>,

@@ -24,6 +24,7 @@ pub(super) fn run(args: &PerplexityArgs, notes: Notes) -> Result<ExitCode, CliEr
             "nll": result.nll,
             "tokens": result.tokens,
             "window": args.window,
+            "kv_type": engine.info().kv_type.name(),
         }))?;
     } else {
         let mean = result.nll / result.tokens as f64;

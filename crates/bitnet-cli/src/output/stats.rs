@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bitnet_core::{MemorySize, process};
-use bitnet_inference::{FinishReason, Generation, InferenceEngine};
+use bitnet_inference::{FinishReason, Generation, InferenceEngine, KvType};
 use serde_json::json;
 
 use super::Notes;
@@ -15,6 +15,8 @@ pub(crate) struct EngineFacts {
     weights: MemorySize,
     in_file: MemorySize,
     kv: MemorySize,
+    kv_type: KvType,
+    kv_per_token: MemorySize,
     context: usize,
     executor: String,
     peak: Option<MemorySize>,
@@ -28,6 +30,8 @@ impl EngineFacts {
             weights: engine.info().weight_bytes,
             in_file: engine.info().file_bytes,
             kv: engine.kv_memory(),
+            kv_type: engine.info().kv_type,
+            kv_per_token: engine.info().kv_bytes_per_token(),
             context: engine.context(),
             executor: engine.info().description.clone(),
             peak: process::peak_resident(),
@@ -99,6 +103,7 @@ pub(crate) fn print_stats(notes: Notes, generation: &Generation, facts: &EngineF
         ("load time", time(facts.load)),
         ("weights", weights),
         ("KV cache", format!("{} reserved (context {})", facts.kv, facts.context)),
+        ("  each token", format!("{} ({})", facts.kv_per_token, facts.kv_type)),
         ("resident memory", size(facts.resident)),
         ("  beside the weights", size(facts.beside_weights())),
         ("peak memory", size(facts.peak)),
@@ -131,6 +136,8 @@ pub(crate) fn stats_json(generation: &Generation, facts: &EngineFacts) -> serde_
         "weight_bytes": facts.weights.as_bytes(),
         "weight_bytes_in_file": facts.in_file.as_bytes(),
         "kv_bytes": facts.kv.as_bytes(),
+        "kv_type": facts.kv_type.name(),
+        "kv_bytes_per_token": facts.kv_per_token.as_bytes(),
         "resident_bytes": bytes(facts.resident),
         "resident_beside_weights_bytes": bytes(facts.beside_weights()),
         "peak_bytes": bytes(facts.peak),

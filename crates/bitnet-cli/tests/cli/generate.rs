@@ -1,6 +1,6 @@
 //! `bitnet generate`.
 
-use crate::support::{bitnet, run, run_with, stdout};
+use crate::support::{bitnet, fails, run, run_with, stdout};
 
 const STORY: &[&str] = &["generate", "Once upon a time", "-n", "12", "-q"];
 
@@ -21,6 +21,24 @@ fn threads_and_kernels_do_not_change_the_text() {
     let one = stdout(&story(&["--temp", "0", "--threads", "1"]));
     assert_eq!(one, stdout(&story(&["--temp", "0", "--threads", "2"])));
     assert_eq!(one, stdout(&story(&["--temp", "0", "--kernels", "scalar"])));
+}
+
+#[test]
+fn the_type_of_keys_and_values_can_be_chosen() {
+    let stats = |kv_type: &[&str]| -> serde_json::Value {
+        let args = ["generate", "The sea", "-n", "6", "--seed", "3", "--json"];
+        serde_json::from_str(&stdout(&[&args[..], kv_type].concat())).unwrap()
+    };
+    let bytes = |kv_type: &[&str], name: &str| {
+        let stats = &stats(kv_type)["stats"];
+        assert_eq!(stats["kv_type"], name);
+        stats["kv_bytes_per_token"].as_u64().unwrap()
+    };
+    let half = bytes(&[], "f16");
+    assert_eq!(bytes(&["--kv-type", "f32"], "f32"), 2 * half);
+    let int8 = bytes(&["--cache-type", "q8_0"], "int8");
+    assert!(int8 > half / 2 && int8 < half * 2 / 3, "{int8} and {half}");
+    fails(&["generate", "Hi", "--kv-type", "q4_0"], 2, &["q4_0", "int8"]);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use bitnet_model::Activation;
 use bitnet_quant::absmax;
 
 use super::lanes16::Lanes16;
-use crate::kv::BLOCK_SIZE;
 
 /// What a kernel needs to know of a quantised row.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -58,172 +57,6 @@ pub(crate) fn activate(activation: Activation, gate: &mut [f32], up: &[f32]) {
             for (g, &u) in gate.iter_mut().zip(up) {
                 *g = lanes::silu(*g) * u;
             }
-        }
-    }
-}
-
-/// Attention of one token for `heads` query heads that share one key/value head.
-pub(crate) struct Attend<'a> {
-    /// Rotated queries, `[heads][head_dim]`.
-    pub(crate) query: &'a [f32],
-    /// Query heads, 1, 2 or 4.
-    pub(crate) heads: usize,
-    /// Width of a head.
-    pub(crate) head_dim: usize,
-    /// Positions to attend to.
-    pub(crate) positions: usize,
-    /// For each block of positions: keys of the head, `[head_dim][BLOCK_SIZE]`, and values, `[BLOCK_SIZE][head_dim]`.
-    pub(crate) blocks: &'a dyn Fn(usize) -> (&'a [f32], &'a [f32]),
-}
-
-/// Runs `a`. `scores` is scratch of `heads * positions` rounded up to blocks, `out` is `[heads][head_dim]`.
-///
-/// # Safety
-/// The processor can run `V`.
-#[inline(always)]
-pub(crate) unsafe fn attend<V: Lanes16>(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
-    let stride = a.positions.next_multiple_of(BLOCK_SIZE);
-    assert!(
-        a.query.len() == a.heads * a.head_dim
-            && out.len() == a.query.len()
-            && scores.len() >= a.heads * stride
-    );
-    // SAFETY: promised by the caller; the lengths were checked above.
-    unsafe {
-        match a.heads {
-            4 => attend_heads::<V, 4>(a, scores, out),
-            2 => attend_heads::<V, 2>(a, scores, out),
-            _ => {
-                for (h, out) in out.chunks_exact_mut(a.head_dim).enumerate() {
-                    let query = &a.query[h * a.head_dim..][..a.head_dim];
-                    attend_heads::<V, 1>(&Attend { query, heads: 1, ..*a }, scores, out);
-                }
-            }
-        }
-    }
-}
-
-/// # Safety
-/// As [`attend`], with `H` heads.
-#[inline(always)]
-unsafe fn attend_heads<V: Lanes16, const H: usize>(a: &Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
-    let d = a.head_dim;
-    let blocks = a.positions.div_ceil(BLOCK_SIZE);
-    let stride = blocks * BLOCK_SIZE;
-    let scale = 1.0 / (d as f32).sqrt();
-    for block in 0..blocks {
-        let (keys, _) = (a.blocks)(block);
-        assert_eq!(keys.len(), d * BLOCK_SIZE);
-        // SAFETY: keys are `[d][32]`, queries `[H][d]` and scores `[H][stride]`, as checked.
-        unsafe {
-            let mut acc = [[V::zero(); 2]; H];
-            for i in 0..d {
-                let key = keys.as_ptr().add(i * BLOCK_SIZE);
-                let (low, high) = (V::load(key), V::load(key.add(16)));
-                for h in 0..H {
-                    let q = V::splat(*a.query.get_unchecked(h * d + i));
-                    acc[h] = [q.fma(low, acc[h][0]), q.fma(high, acc[h][1])];
-                }
-            }
-            for h in 0..H {
-                let to = scores.as_mut_ptr().add(h * stride + block * BLOCK_SIZE);
-                acc[h][0].mul(V::splat(scale)).store(to);
-                acc[h][1].mul(V::splat(scale)).store(to.add(16));
-            }
-        }
-    }
-    let mut inverse = [0.0f32; H];
-    for h in 0..H {
-        let weights = &mut scores[h * stride..][..a.positions];
-        let max = lanes::max(weights);
-        for w in weights.iter_mut() {
-            *w = lanes::exp(*w - max);
-        }
-        inverse[h] = 1.0 / lanes::sum(weights);
-    }
-    let mut start = 0;
-    while start < d {
-        // SAFETY: `start + width <= d`; the rest is as checked.
-        unsafe {
-            match d - start {
-                64.. => {
-                    weigh_values::<V, H, 4>(a, scores, stride, start, &inverse, out);
-                    start += 64;
-                }
-                16..64 => {
-                    weigh_values::<V, H, 1>(a, scores, stride, start, &inverse, out);
-                    start += 16;
-                }
-                _ => {
-                    weigh_tail::<H>(a, scores, stride, start, &inverse, out);
-                    start = d;
-                }
-            }
-        }
-    }
-}
-
-/// Elements `start .. start + 16 * C` of the weighted sum of values, for all heads.
-///
-/// # Safety
-/// As [`attend`]; the elements are inside the head.
-#[inline(always)]
-unsafe fn weigh_values<V: Lanes16, const H: usize, const C: usize>(
-    a: &Attend<'_>,
-    weights: &[f32],
-    stride: usize,
-    start: usize,
-    inverse: &[f32; H],
-    out: &mut [f32],
-) {
-    let d = a.head_dim;
-    // SAFETY: values are `[32][d]`, weights `[H][stride]`, `out` is `[H][d]`; all promised by the caller.
-    unsafe {
-        let mut acc = [[V::zero(); C]; H];
-        for block in 0..a.positions.div_ceil(BLOCK_SIZE) {
-            let (_, values) = (a.blocks)(block);
-            let first = block * BLOCK_SIZE;
-            for j in 0..BLOCK_SIZE.min(a.positions - first) {
-                let value = values.as_ptr().add(j * d + start);
-                for h in 0..H {
-                    let w = V::splat(*weights.get_unchecked(h * stride + first + j));
-                    for c in 0..C {
-                        acc[h][c] = w.fma(V::load(value.add(16 * c)), acc[h][c]);
-                    }
-                }
-            }
-        }
-        for h in 0..H {
-            for c in 0..C {
-                let to = out.as_mut_ptr().add(h * d + start + 16 * c);
-                acc[h][c].mul(V::splat(inverse[h])).store(to);
-            }
-        }
-    }
-}
-
-/// The last elements of the weighted sum, fewer than sixteen, one by one.
-#[inline(always)]
-fn weigh_tail<const H: usize>(
-    a: &Attend<'_>,
-    weights: &[f32],
-    stride: usize,
-    start: usize,
-    inverse: &[f32; H],
-    out: &mut [f32],
-) {
-    let d = a.head_dim;
-    for h in 0..H {
-        for i in start..d {
-            let mut sum = 0.0f32;
-            for block in 0..a.positions.div_ceil(BLOCK_SIZE) {
-                let (_, values) = (a.blocks)(block);
-                let first = block * BLOCK_SIZE;
-                for j in 0..BLOCK_SIZE.min(a.positions - first) {
-                    sum = weights[h * stride + first + j].mul_add(values[j * d + i], sum);
-                }
-            }
-            out[h * d + i] = sum * inverse[h];
         }
     }
 }
@@ -383,9 +216,23 @@ macro_rules! float_kernels {
         }
 
         $(#[$attribute])*
-        pub(super) fn attend(a: &crate::kernels::Attend<'_>, scores: &mut [f32], out: &mut [f32]) {
+        pub(super) fn attend(
+            a: &crate::kernels::attention::Attend<'_, '_>,
+            scratch: &mut crate::kernels::attention::AttendScratch,
+            states: &mut [f32],
+        ) {
             // SAFETY: this function has the features of the vector type.
-            unsafe { crate::kernels::generic::attend::<$vector>(a, scores, out) }
+            unsafe { crate::kernels::attention::attend::<$vector>(a, scratch, states) }
+        }
+
+        $(#[$attribute])*
+        pub(super) fn merge_states(state: &mut [f32], next: &[f32]) {
+            crate::kernels::attention::merge(state, next);
+        }
+
+        $(#[$attribute])*
+        pub(super) fn encode_kv(kv_type: bitnet_model::KvType, row: &[f32], out: &mut [u8]) -> f32 {
+            crate::kernels::attention::encode(kv_type, row, out)
         }
 
         $(#[$attribute])*

@@ -6,6 +6,8 @@
 //!
 //! `BITNET_KERNELS` or [`crate::CpuOptions::kernels`] force a set, for tests and for finding faults.
 
+pub(crate) mod attention;
+mod dots16;
 pub(crate) mod generic;
 pub(crate) mod int8;
 mod lanes16;
@@ -15,9 +17,11 @@ pub(crate) mod self_test;
 pub(crate) mod x86_64;
 
 use bitnet_core::DType;
-use bitnet_model::Activation;
+use bitnet_model::{Activation, KvType};
 
-pub(crate) use generic::{Attend, Quantized};
+pub(crate) use generic::Quantized;
+
+use self::attention::{Attend, AttendScratch};
 
 use crate::layout::{Form, QUAD, STRIP_ROWS, TILE_BYTES};
 use crate::shared::Shared;
@@ -134,7 +138,9 @@ type ProductFn = unsafe fn(&Product<'_>, &mut [u8]);
 type NormQuantizeFn = unsafe fn(&[f32], Option<&[f32]>, f32, &mut [f32], &mut [i8]) -> Quantized;
 type NormFn = unsafe fn(&[f32], &[f32], f32, &mut [f32]);
 type ActivateFn = unsafe fn(Activation, &mut [f32], &[f32]);
-type AttendFn = unsafe fn(&Attend<'_>, &mut [f32], &mut [f32]);
+type AttendFn = unsafe fn(&Attend<'_, '_>, &mut AttendScratch, &mut [f32]);
+type MergeStatesFn = unsafe fn(&mut [f32], &[f32]);
+type EncodeKvFn = unsafe fn(KvType, &[f32], &mut [u8]) -> f32;
 type Int8RowFn = unsafe fn(DType, &[u8], &mut [f32], &mut [i8]) -> int8::Int8Row;
 type Int8HiddenFn = unsafe fn(&[f32], &mut [f32], &mut [i8]) -> int8::Hidden;
 type Int8SumsFn = unsafe fn(&int8::Panel<'_>, &mut int8::Sums);
@@ -160,8 +166,12 @@ pub struct KernelSet {
     pub(crate) rms_norm: NormFn,
     /// `gate = act(gate) * up`.
     pub(crate) activate: ActivateFn,
-    /// Attention of one token for some query heads of one key/value head.
+    /// Attention of some queries of one key/value head over one range of positions.
     pub(crate) attend: AttendFn,
+    /// Merges the states of two ranges.
+    pub(crate) merge_states: MergeStatesFn,
+    /// Encodes a row of keys or values for the cache.
+    pub(crate) encode_kv: EncodeKvFn,
     /// Dot products of consecutive dense rows with one vector.
     pub(crate) dense: DenseFn,
     /// Quantises a stored row of the output layer to int8, with bounds of the error.

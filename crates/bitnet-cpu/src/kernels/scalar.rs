@@ -16,6 +16,8 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     rms_norm,
     activate,
     attend,
+    merge_states,
+    encode_kv,
     dense,
     int8_row,
     int8_hidden,

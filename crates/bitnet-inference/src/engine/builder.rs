@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage};
+use bitnet_model::KvType;
 use bitnet_model::load::{LoadOptions, ModelSource, load};
 
 use super::{EngineModel, InferenceEngine, checked_context};
@@ -83,6 +84,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn output_storage(mut self, storage: OutputStorage) -> Self {
         self.cpu.output = storage;
+        self
+    }
+
+    /// How keys and values are kept: `f16` by default. `int8` halves their memory and the time that long contexts take,
+    /// `f32` is the arithmetic of the original models.
+    #[must_use]
+    pub fn kv_type(mut self, kv_type: KvType) -> Self {
+        self.cpu.kv_type = kv_type;
         self
     }
 

@@ -1,8 +1,8 @@
 //! The engine against the outputs of transformers for the bundled model.
 
-use bitnet_inference::{ChatMessage, GenerateRequest, InferenceEngine, Prompt, SamplingOverrides};
+use bitnet_inference::{ChatMessage, GenerateRequest, InferenceEngine, KvType, Prompt, SamplingOverrides};
 
-use crate::support::{TESTDATA, engine};
+use crate::support::{TESTDATA, builder, engine, reference_engine};
 use crate::ties::{Tie, explain};
 
 fn reference() -> serde_json::Value {
@@ -34,7 +34,7 @@ const TIES: &[(usize, usize, &[Tie])] = &[
 /// behind the reference's token.
 #[test]
 fn greedy_tokens_equal_the_reference() {
-    let engine = engine(2);
+    let engine = reference_engine(2);
     let (reference, stop) = (reference(), &engine.defaults().stop_tokens);
     let cases = reference["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 8);
@@ -105,7 +105,7 @@ fn prompts_have_the_reference_tokens() {
 
 #[test]
 fn perplexity_is_the_reference_figure() {
-    let engine = engine(2);
+    let engine = reference_engine(2);
     let want = &reference()["perplexity"];
     let text = std::fs::read_to_string(format!("{TESTDATA}/eval.txt")).unwrap();
     let mut last = (0, 0);
@@ -115,4 +115,20 @@ fn perplexity_is_the_reference_figure() {
     let ppl = want["ppl"].as_f64().unwrap();
     assert!((got.value / ppl - 1.0).abs() < 0.005, "{got:?}, reference {ppl}");
     assert!((got.value - (got.nll / got.tokens as f64).exp()).abs() < 1e-12);
+}
+
+/// What rounding keys and values costs, over windows as long as the context.
+#[test]
+fn rounded_keys_and_values_hardly_change_the_perplexity() {
+    let text = std::fs::read_to_string(format!("{TESTDATA}/eval.txt")).unwrap();
+    let value = |kv_type| {
+        let engine = builder(2).kv_type(kv_type).build().unwrap();
+        assert_eq!(engine.info().kv_type, kv_type);
+        engine.perplexity(&text, engine.context() - 1, &mut |_, _| {}).unwrap().value
+    };
+    let exact = value(KvType::F32);
+    for (kv_type, allowed) in [(KvType::F16, 0.001), (KvType::Int8, 0.01)] {
+        let change = value(kv_type) / exact - 1.0;
+        assert!(change.abs() < allowed && change != 0.0, "{kv_type}: {change:+.5}");
+    }
 }

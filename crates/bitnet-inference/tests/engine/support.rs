@@ -1,7 +1,7 @@
 //! The bundled model and its reference outputs, for the tests of this crate.
 
 use bitnet_core::bytes::ByteView;
-use bitnet_inference::{EngineBuilder, InferenceEngine, ModelSource};
+use bitnet_inference::{EngineBuilder, InferenceEngine, KvType, ModelSource};
 
 /// Where the reference outputs of the bundled model are.
 pub(crate) const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/bitnet-tiny");
@@ -23,4 +23,9 @@ pub(crate) fn builder(threads: usize) -> EngineBuilder {
 /// An engine of the bundled model with this many threads.
 pub(crate) fn engine(threads: usize) -> InferenceEngine {
     builder(threads).build().unwrap()
+}
+
+/// An engine in the arithmetic of the reference outputs, whose keys and values are float32.
+pub(crate) fn reference_engine(threads: usize) -> InferenceEngine {
+    builder(threads).kv_type(KvType::F32).build().unwrap()
 }

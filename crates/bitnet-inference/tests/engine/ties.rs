@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex};
 
 use bitnet_model::reference::{ReferenceExecutor, Site};
-use bitnet_model::{Batch, Executor, LoadOptions, LogitRows, Sequence, load};
+use bitnet_model::{Batch, Executor, KvType, LoadOptions, LogitRows, Sequence, load};
 
 use crate::support::source;
 
@@ -41,7 +41,7 @@ pub(crate) fn explain(ties: &[Tie], prompt: usize, tokens: &[u32], margins: &[f3
 /// The oracle's logits of the last `rows` tokens but one, with the ties turned.
 fn logits_with(ties: &[Tie], tokens: &[u32], rows: usize) -> Vec<f32> {
     let model = load(&source(), &LoadOptions::default()).unwrap();
-    let mut oracle = ReferenceExecutor::new(model.spec.clone(), &model.weights).unwrap();
+    let mut oracle = ReferenceExecutor::new(model.spec.clone(), &model.weights, KvType::F32).unwrap();
     let turned = Arc::new(Mutex::new(0));
     let (count, turn) = (Arc::clone(&turned), ties.to_vec());
     oracle.set_hook(Some(Box::new(move |site, row, scale, q| {

@@ -3,19 +3,25 @@
 use super::product_avx2::product;
 use crate::kernels::{KernelSet, generic};
 
-generic::float_kernels!(super::vectors::Avx2, #[target_feature(enable = "avx2,fma")]);
+generic::float_kernels!(super::vectors::Avx2, #[target_feature(enable = "avx2,fma,f16c")]);
 
 /// The set of this module.
 pub(in crate::kernels) const AVX2: KernelSet = KernelSet {
     name: "avx2",
-    requires: "AVX2 and FMA",
-    available: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+    requires: "AVX2, FMA and F16C",
+    available: || {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+    },
     measure_forms: false,
     product,
     norm_quantize,
     rms_norm,
     activate,
     attend,
+    merge_states,
+    encode_kv,
     dense,
     int8_row,
     int8_hidden,

@@ -32,6 +32,8 @@ pub(in crate::kernels) const AVX512: KernelSet = KernelSet {
     rms_norm,
     activate,
     attend,
+    merge_states,
+    encode_kv,
     dense,
     int8_row,
     int8_hidden,

@@ -2,6 +2,7 @@
 
 mod avx2;
 mod avx512;
+mod dots;
 mod int8_avx2;
 mod int8_avx512;
 mod product_avx2;

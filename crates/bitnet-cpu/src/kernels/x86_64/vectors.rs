@@ -2,16 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::generic::f16_to_f32;
 use crate::kernels::lanes16::Lanes16;
 
-/// Two AVX registers; needs AVX2 and FMA.
+/// Two AVX registers; needs AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(__m256, __m256);
+pub(super) struct Avx2(pub(super) __m256, pub(super) __m256);
 
 /// One AVX-512 register; needs AVX-512 F.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(__m512);
+pub(super) struct Avx512(pub(super) __m512);
 
 // In all methods below: SAFETY: features and pointers are promised by the caller of the trait.
 
@@ -48,8 +47,11 @@ impl Lanes16 for Avx2 {
 
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> Self {
-        // SAFETY: see above. (F16C is not asked for: half-precision tables are rare.)
-        unsafe { Self::load(p.cast::<[[u8; 2]; 16]>().read_unaligned().map(f16_to_f32).as_ptr()) }
+        // SAFETY: see above.
+        unsafe {
+            let wide = |p: *const u8| _mm256_cvtph_ps(_mm_loadu_si128(p.cast()));
+            Self(wide(p), wide(p.add(16)))
+        }
     }
 
     #[inline(always)]

@@ -1,0 +1,281 @@
+//! The attention phase of a forward pass: rotation, storing keys and values, and how threads share the queries.
+//!
+//! Rows of one sequence are taken in tiles of [`TILE`], so that their queries read a range of keys and values from a near
+//! cache. A unit of work is a tile and a key/value head; when there are few of them (decoding) it is one range of
+//! positions as well, and the states of the ranges are merged afterwards. Units are handed out to whoever is free. None of
+//! this changes a bit: every state belongs to one query and one range, and states are merged in order.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bitnet_core::pool::Team;
+use bitnet_model::kv::RANGE;
+use bitnet_model::reference::rope_rotate;
+use bitnet_model::{ModelSpec, Sequence};
+
+use crate::kernels::KernelSet;
+use crate::kernels::attention::{self, Attend, QUERIES, Query, state_len};
+use crate::kv::{BLOCK_SIZE, KvCache, KvPart};
+use crate::scratch::{RopeTable, ThreadScratch};
+use crate::shared::Shared;
+
+/// Rows of a sequence that attend together.
+pub(crate) const TILE: usize = 8;
+/// Batches with more rows than this have work enough for all threads without ranges of their own.
+pub(crate) const SPLIT_ROWS: usize = 8;
+/// So many units for each thread are enough.
+const UNITS: usize = 8;
+
+/// What the attention of a pass needs.
+pub(crate) struct Attention<'a> {
+    pub(crate) spec: &'a ModelSpec,
+    pub(crate) kernels: &'static KernelSet,
+    pub(crate) kv: &'a KvCache,
+    pub(crate) rope: &'a RopeTable,
+    pub(crate) sequences: &'a [Sequence<'a>],
+    /// Rows of queries, keys and values.
+    pub(crate) qkv: Shared<'a, f32>,
+    pub(crate) qkv_stride: usize,
+    /// Rows of results.
+    pub(crate) out: Shared<'a, f32>,
+    pub(crate) out_stride: usize,
+    /// States of ranges, when these are shared out.
+    pub(crate) states: Shared<'a, f32>,
+    /// For each layer, the units given out so far.
+    pub(crate) units: &'a [AtomicUsize],
+}
+
+/// Some consecutive rows of one sequence.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    blocks: &'a [u32],
+    /// First row in the batch.
+    row: usize,
+    rows: usize,
+    /// Position of the first row.
+    position: usize,
+    /// Where its states begin, in states.
+    states: usize,
+}
+
+impl Tile<'_> {
+    /// Ranges that its last row attends to.
+    fn ranges(&self) -> usize {
+        (self.position + self.rows).div_ceil(RANGE)
+    }
+}
+
+impl<'a> Attention<'a> {
+    fn rows(&self) -> usize {
+        self.sequences.iter().map(|s| s.tokens.len()).sum()
+    }
+
+    /// Query heads of a key/value head.
+    fn group(&self) -> usize {
+        self.spec.num_heads / self.spec.num_kv_heads
+    }
+
+    /// All tiles; the last rows of a sequence, which cost most, come first.
+    fn tiles(&self) -> impl Iterator<Item = Tile<'a>> {
+        let (mut row, mut states, heads) = (0, 0, self.spec.num_heads);
+        let tiles = self.sequences.iter().flat_map(move |s| {
+            let (start, len) = (row, s.tokens.len());
+            row += len;
+            (0..len.div_ceil(TILE)).rev().map(move |t| Tile {
+                blocks: s.blocks,
+                row: start + t * TILE,
+                rows: TILE.min(len - t * TILE),
+                position: s.position + t * TILE,
+                states: 0,
+            })
+        });
+        tiles.map(move |tile| {
+            let at = states;
+            states += tile.rows * heads * tile.ranges();
+            Tile { states: at, ..tile }
+        })
+    }
+
+    /// Whether ranges are units of their own; the same for all threads.
+    fn splits(&self, threads: usize) -> bool {
+        threads > 1
+            && self.rows() <= SPLIT_ROWS
+            && self.tiles().count() * self.spec.num_kv_heads < UNITS * threads
+            && self.tiles().any(|t| t.ranges() > 1)
+    }
+
+    /// Rotates queries and keys of this thread's heads and writes keys and values to the cache. `starts` are the first
+    /// columns of queries, keys and values.
+    pub(crate) fn store(&self, layer: usize, starts: [usize; 3], team: &Team<'_>, own: &mut ThreadScratch) {
+        let (d, heads, kv_heads) = (self.spec.head_dim, self.spec.num_heads, self.spec.num_kv_heads);
+        let per_row = heads + 2 * kv_heads;
+        let share = team.share(self.rows() * per_row);
+        let encoded = &mut own.encoded[..self.kv.layout().row_bytes()];
+        let mut row_start = 0;
+        for s in self.sequences {
+            let row_end = row_start + s.tokens.len();
+            let first = (share.start / per_row).max(row_start);
+            for row in first..share.end.div_ceil(per_row).min(row_end) {
+                let position = s.position + row - row_start;
+                let (block, slot) = (s.blocks[position / BLOCK_SIZE], position % BLOCK_SIZE);
+                let (cos, sin) = self.rope.at(position);
+                let unit = |unit: usize| unit.clamp(row * per_row, (row + 1) * per_row) - row * per_row;
+                for unit in unit(share.start)..unit(share.end) {
+                    let (part, head) = match unit {
+                        _ if unit < heads => (0, unit),
+                        _ if unit < heads + kv_heads => (1, unit - heads),
+                        _ => (2, unit - heads - kv_heads),
+                    };
+                    let at = row * self.qkv_stride + starts[part] + head * d;
+                    // SAFETY: each head of each row is one unit, and units are shared out; the kernel set is available.
+                    unsafe {
+                        let values = self.qkv.get_mut(at..at + d);
+                        if part < 2 {
+                            rope_rotate(values, cos, sin);
+                        }
+                        if part > 0 {
+                            let scale = (self.kernels.encode_kv)(self.kv.layout().kv_type, values, encoded);
+                            let part = if part == 1 { KvPart::Key } else { KvPart::Value };
+                            self.kv.write(block, slot, layer, head, part, encoded, scale);
+                        }
+                    }
+                }
+            }
+            row_start = row_end;
+        }
+    }
+
+    /// Attention of the units that fall to this thread. Every thread of the team calls this, and a barrier follows.
+    pub(crate) fn run(&self, layer: usize, team: &Team<'_>, own: &mut ThreadScratch) {
+        let kv_heads = self.spec.num_kv_heads;
+        let split = self.splits(team.threads());
+        let next = || self.units[layer].fetch_add(1, Ordering::Relaxed);
+        let (mut unit, mut passed) = (next(), 0);
+        for tile in self.tiles() {
+            let parts = if split { tile.ranges() } else { 1 };
+            while unit < passed + parts * kv_heads {
+                let (kv_head, part) = ((unit - passed) / parts, (unit - passed) % parts);
+                if split {
+                    self.range_unit(layer, tile, kv_head, part, own);
+                } else {
+                    self.tile_unit(layer, tile, kv_head, own);
+                }
+                unit = next();
+            }
+            passed += parts * kv_heads;
+        }
+        if split {
+            team.barrier();
+            let units = self.tiles().flat_map(|tile| (0..kv_heads).map(move |head| (tile, head)));
+            for (_, (tile, head)) in units.enumerate().filter(|(i, _)| i % team.threads() == team.index()) {
+                self.merge_unit(tile, head);
+            }
+        }
+    }
+
+    /// All ranges of a tile for one key/value head.
+    fn tile_unit(&self, layer: usize, tile: Tile<'a>, kv_head: usize, own: &mut ThreadScratch) {
+        let len = state_len(self.kv.layout());
+        let queries = tile.rows * self.group();
+        for range in 0..tile.ranges() {
+            let states = &mut own.states[..queries * len];
+            self.attend(layer, tile, kv_head, range, range == 0, &mut own.attend, states);
+        }
+        for (query, state) in own.states.chunks_exact(len).take(queries).enumerate() {
+            self.finish(tile, kv_head, query, state);
+        }
+    }
+
+    /// One range of a tile for one key/value head.
+    fn range_unit(
+        &self,
+        layer: usize,
+        tile: Tile<'a>,
+        kv_head: usize,
+        range: usize,
+        own: &mut ThreadScratch,
+    ) {
+        let at = self.states_at(tile, kv_head, range);
+        // SAFETY: the states of a unit belong to the thread that took it, until the next barrier.
+        let states = unsafe { self.states.get_mut(at) };
+        self.attend(layer, tile, kv_head, range, true, &mut own.attend, states);
+    }
+
+    /// Where the states of a unit are: `[kv_head][range][query]` for each tile.
+    fn states_at(&self, tile: Tile<'_>, kv_head: usize, range: usize) -> std::ops::Range<usize> {
+        let (len, queries) = (state_len(self.kv.layout()), tile.rows * self.group());
+        let at = (tile.states + (kv_head * tile.ranges() + range) * queries) * len;
+        at..at + queries * len
+    }
+
+    /// Merges the states of all ranges of a tile for one key/value head.
+    fn merge_unit(&self, tile: Tile<'a>, kv_head: usize) {
+        let len = state_len(self.kv.layout());
+        for query in 0..tile.rows * self.group() {
+            let ranges = (tile.position + query / self.group() + 1).div_ceil(RANGE);
+            let state_at = |range| {
+                let at = self.states_at(tile, kv_head, range).start + query * len;
+                at..at + len
+            };
+            // SAFETY: behind the barrier the states of a query belong to one thread; the kernel set is available.
+            unsafe {
+                let state = self.states.get_mut(state_at(0));
+                for range in 1..ranges {
+                    (self.kernels.merge_states)(state, self.states.get(state_at(range)));
+                }
+                self.finish(tile, kv_head, query, state);
+            }
+        }
+    }
+
+    /// One range for all queries of a tile and key/value head, `QUERIES` or fewer at a time.
+    #[allow(clippy::too_many_arguments, reason = "what to compute, where, and with what")]
+    fn attend(
+        &self,
+        layer: usize,
+        tile: Tile<'a>,
+        kv_head: usize,
+        range: usize,
+        fresh: bool,
+        scratch: &mut attention::AttendScratch,
+        states: &mut [f32],
+    ) {
+        let (d, group, len) = (self.spec.head_dim, self.group(), state_len(self.kv.layout()));
+        // SAFETY: keys and values are only read in this phase.
+        let piece = |block: usize| unsafe { self.kv.piece(tile.blocks[block], layer, kv_head) };
+        let query = |index: usize| {
+            let at = (tile.row + index / group) * self.qkv_stride + (kv_head * group + index % group) * d;
+            // SAFETY: queries are only read in this phase.
+            Query { head: unsafe { self.qkv.get(at..at + d) }, limit: tile.position + index / group + 1 }
+        };
+        let count = tile.rows * group;
+        let mut start = 0;
+        while start < count {
+            let together = match count - start {
+                QUERIES.. => QUERIES,
+                2.. => 2,
+                _ => 1,
+            };
+            let queries: [Query<'_>; QUERIES] = std::array::from_fn(|i| query(start + i.min(together - 1)));
+            let a = Attend {
+                layout: self.kv.layout(),
+                queries: &queries[..together],
+                range,
+                fresh,
+                piece: &piece,
+            };
+            // SAFETY: the kernel set is available.
+            unsafe {
+                (self.kernels.attend)(&a, scratch, &mut states[start * len..(start + together) * len]);
+            }
+            start += together;
+        }
+    }
+
+    /// Writes the result of a query.
+    fn finish(&self, tile: Tile<'_>, kv_head: usize, query: usize, state: &[f32]) {
+        let (d, group) = (self.spec.head_dim, self.group());
+        let at = (tile.row + query / group) * self.out_stride + (kv_head * group + query % group) * d;
+        // SAFETY: the results of a tile and key/value head belong to one thread.
+        attention::finish(state, unsafe { self.out.get_mut(at..at + d) });
+    }
+}
