@@ -6,7 +6,9 @@ use bitnet_core::MemorySize;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::full_as_top;
-use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Weights};
+use bitnet_model::{
+    Batch, ExecError, Executor, ExecutorInfo, LayerWeights, ModelSpec, TopLogits, Traffic, Weights,
+};
 
 use crate::forward::{Layer, Model, Pass, Want};
 use crate::int8_rows::Int8Rows;
@@ -113,17 +115,27 @@ impl CpuExecutor {
         &self.warnings
     }
 
+    fn ternary_bytes(&self) -> usize {
+        let layers = self.model.layers.iter();
+        layers.map(|l| l.qkv.bytes() + l.o.bytes() + l.gate.bytes() + l.up.bytes() + l.down.bytes()).sum()
+    }
+
     fn weight_bytes(&self) -> usize {
-        let ternary: usize = self
-            .model
-            .layers
-            .iter()
-            .map(|l| l.qkv.bytes() + l.o.bytes() + l.gate.bytes() + l.up.bytes() + l.down.bytes())
-            .sum();
+        let ternary = self.ternary_bytes();
         let (embedding, output) = (self.model.embedding.data(), self.model.output.data());
         let tied = std::ptr::eq(embedding.as_slice(), output.as_slice());
         let dense = output.len() + if tied { 0 } else { embedding.len() };
         ternary + dense + self.model.int8.as_ref().map_or(0, Int8Rows::bytes)
+    }
+
+    fn traffic(&self) -> Traffic {
+        let output = self.model.output.data().len();
+        let scan = self.model.int8.as_ref().map_or(output, Int8Rows::bytes);
+        Traffic {
+            layers: MemorySize::bytes(self.ternary_bytes() as u64),
+            output: MemorySize::bytes(output as u64),
+            output_scan: MemorySize::bytes(scan as u64),
+        }
     }
 
     /// Checks the batch, makes room and runs the pass.
@@ -198,6 +210,9 @@ impl Executor for CpuExecutor {
             block_size: BLOCK_SIZE,
             block_bytes: MemorySize::bytes(self.kv.block_bytes() as u64),
             max_batch_tokens: MAX_BATCH_TOKENS,
+            kernels: self.model.kernels.name,
+            threads,
+            traffic: self.traffic(),
         }
     }
 
