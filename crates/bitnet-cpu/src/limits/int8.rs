@@ -3,9 +3,9 @@
 //! Each loop multiplies the same two registers into twelve accumulators, more than the latency of the instruction asks for.
 //! Empty assembly makes the compiler believe that the operands change, so that it can leave nothing out, and costs nothing.
 
+#[cfg(not(target_arch = "x86_64"))]
 use std::hint::black_box;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bitnet_core::pool::ThreadPool;
@@ -48,6 +48,16 @@ static LOOPS: &[Loop] = &[
         available: || is_x86_feature_detected!("avx2"),
         run: x86_64::maddubs,
     },
+    // Compilers make vectors of the architecture's baseline of plain code.
+    #[cfg(target_arch = "x86_64")]
+    Loop {
+        kernels: "scalar",
+        instruction: "pmaddwd and paddd, 16 bytes",
+        macs: 8,
+        available: || true,
+        run: x86_64::madd,
+    },
+    #[cfg(not(target_arch = "x86_64"))]
     Loop {
         kernels: "scalar",
         instruction: "one multiplication and addition",
@@ -104,7 +114,7 @@ macro_rules! opaque {
     };
 }
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "aarch64")]
 fn scalar(turns: u32) {
     let mut sums: [u64; ACCUMULATORS] = std::array::from_fn(|i| i as u64);
     let (mut a, mut b) = (black_box(3u64), black_box(1u64));
@@ -144,6 +154,19 @@ mod x86_64 {
             opaque!(zmm_reg: a, b);
             for sum in &mut sums {
                 *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "sse2")]
+    pub(super) fn madd(turns: u32) {
+        let mut sums: [__m128i; ACCUMULATORS] = std::array::from_fn(|i| _mm_set1_epi32(i as i32));
+        let (mut a, mut b) = (_mm_set1_epi16(3), _mm_set1_epi16(1));
+        for _ in 0..turns {
+            for sum in &mut sums {
+                opaque!(xmm_reg: a, b);
+                *sum = _mm_add_epi32(*sum, _mm_madd_epi16(a, b));
             }
         }
         black_box(sums);

@@ -40,7 +40,9 @@ impl ReadBuffer {
     pub(super) fn read(&self, pool: &mut ThreadPool) -> f64 {
         let data: &[u8] = &self.data;
         // Threads that slept are awake when the clock starts.
-        pool.run(|team| team.barrier());
+        pool.run(|team| {
+            team.barrier();
+        });
         let start = Instant::now();
         pool.run(|team| {
             let parts = team.share(data.len() / PART);
