@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::exit_code;
 use super::print::{csv_head, csv_line, figure};
+use super::row::object;
 use crate::args::{BenchFormat, OpsArgs};
 use crate::error::CliError;
 use crate::interrupt;
@@ -77,7 +78,7 @@ fn table(results: &[OperationsResult]) -> String {
 }
 
 fn fields(r: &OperationsResult) -> Map<String, Value> {
-    let fields = json!({
+    object(json!({
         "kernels": r.kernels,
         "rows": r.rows,
         "cols": r.cols,
@@ -91,7 +92,5 @@ fn fields(r: &OperationsResult) -> Map<String, Value> {
         "int8_gmac_s": r.macs() / 1e9,
         "machine_int8_gmac_s": r.peak_macs.map(|p| p.median / 1e9),
         "of_limit": r.of_limit(),
-    });
-    let Value::Object(fields) = fields else { unreachable!("an object was written above") };
-    fields
+    }))
 }

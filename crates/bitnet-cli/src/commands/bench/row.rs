@@ -87,14 +87,15 @@ impl Row {
 
     /// All figures by name; the names that llama-bench has are its own.
     pub(super) fn fields(&self, machine: &Machine) -> Map<String, Value> {
-        let (r, t) = (&self.result, self.test());
-        let (speed, seconds) = (r.tokens_per_second(), r.seconds());
-        let first = r.first_token();
-        let latency = r.latency();
-        let limits = r.limits();
-        let part = r.of_limit();
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let fields = json!({
+        let mut fields = self.identity(machine);
+        fields.extend(self.figures());
+        fields
+    }
+
+    /// What was measured on what.
+    fn identity(&self, machine: &Machine) -> Map<String, Value> {
+        let t = self.test();
+        object(json!({
             "build_version": env!("CARGO_PKG_VERSION"),
             "cpu_info": machine.cpu_name(),
             "backends": "CPU",
@@ -111,6 +112,20 @@ impl Row {
             "n_depth": t.depth,
             "test": t.name(),
             "test_time": timestamp(self.at),
+        }))
+    }
+
+    /// What came out.
+    fn figures(&self) -> Map<String, Value> {
+        let (r, t) = (&self.result, self.test());
+        let (speed, seconds) = (r.tokens_per_second(), r.seconds());
+        let first = r.first_token();
+        let latency = r.latency();
+        let limits = r.limits();
+        let part = r.of_limit();
+        let tokens = t.tokens() as f64;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        object(json!({
             "repetitions": speed.count,
             "avg_ns": (seconds.mean * 1e9).round() as u64,
             "stddev_ns": (seconds.spread * 1e9).round() as u64,
@@ -125,6 +140,8 @@ impl Row {
             "machine_read_gb_s": limits.map(|l| l.read_bytes / 1e9),
             "machine_int8_gmac_s": limits.and_then(|l| l.macs).map(|m| m / 1e9),
             "limit_ts": self.limit(),
+            "memory_limit_ts": limits.map(|l| tokens * l.read_bytes / r.work.bytes()),
+            "int8_limit_ts": limits.and_then(|l| l.macs).map(|macs| tokens * macs / r.work.macs()),
             "of_limit": part.map(|(p, _)| p.mean),
             "of_limit_stddev": part.map(|(p, _)| p.spread),
             "limited_by": part.map(|(_, bound)| bound.name()),
@@ -135,9 +152,7 @@ impl Row {
             "peak_bytes": self.peak.map(MemorySize::as_bytes),
             "kv_bytes": self.kv.as_bytes(),
             "load_ms": ms(self.load),
-        });
-        let Value::Object(fields) = fields else { unreachable!("an object was written above") };
-        fields
+        }))
     }
 
     /// What has no place in a table of one value a column: the repetitions.
@@ -155,6 +170,14 @@ impl Row {
         map.insert("samples_machine_read_gb_s".to_owned(), json!(limits(|l| Some(l.read_bytes))));
         map.insert("samples_machine_int8_gmac_s".to_owned(), json!(limits(|l| l.macs)));
         map
+    }
+}
+
+/// The fields of what was written as an object.
+pub(super) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        other => Map::from_iter([("value".to_owned(), other)]),
     }
 }
 

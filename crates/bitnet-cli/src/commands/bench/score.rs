@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Plan;
 use super::print::{csv_head, csv_line, figure};
+use super::row::object;
 use super::{engine, exit_code};
 use crate::args::{BenchArgs, BenchFormat};
 use crate::error::CliError;
@@ -64,15 +65,13 @@ fn table(score: &Score, executor: &str) -> String {
 }
 
 fn fields(part: &Graded) -> Map<String, Value> {
-    let fields = json!({
+    object(json!({
         "name": part.name,
         "grade": part.grade.to_string(),
         "weight": part.weight,
         "value": part.value,
         "unit": part.unit,
-    });
-    let Value::Object(fields) = fields else { unreachable!("an object was written above") };
-    fields
+    }))
 }
 
 fn as_json(score: &Score, executor: &str) -> Value {

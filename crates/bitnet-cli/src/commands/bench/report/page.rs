@@ -126,15 +126,18 @@ fn roof(rows: &[Row]) -> String {
 
 fn table(rows: &[Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
+    // The head of the page says these once.
+    let shown =
+        |row: &Row| cells(row).into_iter().filter(|cell| !["model", "size", "params"].contains(&cell.head));
     let class = |right: bool| if right { " class=\"right\"" } else { "" };
     let mut out = "<h2>All figures</h2>\n<div class=\"scroll\">\n<table>\n<thead><tr>".to_owned();
-    for cell in cells(first) {
+    for cell in shown(first) {
         out += &format!("<th{}>{}</th>", class(cell.right), cell.head);
     }
     out += "</tr></thead>\n<tbody>\n";
     for row in rows {
         out += "<tr>";
-        for cell in cells(row) {
+        for cell in shown(row) {
             out += &format!("<td{}>{}</td>", class(cell.right), escape(&cell.text));
         }
         out += "</tr>\n";

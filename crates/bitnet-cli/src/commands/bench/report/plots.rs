@@ -70,46 +70,50 @@ impl Kind {
     }
 }
 
-/// The name of the line that a row belongs to: all that tells rows apart but what stands on the axis, where it differs.
-fn line_name(row: &Row, axis: Axis, rows: &[&Row]) -> String {
-    let differ = |f: &dyn Fn(&Row) -> String| rows.iter().any(|r| f(r) != f(rows[0]));
+/// All that tells the lines of a plot apart, which is everything but what stands on the axis.
+fn line_key(row: &Row, axis: Axis) -> [String; 5] {
     let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-    let tokens = |r: &Row| match r.test().generate {
-        0 => format!("pp{}", r.test().prompt),
+    let tokens = match row.test().generate {
+        0 => format!("pp{}", row.test().prompt),
         n => format!("tg{n}"),
     };
-    let mut parts = vec![tokens(row)];
-    if differ(&|r| r.kernels.to_owned()) {
-        parts.push(row.kernels.to_owned());
-    }
-    if axis != Axis::Threads {
-        parts.push(plural(row.threads, "thread"));
-    }
-    if axis != Axis::Batch && differ(&|r| r.test().sequences.to_string()) {
-        parts.push(format!("batch {}", row.test().sequences));
-    }
-    if axis != Axis::Depth && differ(&|r| r.test().depth.to_string()) {
-        parts.push(format!("depth {}", row.test().depth));
-    }
+    let unless = |on: Axis, text: String| if axis == on { String::new() } else { text };
+    [
+        tokens,
+        row.kernels.to_owned(),
+        unless(Axis::Threads, plural(row.threads, "thread")),
+        unless(Axis::Batch, format!("batch {}", row.test().sequences)),
+        unless(Axis::Depth, format!("depth {}", row.test().depth)),
+    ]
+}
+
+/// Lines by key.
+type Lines<'a> = Vec<([String; 5], Vec<&'a Row>)>;
+
+/// What a key says beside what all lines have in common; kind and threads always.
+fn line_name(key: &[String; 5], lines: &Lines<'_>) -> String {
+    let tells = |i: usize| i == 0 || i == 2 || lines.iter().any(|(other, _)| other[i] != key[i]);
+    let parts: Vec<&str> =
+        (0..key.len()).filter(|&i| !key[i].is_empty() && tells(i)).map(|i| key[i].as_str()).collect();
     parts.join(", ")
 }
 
 /// The plot of one kind of tests over one axis; `None` if no line has two points.
 pub(super) fn plot(rows: &[Row], kind: Kind, axis: Axis) -> Option<Chart> {
-    let rows: Vec<&Row> = rows.iter().filter(|row| kind.has(row)).collect();
-    let mut lines: Vec<(String, Vec<&Row>)> = Vec::new();
-    for &row in &rows {
-        let name = line_name(row, axis, &rows);
-        match lines.iter_mut().find(|(n, _)| *n == name) {
+    let mut lines: Lines<'_> = Vec::new();
+    for row in rows.iter().filter(|row| kind.has(row)) {
+        let key = line_key(row, axis);
+        match lines.iter_mut().find(|(k, _)| *k == key) {
             Some((_, members)) => members.push(row),
-            None => lines.push((name, vec![row])),
+            None => lines.push((key, vec![row])),
         }
     }
     // A line of one point says nothing in a plot that has lines, and would crowd it.
     lines.retain(|(_, members)| members.iter().any(|row| axis.of(row) != axis.of(members[0])));
+    let names: Vec<String> = lines.iter().map(|(key, _)| line_name(key, &lines)).collect();
     let mut series = Vec::new();
     let mut limits = Vec::new();
-    for (index, (name, mut members)) in lines.into_iter().enumerate() {
+    for (index, ((_, mut members), name)) in lines.into_iter().zip(names).enumerate() {
         members.sort_by_key(|row| axis.of(row));
         let value = |row: &&Row| {
             let speed = row.result.tokens_per_second();
@@ -124,7 +128,7 @@ pub(super) fn plot(rows: &[Row], kind: Kind, axis: Axis) -> Option<Chart> {
     }
     let tallest = series.iter().flat_map(|s| s.values.iter().map(|v| v.y)).fold(0.0, f64::max);
     // Limits far above the measured lines would press these to the ground.
-    limits.retain(|limit| limit.values.iter().any(|v| v.y <= 4.0 * tallest));
+    limits.retain(|limit| limit.values.iter().any(|v| v.y <= 6.0 * tallest));
     series.extend(limits);
     let title = format!("{} {}", kind.title(), axis.title());
     let chart = Chart { title, x_name: axis.name(), y_name: "tokens/s", series };
