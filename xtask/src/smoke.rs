@@ -1,7 +1,7 @@
 //! `cargo xtask smoke`: builds the `bitnet` program as a user gets it and reads the text it writes.
 //!
-//! It checks that the first command of the README works, and that greedy text does not depend on the number of threads
-//! and the kernel set. What the text says is checked by the engine's own tests.
+//! It checks that the first command of the README works, that greedy text does not depend on the number of threads and
+//! the kernel set, and that `bitnet bench` measures something. What the text says is checked by the engine's own tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Builds the program and runs it.
 ///
 /// # Errors
-/// When it does not build, does not exit with 0, writes no text, or the text depends on threads or kernels.
+/// When it does not build, does not exit with 0, writes no text, the text depends on threads or kernels, or no speed is
+/// measured.
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let program = build(workspace)?;
     let sampled = generate(&program, &["--seed", "1"])?;
@@ -39,7 +40,25 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
             )));
         }
     }
-    Ok(())
+    bench(&program)
+}
+
+/// Measures a little, and reads what comes out.
+fn bench(program: &Path) -> Outcome {
+    let mut command = Command::new(program);
+    command.args(["bench", "-p", "16", "-n", "4", "-r", "1", "-o", "json"]);
+    let text = run_within(&mut command, LIMIT)?;
+    let speeds = serde_json::from_str::<Value>(&text).map_or_else(|_| Vec::new(), |rows| speeds(&rows));
+    match speeds[..] {
+        [prompt, generation] if prompt > 0.0 && generation > 0.0 => Ok(()),
+        _ => Err(Failure(format!("`bitnet bench` measured no speed of two tests: {text}"))),
+    }
+}
+
+/// Tokens a second of each test.
+fn speeds(rows: &Value) -> Vec<f64> {
+    rows.as_array()
+        .map_or_else(Vec::new, |rows| rows.iter().filter_map(|row| row["avg_ts"].as_f64()).collect())
 }
 
 /// The kernel sets that this processor can run.
@@ -104,6 +123,13 @@ mod tests {
             {"reason":"build-finished","success":true}"#;
         assert_eq!(executable(messages, "bitnet"), Some(PathBuf::from("/t/ci/bitnet")));
         assert_eq!(executable(messages, "other"), None);
+    }
+
+    #[test]
+    fn speeds_are_found_among_the_figures() {
+        let rows = serde_json::json!([{"avg_ts": 1.5, "test": "pp16"}, {"avg_ts": 2.0}, {"avg_ts": null}]);
+        assert_eq!(speeds(&rows), [1.5, 2.0]);
+        assert!(speeds(&Value::Null).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bitnet_core::bytes::ByteView;
-use bitnet_inference::{EngineError, InferenceEngine, LoadOptions, ModelSource};
+use bitnet_inference::{EngineBuilder, EngineError, InferenceEngine, LoadOptions, ModelSource};
 
 use crate::args::{FormatArgs, ModelArgs};
 use crate::error::CliError;
@@ -37,6 +37,15 @@ pub(crate) fn load_options(args: &FormatArgs) -> Result<LoadOptions, CliError> {
 
 /// Loads a model and prepares it to run.
 pub(crate) fn engine(args: &ModelArgs, notes: Notes) -> Result<InferenceEngine, CliError> {
+    engine_with(args, notes, |builder| builder)
+}
+
+/// As [`engine`], with what `adjust` does to its description.
+pub(crate) fn engine_with(
+    args: &ModelArgs,
+    notes: Notes,
+    adjust: impl FnOnce(EngineBuilder) -> EngineBuilder,
+) -> Result<InferenceEngine, CliError> {
     let options = load_options(&args.format)?;
     let mut progress = Progress::new("loading", notes);
     let builder = InferenceEngine::builder()
@@ -44,12 +53,12 @@ pub(crate) fn engine(args: &ModelArgs, notes: Notes) -> Result<InferenceEngine, 
         .load_options(options)
         .threads(args.threads)
         .kernels(args.kernels.clone())
-        .weight_form(args.weight_form.into())
-        .output_storage(args.lm_head.into())
-        .kv_type(args.kv_type)
+        .weight_form(args.storage.weight_form.into())
+        .output_storage(args.storage.lm_head.into())
+        .kv_type(args.storage.kv_type)
         .context_size(args.ctx_size)
         .progress(move |done, total| progress.set(done, total));
-    let engine = builder.build().map_err(|error| explain(error, args))?;
+    let engine = adjust(builder).build().map_err(|error| explain(error, args))?;
     for warning in &engine.model().warnings {
         notes.warn(warning);
     }

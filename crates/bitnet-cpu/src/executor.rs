@@ -7,7 +7,7 @@ use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::full_as_top;
 use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, TopLogits,
-    Weights,
+    Traffic, Weights,
 };
 
 use crate::forward::{Layer, Model, Pass, Want};
@@ -144,14 +144,14 @@ impl CpuExecutor {
         &self.warnings
     }
 
+    fn ternary_bytes(&self) -> usize {
+        let layers = self.model.layers.iter();
+        layers.map(|l| l.qkv.bytes() + l.o.bytes() + l.gate.bytes() + l.up.bytes() + l.down.bytes()).sum()
+    }
+
     /// Bytes of weights in memory, and of those that stay in the model's file and are read row by row.
     fn weight_bytes(&self) -> (usize, usize) {
-        let ternary: usize = self
-            .model
-            .layers
-            .iter()
-            .map(|l| l.qkv.bytes() + l.o.bytes() + l.gate.bytes() + l.up.bytes() + l.down.bytes())
-            .sum();
+        let ternary = self.ternary_bytes();
         let (embedding, output) = (self.model.embedding.data(), self.model.output.data());
         let tied = std::ptr::eq(embedding.as_slice(), output.as_slice());
         let (mut memory, mut file) = (ternary, 0);
@@ -170,6 +170,16 @@ impl CpuExecutor {
             rest(output);
         }
         (memory, file)
+    }
+
+    fn traffic(&self) -> Traffic {
+        let output = self.model.output.data().len();
+        let scan = self.model.int8.as_ref().map_or(output, Int8Rows::bytes);
+        Traffic {
+            layers: MemorySize::bytes(self.ternary_bytes() as u64),
+            output: MemorySize::bytes(output as u64),
+            output_scan: MemorySize::bytes(scan as u64),
+        }
     }
 
     /// Checks the batch, makes room and runs the pass.
@@ -255,6 +265,9 @@ impl Executor for CpuExecutor {
             block_bytes: MemorySize::bytes(self.kv.block_bytes() as u64),
             kv_type: self.kv.layout().kv_type,
             max_batch_tokens: MAX_BATCH_TOKENS,
+            kernels: self.model.kernels.name,
+            threads,
+            traffic: self.traffic(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! * [`executor`]: [`CpuExecutor`], the [`bitnet_model::Executor`] of this crate.
 //! * [`kernels`]: sets of kernels (scalar, AVX2, AVX-512 VNNI), one chosen at run time.
 //! * [`layout`]: ternary weights in strips of sixteen rows, made for streaming.
+//! * [`limits`]: what the machine can do at most, measured.
 //! * `forward`: the phases of a forward pass and how threads share them.
 //! * `attention`: its attention phase.
 //! * `kv`: the paged key and value cache.
@@ -17,6 +18,7 @@ mod int8_rows;
 pub mod kernels;
 mod kv;
 pub mod layout;
+pub mod limits;
 mod linear;
 mod outcome;
 mod output;

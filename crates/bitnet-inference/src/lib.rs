@@ -5,6 +5,7 @@
 //! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed.
 //! * [`Perplexity`]: how well a model predicts a text.
+//! * [`benchmark`]: how fast a model runs, beside what the machine could do.
 //!
 //! Kernels, file formats and tokenizers live in the crates below; terminals and HTTP in the crates above. Nothing here
 //! prints.
@@ -25,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod benchmark;
 mod engine;
 mod error;
 mod generate;

@@ -131,6 +131,24 @@ pub struct ExecutorInfo {
     pub kv_type: KvType,
     /// Most tokens that one call computes together efficiently; the engine cuts longer prompts into such chunks.
     pub max_batch_tokens: usize,
+    /// Name of the kernels in use: `avx512vnni`.
+    pub kernels: &'static str,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Weights that a call reads.
+    pub traffic: Traffic,
+}
+
+/// Bytes of weights that one forward call reads at least, whatever the number of its rows. With the keys and values of
+/// the context (`block_bytes / block_size` a token) this is what memory must deliver for one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Projections of all layers, as they are packed.
+    pub layers: MemorySize,
+    /// The output layer in [`Executor::forward`]; nothing if no row needs logits.
+    pub output: MemorySize,
+    /// The output layer in [`Executor::forward_top`], without the few rows that are computed in full.
+    pub output_scan: MemorySize,
 }
 
 impl ExecutorInfo {

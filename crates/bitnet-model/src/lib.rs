@@ -21,7 +21,7 @@ pub mod spec;
 pub mod synth;
 pub mod weights;
 
-pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits};
+pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits, Traffic};
 pub use kv::KvType;
 pub use load::{GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, TensorSummary, load};
 pub use spec::{Activation, ModelSpec, SpecError};

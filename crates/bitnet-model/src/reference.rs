@@ -10,7 +10,7 @@ use bitnet_core::{MemorySize, lanes};
 use bitnet_quant::{TernaryMatrix, absmax};
 
 use self::attention::{LayerCache, attention, slot};
-use crate::executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence};
+use crate::executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, Traffic};
 use crate::kv::KvType;
 use crate::weights::{DenseTensor, Weights};
 use crate::{Activation, ModelSpec};
@@ -232,6 +232,13 @@ impl Executor for ReferenceExecutor {
             block_bytes: MemorySize::bytes(block_bytes as u64),
             kv_type: self.kv_type,
             max_batch_tokens: 64,
+            kernels: "reference",
+            threads: 1,
+            traffic: Traffic {
+                layers: MemorySize::bytes(self.spec.ternary_parameters()),
+                output: MemorySize::bytes(self.output.data().len() as u64),
+                output_scan: MemorySize::bytes(self.output.data().len() as u64),
+            },
         }
     }
 

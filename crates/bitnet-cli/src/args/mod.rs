@@ -1,9 +1,11 @@
 //! The command line as types. No logic here but the reading of single values.
 
+mod bench;
 mod chat;
 mod devices;
 mod generate;
 mod inspect;
+pub(crate) mod lists;
 mod model;
 mod perplexity;
 mod sampling;
@@ -14,11 +16,12 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use devices::DevicesArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use inspect::InspectArgs;
-pub(crate) use model::{FormatArgs, ModelArgs};
+pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
 pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use synth::SynthArgs;
@@ -39,6 +42,7 @@ Examples:
   bitnet generate -m DIR -n 200 --chat \"Hi\"   an answer from a downloaded model
   bitnet chat                                 a conversation
   bitnet inspect MODEL                        what is in a model
+  bitnet bench                                how fast it runs
 
 Without --model the small bundled model is used.";
 
@@ -65,6 +69,8 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     /// Measure how well a model predicts a text
     Perplexity(PerplexityArgs),
+    /// Measure how fast a model runs, beside what the machine can do
+    Bench(BenchArgs),
     /// Write a model of random weights, to measure speed
     Synth(SynthArgs),
 }
@@ -72,10 +78,15 @@ pub(crate) enum Command {
 /// Turns the spellings that users of llama.cpp know and clap cannot have, long names behind one dash, into ours. Leaves
 /// alone what stands behind `--`.
 pub(crate) fn with_llama_spellings(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    let mut verbatim = false;
+    let (mut verbatim, mut bench) = (false, false);
     args.map(move |arg| {
         verbatim |= arg == "--";
-        if arg == "-sys" && !verbatim { "--system".into() } else { arg }
+        bench |= arg == "bench";
+        match arg.to_str() {
+            Some("-sys") if !verbatim => "--system".into(),
+            Some("-pg") if !verbatim && bench => "--pg".into(),
+            _ => arg,
+        }
     })
 }
 
@@ -96,5 +107,9 @@ mod tests {
         let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
         let Command::Generate(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!((args.system.as_deref(), args.prompt.as_deref()), (Some("Be brief."), Some("-sys")));
+        let args = ["bitnet", "bench", "-p", "1,2", "-pg", "8,4", "-o", "csv"].map(OsString::from);
+        let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
+        let Command::Bench(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((args.prompt_and_answer, args.n_prompt), (vec![(8, 4)], vec![lists::List(vec![1, 2])]));
     }
 }

@@ -111,6 +111,23 @@ pub(crate) struct FormatArgs {
     pub(crate) activation: Option<ActivationName>,
 }
 
+/// How weights and context are kept in memory.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Memory")]
+pub(crate) struct StorageArgs {
+    /// How ternary weights are kept in memory; the text is the same
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = WeightFormName::Auto)]
+    #[arg(env = "BITNET_WEIGHT_FORM", hide_env_values = true)]
+    pub(crate) weight_form: WeightFormName,
+    /// How the output layer is kept
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = LmHeadName::Exact)]
+    pub(crate) lm_head: LmHeadName,
+    /// How keys and values of the context are kept: f32, f16 or int8 (also called q8_0)
+    #[arg(long, alias = "cache-type", value_name = "TYPE", env = "BITNET_KV_TYPE", hide_env_values = true)]
+    #[arg(default_value_t = KvType::default())]
+    pub(crate) kv_type: KvType,
+}
+
 /// A model to run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
@@ -124,20 +141,11 @@ pub(crate) struct ModelArgs {
     /// Kernel set, as `bitnet devices` lists them [default: the fastest]
     #[arg(long, value_name = "SET", env = "BITNET_KERNELS", hide_env_values = true)]
     pub(crate) kernels: Option<String>,
-    /// How ternary weights are kept in memory; the text is the same
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = WeightFormName::Auto)]
-    #[arg(env = "BITNET_WEIGHT_FORM", hide_env_values = true)]
-    pub(crate) weight_form: WeightFormName,
-    /// How the output layer is kept
-    #[arg(long, value_name = "KIND", value_enum, default_value_t = LmHeadName::Exact)]
-    pub(crate) lm_head: LmHeadName,
-    /// How keys and values of the context are kept: f32, f16 or int8 (also called q8_0)
-    #[arg(long, alias = "cache-type", value_name = "TYPE", env = "BITNET_KV_TYPE", hide_env_values = true)]
-    #[arg(default_value_t = KvType::default())]
-    pub(crate) kv_type: KvType,
     /// Most tokens of prompt and answer together [default: what the model was made for]
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
     pub(crate) ctx_size: Option<usize>,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }

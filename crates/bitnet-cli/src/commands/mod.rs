@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod bench;
 mod chat;
 mod devices;
 mod generate;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Inspect(args) => inspect::run(args, notes),
         Command::Devices(args) => devices::run(args),
         Command::Perplexity(args) => perplexity::run(args, notes),
+        Command::Bench(args) => bench::run(args, notes),
         Command::Synth(args) => synth::run(args, notes),
     }
 }

@@ -43,6 +43,11 @@ impl Notes {
         Self { verbose: global.verbose, quiet: global.quiet }
     }
 
+    /// The same, but for errors silent: for what was said before.
+    pub(crate) fn hushed(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
     /// Says something, unless told to be quiet.
     pub(crate) fn say(self, text: &str) {
         if !self.quiet {

@@ -40,6 +40,14 @@ impl Progress {
         bar.set_position(done);
     }
 
+    /// Runs `f`, which writes, with the bar out of its way.
+    pub(crate) fn hide(&mut self, f: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(f),
+            None => f(),
+        }
+    }
+
     /// Takes the bar away.
     pub(crate) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {

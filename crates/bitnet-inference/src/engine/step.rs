@@ -39,6 +39,11 @@ impl Backend {
         Self { executor, logits: Vec::new(), top: TopLogits::default(), selects: true }
     }
 
+    /// The executor, for calls of more than one session. The engine's bookkeeping of blocks is the caller's business.
+    pub(crate) fn executor(&mut self) -> &mut dyn Executor {
+        &mut *self.executor
+    }
+
     /// Runs the executor over `session.tokens()[computed..end]`, for which the block table has room.
     fn forward(&mut self, session: &Session, end: usize, output: Output<'_>) -> Result<(), EngineError> {
         let position = session.computed();
@@ -109,15 +114,19 @@ impl InferenceEngine {
         output: Output<'_>,
     ) -> Result<(), EngineError> {
         session.cover(end)?;
-        {
-            let mut pool = lock(self.pool());
-            if let Some(count) = pool.missing_memory() {
-                backend.executor.reserve_blocks(count)?;
-                pool.set_reserved(count);
-            }
-        }
+        self.reserve_memory(backend)?;
         backend.forward(session, end, output)?;
         session.set_computed(end);
+        Ok(())
+    }
+
+    /// Lets the executor have memory for all blocks that sessions have taken.
+    pub(crate) fn reserve_memory(&self, backend: &mut Backend) -> Result<(), EngineError> {
+        let mut pool = lock(self.pool());
+        if let Some(count) = pool.missing_memory() {
+            backend.executor.reserve_blocks(count)?;
+            pool.set_reserved(count);
+        }
         Ok(())
     }
 }

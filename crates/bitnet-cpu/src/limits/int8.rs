@@ -1,0 +1,188 @@
+//! int8 multiply-adds a second, by the instruction that a kernel set multiplies with.
+//!
+//! Each loop multiplies the same two registers into twelve accumulators, more than the latency of the instruction asks for.
+//! Empty assembly makes the compiler believe that the operands change, so that it can leave nothing out, and costs nothing.
+
+#[cfg(not(target_arch = "x86_64"))]
+use std::hint::black_box;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bitnet_core::pool::ThreadPool;
+
+/// Accumulators of a loop.
+const ACCUMULATORS: usize = 12;
+/// Turns between two looks at the clock: some ten microseconds.
+const TURNS: u32 = 2_000;
+/// How long a measurement takes.
+const TIME: Duration = Duration::from_millis(20);
+
+/// A loop over registers.
+struct Loop {
+    /// The kernel set that multiplies so.
+    kernels: &'static str,
+    /// What it multiplies with, for people.
+    instruction: &'static str,
+    /// Multiply-adds that one instruction does.
+    macs: usize,
+    available: fn() -> bool,
+    /// Runs so many turns of [`ACCUMULATORS`] multiplications, where `available` says yes.
+    run: unsafe fn(u32),
+}
+
+/// All loops of this architecture. (NEON is to come here with its kernels.)
+static LOOPS: &[Loop] = &[
+    #[cfg(target_arch = "x86_64")]
+    Loop {
+        kernels: "avx512vnni",
+        instruction: "vpdpbusd, 64 bytes",
+        macs: 64,
+        available: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"),
+        run: x86_64::vnni,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Loop {
+        kernels: "avx2",
+        instruction: "vpmaddubsw, vpmaddwd and vpaddd, 32 bytes",
+        macs: 32,
+        available: || is_x86_feature_detected!("avx2"),
+        run: x86_64::maddubs,
+    },
+    // Compilers make vectors of the architecture's baseline of plain code.
+    #[cfg(target_arch = "x86_64")]
+    Loop {
+        kernels: "scalar",
+        instruction: "pmaddwd and paddd, 16 bytes",
+        macs: 8,
+        available: || true,
+        run: x86_64::madd,
+    },
+    #[cfg(not(target_arch = "x86_64"))]
+    Loop {
+        kernels: "scalar",
+        instruction: "one multiplication and addition",
+        macs: 1,
+        available: || true,
+        run: scalar,
+    },
+];
+
+fn find(kernels: &str) -> Option<&'static Loop> {
+    LOOPS.iter().find(|l| l.kernels == kernels && (l.available)())
+}
+
+/// What the set multiplies with.
+pub(super) fn instruction(kernels: &str) -> Option<&'static str> {
+    find(kernels).map(|l| l.instruction)
+}
+
+/// int8 multiply-adds a second of all threads of the pool together, as the kernel set named `kernels` multiplies; `None`
+/// for a set that is not known here or not available. Takes about 20 ms.
+pub fn int8_peak(pool: &mut ThreadPool, kernels: &str) -> Option<f64> {
+    let found = find(kernels)?;
+    let total = Mutex::new(0.0);
+    pool.run(|team| {
+        // SAFETY: the processor has what the loop asks for.
+        unsafe { (found.run)(TURNS) };
+        team.barrier();
+        let start = Instant::now();
+        let mut turns = 0u64;
+        while start.elapsed() < TIME {
+            // SAFETY: as above.
+            unsafe { (found.run)(TURNS) };
+            turns += u64::from(TURNS);
+        }
+        let macs = turns as f64 * (ACCUMULATORS * found.macs) as f64;
+        *total.lock().unwrap_or_else(PoisonError::into_inner) += macs / start.elapsed().as_secs_f64();
+    });
+    Some(total.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Makes the compiler believe that two registers changed.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! opaque {
+    ($class:ident: $a:ident, $b:ident) => {
+        // SAFETY: a comment, no instruction.
+        unsafe {
+            std::arch::asm!(
+                "/* {0} {1} */",
+                inout($class) $a,
+                inout($class) $b,
+                options(nomem, nostack, preserves_flags)
+            )
+        }
+    };
+}
+
+#[cfg(target_arch = "aarch64")]
+fn scalar(turns: u32) {
+    let mut sums: [u64; ACCUMULATORS] = std::array::from_fn(|i| i as u64);
+    let (mut a, mut b) = (black_box(3u64), black_box(1u64));
+    for _ in 0..turns {
+        for sum in &mut sums {
+            opaque!(reg: a, b);
+            *sum = sum.wrapping_add(a.wrapping_mul(b));
+        }
+    }
+    black_box(sums);
+}
+
+/// Without assembly the operands go through memory, which may cost a little.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn scalar(turns: u32) {
+    let mut sums: [u64; ACCUMULATORS] = std::array::from_fn(|i| i as u64);
+    for _ in 0..turns {
+        for sum in &mut sums {
+            *sum = sum.wrapping_add(black_box(3u64).wrapping_mul(5));
+        }
+    }
+    black_box(sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    use super::ACCUMULATORS;
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) fn vnni(turns: u32) {
+        let mut sums: [__m512i; ACCUMULATORS] = std::array::from_fn(|i| _mm512_set1_epi32(i as i32));
+        let (mut a, mut b) = (_mm512_set1_epi8(3), _mm512_set1_epi8(1));
+        for _ in 0..turns {
+            opaque!(zmm_reg: a, b);
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "sse2")]
+    pub(super) fn madd(turns: u32) {
+        let mut sums: [__m128i; ACCUMULATORS] = std::array::from_fn(|i| _mm_set1_epi32(i as i32));
+        let (mut a, mut b) = (_mm_set1_epi16(3), _mm_set1_epi16(1));
+        for _ in 0..turns {
+            for sum in &mut sums {
+                opaque!(xmm_reg: a, b);
+                *sum = _mm_add_epi32(*sum, _mm_madd_epi16(a, b));
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn maddubs(turns: u32) {
+        let mut sums: [__m256i; ACCUMULATORS] = std::array::from_fn(|i| _mm256_set1_epi32(i as i32));
+        let (mut a, mut b, ones) = (_mm256_set1_epi8(3), _mm256_set1_epi8(1), _mm256_set1_epi16(1));
+        for _ in 0..turns {
+            for sum in &mut sums {
+                opaque!(ymm_reg: a, b);
+                let pairs = _mm256_maddubs_epi16(a, b);
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+            }
+        }
+        black_box(sums);
+    }
+}
