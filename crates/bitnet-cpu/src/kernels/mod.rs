@@ -33,9 +33,15 @@ pub(crate) const ROW_BLOCK: usize = 6;
 /// Strips whose codes are unpacked together for several rows.
 pub(crate) const UNPACK_STRIPS: usize = 4;
 
-/// Bytes of scratch that [`KernelSet::product`] needs for several rows of `padded_cols`.
+/// Rows up to which the codes of a section of the columns are unpacked at a time, not those of whole strips.
+pub(crate) const FEW_ROWS: usize = 24;
+
+/// Bytes of the sums that are kept between sections.
+pub(crate) const FEW_ROWS_SUMS: usize = FEW_ROWS * UNPACK_STRIPS * STRIP_ROWS * size_of::<i32>();
+
+/// Bytes of scratch that [`KernelSet::product`] needs for several rows of `padded_cols`: codes, then sums.
 pub(crate) fn code_bytes(padded_cols: usize) -> usize {
-    UNPACK_STRIPS * STRIP_ROWS * padded_cols
+    UNPACK_STRIPS * STRIP_ROWS * padded_cols + FEW_ROWS_SUMS
 }
 
 /// Writes quantised row `index` to its place among the rows of a batch (see [`Product::q`]).

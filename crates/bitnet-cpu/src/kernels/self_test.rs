@@ -7,9 +7,9 @@ use super::{KernelSet, Product, ROW_BLOCK, code_bytes, place_row, scalar};
 use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
 
-const GROUPS: usize = 9;
+const GROUPS: usize = 23;
 const STRIPS: usize = 5;
-const ROWS: usize = 8;
+const ROWS: usize = 3;
 
 /// `set` if it computes the same bits as scalar code; otherwise the scalar set and a warning.
 pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<String>) {

@@ -13,8 +13,11 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::{Product, ROW_BLOCK, UNPACK_STRIPS};
+use crate::kernels::{FEW_ROWS, FEW_ROWS_SUMS, Product, ROW_BLOCK, UNPACK_STRIPS};
 use crate::layout::{Form, TILE_BYTES};
+
+/// Quads of columns that are unpacked together for few rows: 20 KiB of codes for four strips.
+const FEW_ROWS_QUADS: usize = 80;
 
 /// Inverses modulo 2^32: multiplying a multiple of the number by it divides exactly.
 const INVERSE_3: i32 = 0xaaaa_aaabu32.cast_signed();
@@ -357,7 +360,7 @@ unsafe fn one_row<D: Digits, const S: usize>(p: &Product<'_>, digits: D, strip: 
 /// `S` strips with all rows, of which there are several.
 ///
 /// # Safety
-/// As [`one_row`]; `codes` has room for the codes of `S` strips.
+/// As [`one_row`]; `codes` has room as [`crate::kernels::code_bytes`] says.
 #[inline(always)]
 unsafe fn several_rows<D: Digits, const S: usize>(
     p: &Product<'_>,
@@ -365,30 +368,54 @@ unsafe fn several_rows<D: Digits, const S: usize>(
     strip: usize,
     codes: &mut [u8],
 ) {
-    // SAFETY: promised by the caller; `codes` is `[quads][S][64]`.
-    unsafe {
-        let base = p.strips.as_ptr().add(strip * p.strip_bytes);
-        for g in 0..p.groups() {
-            for s in 0..S {
-                let tile = base.add(s * p.strip_bytes + g * TILE_BYTES);
-                _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(S * p.strip_bytes).cast());
-                let to = codes.as_mut_ptr().add((D::COUNT * g * S + s) * TILE_BYTES);
-                digits.unpack(_mm512_loadu_si512(tile.cast()), to, S * TILE_BYTES);
+    let step = if p.rows() <= FEW_ROWS { FEW_ROWS_QUADS / D::COUNT } else { p.groups() };
+    let (codes, sums) = codes.split_at_mut(codes.len() - FEW_ROWS_SUMS);
+    let mut start = 0;
+    while start < p.groups() {
+        let end = p.groups().min(start + step);
+        let section = Section {
+            codes: codes.as_ptr(),
+            quads: start * D::COUNT..end * D::COUNT,
+            last: end == p.groups(),
+            sums: sums.as_mut_ptr().cast(),
+        };
+        // SAFETY: promised by the caller; `codes` is `[quads][S][64]`.
+        unsafe {
+            let base = p.strips.as_ptr().add(strip * p.strip_bytes);
+            for g in start..end {
+                for s in 0..S {
+                    let tile = base.add(s * p.strip_bytes + g * TILE_BYTES);
+                    _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(S * p.strip_bytes).cast());
+                    let to = codes.as_mut_ptr().add((D::COUNT * (g - start) * S + s) * TILE_BYTES);
+                    digits.unpack(_mm512_loadu_si512(tile.cast()), to, S * TILE_BYTES);
+                }
+            }
+            let mut row = 0;
+            while row < p.rows() {
+                match p.rows() - row {
+                    1 => row_block::<S, 1>(p, &section, strip, row),
+                    2 => row_block::<S, 2>(p, &section, strip, row),
+                    3 => row_block::<S, 3>(p, &section, strip, row),
+                    4 => row_block::<S, 4>(p, &section, strip, row),
+                    5 => row_block::<S, 5>(p, &section, strip, row),
+                    _ => row_block::<S, ROW_BLOCK>(p, &section, strip, row),
+                }
+                row += ROW_BLOCK;
             }
         }
-        let mut row = 0;
-        while row < p.rows() {
-            match p.rows() - row {
-                1 => row_block::<S, 1>(p, codes, strip, row),
-                2 => row_block::<S, 2>(p, codes, strip, row),
-                3 => row_block::<S, 3>(p, codes, strip, row),
-                4 => row_block::<S, 4>(p, codes, strip, row),
-                5 => row_block::<S, 5>(p, codes, strip, row),
-                _ => row_block::<S, ROW_BLOCK>(p, codes, strip, row),
-            }
-            row += ROW_BLOCK;
-        }
+        start = end;
     }
+}
+
+/// Some columns of a few strips, unpacked.
+struct Section {
+    /// `[quads][S][64]` codes.
+    codes: *const u8,
+    quads: std::ops::Range<usize>,
+    /// Whether these are the last columns.
+    last: bool,
+    /// `[rows][S][16]` sums of earlier columns, where there are some.
+    sums: *mut i32,
 }
 
 /// `S` strips of codes with `M` rows from `row` on, which is the first of a block.
@@ -397,13 +424,26 @@ unsafe fn several_rows<D: Digits, const S: usize>(
 /// As [`several_rows`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
-unsafe fn row_block<const S: usize, const M: usize>(p: &Product<'_>, codes: &[u8], strip: usize, row: usize) {
+unsafe fn row_block<const S: usize, const M: usize>(
+    p: &Product<'_>,
+    section: &Section,
+    strip: usize,
+    row: usize,
+) {
+    let sums = section.sums.wrapping_add(row * S * 16);
     let mut acc = [[_mm512_setzero_si512(); S]; M];
-    let mut code = codes.as_ptr();
-    let mut q = p.row_start(row).cast::<i32>();
-    // SAFETY: pointers stay inside the codes and the block of rows; outputs are promised by the caller.
+    let mut code = section.codes;
+    let mut q = p.row_start(row).cast::<i32>().wrapping_add(section.quads.start * ROW_BLOCK);
+    // SAFETY: pointers stay inside the codes, the block of rows and its sums; outputs are promised by the caller.
     unsafe {
-        for _ in 0..p.quads() {
+        if section.quads.start > 0 {
+            for m in 0..M {
+                for s in 0..S {
+                    acc[m][s] = _mm512_loadu_si512(sums.add((m * S + s) * 16).cast());
+                }
+            }
+        }
+        for _ in section.quads.clone() {
             let mut v = [_mm512_setzero_si512(); S];
             for s in 0..S {
                 v[s] = _mm512_loadu_si512(code.add(s * TILE_BYTES).cast());
@@ -419,7 +459,11 @@ unsafe fn row_block<const S: usize, const M: usize>(p: &Product<'_>, codes: &[u8
         }
         for m in 0..M {
             for s in 0..S {
-                store(p, strip + s, row + m, acc[m][s]);
+                if section.last {
+                    store(p, strip + s, row + m, acc[m][s]);
+                } else {
+                    _mm512_storeu_si512(sums.add((m * S + s) * 16).cast(), acc[m][s]);
+                }
             }
         }
     }
