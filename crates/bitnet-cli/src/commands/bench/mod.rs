@@ -48,8 +48,8 @@ fn tests(args: &BenchArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let machine = Machine::detect();
     let listening = interrupt::listen();
     let probe = if args.no_limits { None } else { Some(Probe::new().map_err(EngineError::from)?) };
-    let mut bench =
-        Bench { args, probe, printer: Printer::new(args.output(), plan.shows_batch()), rows: Vec::new() };
+    let printer = Printer::new(args.output(), plan.shows_batch(), machine.clone());
+    let mut bench = Bench { args, probe, printer, rows: Vec::new() };
     for (index, setup) in plan.setups.iter().enumerate() {
         if interrupt::requested() {
             break;
@@ -59,7 +59,7 @@ fn tests(args: &BenchArgs, notes: Notes) -> Result<ExitCode, CliError> {
     }
     let interrupted = interrupt::requested();
     drop(listening);
-    bench.printer.finish(&bench.rows, &machine)?;
+    bench.printer.finish(&bench.rows)?;
     if let Some(path) = &args.report {
         report::write(path, &bench.rows, &machine)?;
         notes.say(&format!("wrote {}", path.display()));

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use bitnet_inference::EngineError;
 use bitnet_inference::benchmark::operations::{OperationsOptions, OperationsResult, operations};
 use serde_json::{Map, Value, json};
 
@@ -31,7 +32,12 @@ pub(super) fn run(args: &OpsArgs, notes: Notes) -> Result<ExitCode, CliError> {
         progress.set(done as u64, total as u64);
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
-    .map_err(|error| CliError::from(error).hint("`bitnet devices` lists the kernel sets of this machine"))?;
+    .map_err(|error| match error {
+        EngineError::Exec(_) => {
+            CliError::from(error).hint("`bitnet devices` lists the kernel sets of this machine")
+        }
+        _ => error.into(),
+    })?;
     let interrupted = interrupt::requested();
     drop(listening);
     progress.clear();

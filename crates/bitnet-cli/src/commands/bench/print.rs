@@ -23,8 +23,8 @@ pub(super) struct Printer {
 
 impl Printer {
     /// `batch`: whether a table has a column for it.
-    pub(super) fn new(format: BenchFormat, batch: bool) -> Self {
-        Self { format, batch, machine: Machine::detect(), rows: 0, widths: Vec::new() }
+    pub(super) fn new(format: BenchFormat, batch: bool, machine: Machine) -> Self {
+        Self { format, batch, machine, rows: 0, widths: Vec::new() }
     }
 
     /// Writes a row.
@@ -50,12 +50,14 @@ impl Printer {
     ///
     /// # Errors
     /// If stdout cannot be written to.
-    pub(super) fn finish(&self, rows: &[Row], machine: &Machine) -> Result<(), CliError> {
+    pub(super) fn finish(&self, rows: &[Row]) -> Result<(), CliError> {
         match self.format {
             BenchFormat::Json => output::json(&rows.iter().map(|row| self.object(row)).collect()),
-            BenchFormat::Md if !rows.is_empty() => {
-                output::result(&format!("\nbitnet {} on {}\n", env!("CARGO_PKG_VERSION"), machine.line()))
-            }
+            BenchFormat::Md if !rows.is_empty() => output::result(&format!(
+                "\nbitnet {} on {}\n",
+                env!("CARGO_PKG_VERSION"),
+                self.machine.line()
+            )),
             _ => Ok(()),
         }
     }
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_table_has_a_head_and_columns_of_one_width() {
-        let mut printer = Printer::new(BenchFormat::Md, true);
+        let mut printer = Printer::new(BenchFormat::Md, true, machine());
         let first = printer.table_row(&row(BenchmarkTest::prompt(512), 1, 5.0));
         printer.rows = 1;
         let tg = BenchmarkTest { depth: 1024, sequences: 8, ..BenchmarkTest::generate(128) };
@@ -211,7 +213,8 @@ mod tests {
         assert_eq!(of("P50 ms"), "52.5");
         assert_eq!(of("GB/s"), "60.0");
         assert_eq!(of("first token ms"), "-");
-        let narrow = Printer::new(BenchFormat::Md, false).table_row(&row(BenchmarkTest::prompt(8), 1, 1.0));
+        let narrow =
+            Printer::new(BenchFormat::Md, false, machine()).table_row(&row(BenchmarkTest::prompt(8), 1, 1.0));
         assert!(!narrow.contains("batch"));
     }
 

@@ -220,7 +220,7 @@ pub(super) mod tests {
 
     /// A row for tests, with two repetitions.
     pub(in super::super) fn row(test: BenchmarkTest, threads: usize, seconds: f64) -> Row {
-        let tokens = test.tokens() as f64;
+        let macs = |tokens: usize| 2e9 * (tokens * test.sequences) as f64;
         let repetition = |factor: f64| Repetition {
             prompt: Duration::from_secs_f64(if test.prompt > 0 { seconds * factor } else { 0.0 }),
             steps: vec![Duration::from_secs_f64(seconds * factor / 10.0); test.generate],
@@ -237,8 +237,8 @@ pub(super) mod tests {
             result: BenchmarkResult {
                 test,
                 work: Work {
-                    prompt: Phase { bytes: 5e8, macs: 2e9 * tokens },
-                    generate: Phase { bytes: 8e8 * test.generate as f64, macs: 2e9 * tokens },
+                    prompt: Phase { bytes: 5e8 * test.prompt.min(1) as f64, macs: macs(test.prompt) },
+                    generate: Phase { bytes: 8e8 * test.generate as f64, macs: macs(test.generate) },
                 },
                 repetitions: vec![repetition(1.0), repetition(1.1)],
             },

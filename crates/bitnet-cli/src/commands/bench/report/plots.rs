@@ -146,7 +146,7 @@ mod tests {
     fn rows_become_lines_with_their_limits() {
         let at = |depth, threads| {
             let test = BenchmarkTest { depth, ..BenchmarkTest::generate(10) };
-            row(test, threads, 2.0 / threads as f64)
+            row(test, threads, 1.0 / threads as f64)
         };
         let rows =
             [at(64, 1), at(0, 1), at(0, 2), at(64, 2), at(32, 2), row(BenchmarkTest::prompt(8), 1, 1.0)];
