@@ -33,15 +33,10 @@ pub(crate) const ROW_BLOCK: usize = 6;
 /// Strips whose codes are unpacked together for several rows.
 pub(crate) const UNPACK_STRIPS: usize = 4;
 
-/// Rows up to which the codes of a section of the columns are unpacked at a time, not those of whole strips.
-pub(crate) const FEW_ROWS: usize = 24;
-
-/// Bytes of the sums that are kept between sections.
-pub(crate) const FEW_ROWS_SUMS: usize = FEW_ROWS * UNPACK_STRIPS * STRIP_ROWS * size_of::<i32>();
-
-/// Bytes of scratch that [`KernelSet::product`] needs for several rows of `padded_cols`: codes, then sums.
-pub(crate) fn code_bytes(padded_cols: usize) -> usize {
-    UNPACK_STRIPS * STRIP_ROWS * padded_cols + FEW_ROWS_SUMS
+/// Bytes of scratch that [`KernelSet::product`] needs for several `rows` of `padded_cols`: unpacked codes, then sums of
+/// 32 bits.
+pub(crate) fn code_bytes(rows: usize, padded_cols: usize) -> usize {
+    UNPACK_STRIPS * STRIP_ROWS * (padded_cols + size_of::<i32>() * rows)
 }
 
 /// Writes quantised row `index` to its place among the rows of a batch (see [`Product::q`]).
@@ -121,7 +116,7 @@ impl Product<'_> {
         let rows = self.rows().next_multiple_of(self.row_block());
         assert_eq!(self.q.len(), rows * self.quads() * QUAD);
         assert_eq!(self.factors.len(), self.rows());
-        assert!(self.rows() == 1 || codes.len() >= code_bytes(self.quads() * QUAD));
+        assert!(self.rows() == 1 || codes.len() >= code_bytes(self.rows(), self.quads() * QUAD));
     }
 
     /// Writes the sums of one strip and row.
