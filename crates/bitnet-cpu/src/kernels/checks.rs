@@ -1,0 +1,330 @@
+//! Every function of a kernel set against scalar code, bit for bit.
+//!
+//! Feature `conformance`, for tests. Sizes are such that every way through the kernels is taken: one row and several,
+//! whole blocks of rows and what is left of them, lengths that are no multiple of anything; values are such that sums
+//! which are too narrow overflow.
+
+use bitnet_core::DType;
+use bitnet_model::Activation;
+use bitnet_model::conformance::Random;
+
+use super::scalar::SCALAR;
+use super::{Attend, KernelSet, Product, ROW_BLOCK, choose, place_row};
+use crate::kv::BLOCK_SIZE;
+use crate::layout::{GROUP_COLS, STRIP_ROWS, TILE_BYTES};
+use crate::shared::Shared;
+
+/// What came of one check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The function that was checked.
+    pub name: &'static str,
+    /// How many cases were the same, or the first that was not.
+    pub outcome: Result<usize, String>,
+}
+
+type Check = fn(&KernelSet) -> Result<usize, String>;
+
+const CHECKS: &[(&str, Check)] = &[
+    ("product, one row", |set| products(set, &[1])),
+    ("product, several rows", |set| {
+        products(set, &[2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 20, 21, 24, 29])
+    }),
+    ("product, extreme values", extreme_products),
+    ("norm_quantize", norm_quantize),
+    ("rms_norm", rms_norm),
+    ("activate", activate),
+    ("attend", attend),
+    ("dense", dense),
+    ("int8_row", int8_row),
+    ("int8_sums", int8_sums),
+];
+
+/// Checks the functions of the set of that name.
+///
+/// # Errors
+/// If there is no such set, or this processor lacks what it needs.
+pub fn run(set: &str) -> Result<Vec<Checked>, String> {
+    let set = choose(Some(set))?;
+    Ok(CHECKS.iter().map(|(name, check)| Checked { name, outcome: check(set) }).collect())
+}
+
+/// Counts cases; the first that differs ends a check.
+#[derive(Default)]
+struct Cases(usize);
+
+impl Cases {
+    /// `what` the kernels of the set gave must be what scalar code gave.
+    fn same<T: Copy + PartialEq + std::fmt::Debug>(
+        &mut self,
+        what: &str,
+        got: &[T],
+        want: &[T],
+    ) -> Result<(), String> {
+        self.0 += 1;
+        match got.iter().zip(want).position(|(g, w)| g != w) {
+            None if got.len() == want.len() => Ok(()),
+            None => Err(format!("{what}: {} elements instead of {}", got.len(), want.len())),
+            Some(i) => Err(format!("{what}: element {i} is {:x?}, not {:x?}", got[i], want[i])),
+        }
+    }
+
+    /// As [`Cases::same`], for the bits of floats.
+    fn same_bits(&mut self, what: &str, got: &[f32], want: &[f32]) -> Result<(), String> {
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+        self.same(what, &bits(got), &bits(want))
+    }
+}
+
+fn floats(random: &mut Random, count: usize, scale: f32) -> Vec<f32> {
+    (0..count).map(|_| random.next_f32() * scale).collect()
+}
+
+/// Int8 values between `least` and 127.
+fn int8s(random: &mut Random, count: usize, least: i8) -> Vec<i8> {
+    (0..count).map(|_| ((random.next_u64() >> 32) as u8 as i8).max(least)).collect()
+}
+
+/// Weights and activations of a product.
+struct Operands {
+    strips: Vec<u8>,
+    groups: usize,
+    /// Row after row.
+    q: Vec<i8>,
+}
+
+impl Operands {
+    fn random(random: &mut Random, strips: usize, groups: usize, rows: usize) -> Self {
+        let mut code = || (random.next_trit() + 1) as u8;
+        let strips = (0..strips * groups * TILE_BYTES)
+            .map(|_| code() | code() << 2 | code() << 4 | code() << 6)
+            .collect();
+        let q = int8s(random, rows * groups * GROUP_COLS, -128);
+        Self { strips, groups, q }
+    }
+
+    /// The outputs of a product that sets them, and of a second that adds to them.
+    fn multiply(&self, set: &KernelSet) -> Vec<f32> {
+        let cols = self.groups * GROUP_COLS;
+        let rows = self.q.len() / cols;
+        let strip_bytes = self.groups * TILE_BYTES;
+        let stride = self.strips.len() / strip_bytes * STRIP_ROWS + 3;
+        let row_sums: Vec<i32> =
+            self.q.chunks_exact(cols).map(|row| row.iter().map(|&q| i32::from(q)).sum()).collect();
+        let factors: Vec<f32> = (0..rows).map(|row| 0.37 / (row + 1) as f32).collect();
+        let mut placed = self.q.clone();
+        if rows > 1 {
+            // What lies where rows are missing must not matter.
+            placed = vec![77i8; rows.next_multiple_of(ROW_BLOCK) * cols];
+            for (i, row) in self.q.chunks_exact(cols).enumerate() {
+                // SAFETY: only this thread knows the rows.
+                unsafe { place_row(row, i, Shared::new(&mut placed)) };
+            }
+        }
+        let mut out = vec![0.5f32; rows * stride];
+        for accumulate in [false, true] {
+            let product = Product {
+                strips: &self.strips,
+                strip_bytes,
+                q: &placed,
+                row_sums: &row_sums,
+                factors: &factors,
+                out: out.as_mut_ptr(),
+                stride,
+                accumulate,
+            };
+            // SAFETY: `out` has every row and strip; the set is available.
+            unsafe { (set.product)(&product) };
+        }
+        out
+    }
+}
+
+fn products(set: &KernelSet, rows: &[usize]) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(1));
+    for &rows in rows {
+        for groups in [1, 2, 3, 8, 17, 40] {
+            for strips in 1..=9 {
+                let operands = Operands::random(&mut random, strips, groups, rows);
+                let what = format!("{rows} rows, {groups} groups, {strips} strips");
+                cases.same_bits(&what, &operands.multiply(set), &operands.multiply(&SCALAR))?;
+            }
+        }
+    }
+    Ok(cases.0)
+}
+
+/// All codes and all activations at the ends of their range, over rows that are long enough to overflow 16 bits.
+fn extreme_products(set: &KernelSet) -> Result<usize, String> {
+    let mut cases = Cases::default();
+    for rows in [1, 2, 5, 8, 13] {
+        for (code, value) in [(0, -128), (2, -128), (2, 127), (1, -128)] {
+            let (strips, groups) = (3, 70);
+            let byte = code * 0b0101_0101;
+            let operands = Operands {
+                strips: vec![byte; strips * groups * TILE_BYTES],
+                groups,
+                q: vec![value; rows * groups * GROUP_COLS],
+            };
+            let what = format!("{rows} rows, codes {code}, activations {value}");
+            cases.same_bits(&what, &operands.multiply(set), &operands.multiply(&SCALAR))?;
+        }
+    }
+    Ok(cases.0)
+}
+
+/// Lengths of rows: shorter than a vector, with and without tails.
+const LENGTHS: [usize; 9] = [1, 4, 15, 16, 17, 63, 100, 256, 1044];
+
+fn norm_quantize(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(2));
+    for n in LENGTHS {
+        for scale in [0.0, 1e-6, 1.0, 3e4] {
+            let x = floats(&mut random, n, scale);
+            let weight = floats(&mut random, n, 2.0);
+            for weight in [None, Some(&weight[..])] {
+                let run = |set: &KernelSet| {
+                    let (mut h, mut q) = (vec![0.0; n], vec![1i8; n.next_multiple_of(16) + 16]);
+                    // SAFETY: the set is available.
+                    let done = unsafe { (set.norm_quantize)(&x, weight, 1e-5, &mut h, &mut q) };
+                    (h, q, [done.scale.to_bits(), done.sum as u32])
+                };
+                let (got, want) = (run(set), run(&SCALAR));
+                let what = format!("{n} elements up to {scale}, norm: {}", weight.is_some());
+                cases.same_bits(&what, &got.0, &want.0)?;
+                cases.same(&what, &got.1, &want.1)?;
+                cases.same(&what, &got.2, &want.2)?;
+            }
+        }
+    }
+    Ok(cases.0)
+}
+
+fn rms_norm(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(3));
+    for n in LENGTHS {
+        let (x, weight) = (floats(&mut random, n, 3.0), floats(&mut random, n, 2.0));
+        let run = |set: &KernelSet| {
+            let mut out = vec![0.0; n];
+            // SAFETY: the set is available.
+            unsafe { (set.rms_norm)(&x, &weight, 1e-6, &mut out) };
+            out
+        };
+        cases.same_bits(&format!("{n} elements"), &run(set), &run(&SCALAR))?;
+    }
+    Ok(cases.0)
+}
+
+fn activate(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(4));
+    for activation in [Activation::Relu2, Activation::Silu] {
+        for n in LENGTHS {
+            let mut gate = floats(&mut random, n, 100.0);
+            for (gate, extreme) in gate.iter_mut().skip(3).zip([0.0, -0.0, 88.5, -88.5, 1e9, -1e9]) {
+                *gate = extreme;
+            }
+            let up = floats(&mut random, n, 2.0);
+            let run = |set: &KernelSet| {
+                let mut gate = gate.clone();
+                // SAFETY: the set is available.
+                unsafe { (set.activate)(activation, &mut gate, &up) };
+                gate
+            };
+            cases.same_bits(&format!("{activation:?}, {n} elements"), &run(set), &run(&SCALAR))?;
+        }
+    }
+    Ok(cases.0)
+}
+
+fn attend(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(5));
+    for head_dim in [2, 20, 32, 64, 100, 128] {
+        for positions in [1usize, 31, 32, 33, 75] {
+            let len = positions.div_ceil(BLOCK_SIZE) * BLOCK_SIZE * head_dim;
+            let (keys, values) = (floats(&mut random, len, 2.0), floats(&mut random, len, 2.0));
+            for heads in [1, 2, 3, 4] {
+                let query = floats(&mut random, heads * head_dim, 2.0);
+                let block = |i: usize| {
+                    let range = i * BLOCK_SIZE * head_dim..(i + 1) * BLOCK_SIZE * head_dim;
+                    (&keys[range.clone()], &values[range])
+                };
+                let a = Attend { query: &query, heads, head_dim, positions, blocks: &block };
+                let run = |set: &KernelSet| {
+                    let mut scores = vec![0.0; heads * positions.next_multiple_of(BLOCK_SIZE)];
+                    let mut out = vec![0.0; heads * head_dim];
+                    // SAFETY: the set is available.
+                    unsafe { (set.attend)(&a, &mut scores, &mut out) };
+                    out
+                };
+                let what = format!("{heads} heads of {head_dim}, {positions} positions");
+                cases.same_bits(&what, &run(set), &run(&SCALAR))?;
+            }
+        }
+    }
+    Ok(cases.0)
+}
+
+fn dense(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(6));
+    for dtype in [DType::BF16, DType::F16, DType::F32] {
+        for cols in LENGTHS {
+            for (rows, scale) in [(1, 1.0), (7, 100.0), (8, 1e-6), (19, 1.0)] {
+                // Small values are subnormal in half precision.
+                let table = dtype.encode(&floats(&mut random, rows * cols, scale));
+                let h = floats(&mut random, cols, 4.0);
+                let run = |set: &KernelSet| {
+                    let mut out = vec![0.0; rows];
+                    // SAFETY: the set is available.
+                    unsafe { (set.dense)(dtype, &table, &h, &mut out) };
+                    out
+                };
+                let what = format!("{rows} rows of {cols} {dtype:?}");
+                cases.same_bits(&what, &run(set), &run(&SCALAR))?;
+            }
+        }
+    }
+    Ok(cases.0)
+}
+
+fn int8_row(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(7));
+    for n in LENGTHS {
+        for scale in [0.0, 1e-3, 50.0] {
+            let row = floats(&mut random, n, scale);
+            let run = |set: &KernelSet| {
+                let (mut row, mut q) = (row.clone(), vec![1i8; n]);
+                // SAFETY: the set is available.
+                let done = unsafe { (set.int8_row)(&mut row, &mut q) };
+                (q, [done.scale, done.error, done.norm])
+            };
+            let (got, want) = (run(set), run(&SCALAR));
+            let what = format!("{n} elements up to {scale}");
+            cases.same(&what, &got.0, &want.0)?;
+            cases.same_bits(&what, &got.1, &want.1)?;
+        }
+    }
+    Ok(cases.0)
+}
+
+fn int8_sums(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(8));
+    for cols in [4, 8, 12, 16, 20, 100, 1044] {
+        for strips in [1, 2, 3, 4, 7] {
+            // Rows are quantised to -127..=127, activations may be -128.
+            let mut weights = int8s(&mut random, strips * 16 * cols, -127);
+            let mut q = int8s(&mut random, cols, -128);
+            if strips == 3 {
+                (weights, q) = (vec![-127; weights.len()], vec![-128; cols]);
+            }
+            let sum = q.iter().map(|&q| i32::from(q)).sum();
+            let run = |set: &KernelSet| {
+                let mut out = vec![1; strips * 16];
+                // SAFETY: the set is available.
+                unsafe { (set.int8_sums)(&weights, &q, sum, &mut out) };
+                out
+            };
+            cases.same(&format!("{strips} strips of {cols} columns"), &run(set), &run(&SCALAR))?;
+        }
+    }
+    Ok(cases.0)
+}
