@@ -1,21 +1,20 @@
-//! The kernel sets of this processor on one thread: every function against scalar code, then the conformance suite
-//! against the oracle.
+//! The kernel sets of this processor on one thread: every function of each against scalar code, and the default set in
+//! the conformance suite against the oracle.
 //!
 //! The tests of this crate check the same and more, but libtest always starts threads, and emulators that run single
 //! programs of another architecture are not to be trusted with those; so this is a plain program, for
 //! `cargo xtask arm64`.
 //!
-//! `self_test [--brief] [SET]...`: the sets that must be available, in this order, the first of them the default. Without
-//! them whatever is available is tested. `--brief` runs the conformance suite, which takes most of the time, with the
-//! default set only.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+//! `self_test [SET]...`: the sets that must be available, in this order, the first of them the default. Without them
+//! whatever is available is tested.
+#![allow(clippy::print_stdout)]
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_cpu::kernels::checks;
-use bitnet_cpu::{CpuExecutor, CpuOptions, kernel_sets};
+use bitnet_cpu::{CpuExecutor, CpuOptions, Form, kernel_sets};
 use bitnet_model::conformance::{self, Tolerance};
 
 #[derive(Default)]
@@ -40,16 +39,7 @@ impl Tally {
 }
 
 fn main() -> ExitCode {
-    let (flags, expected): (Vec<String>, Vec<String>) =
-        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-    let brief = match &flags.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--brief"] => true,
-        _ => {
-            eprintln!("usage: self_test [--brief] [SET]...");
-            return ExitCode::from(2);
-        }
-    };
+    let expected: Vec<String> = std::env::args().skip(1).collect();
     let cpu = CpuFeatures::detect();
     println!("{} with {}", cpu.arch, cpu.features.join(" "));
     let mut tally = Tally::default();
@@ -62,7 +52,7 @@ fn main() -> ExitCode {
         };
         tally.note("the kernel sets of this processor, the fastest first", outcome);
     }
-    for (index, set) in available.into_iter().enumerate() {
+    for &set in &available {
         match checks::run(set) {
             Ok(checks) => {
                 for check in checks {
@@ -72,19 +62,24 @@ fn main() -> ExitCode {
             }
             Err(why) => tally.note(set, Err(why)),
         }
-        if index == 0 || !brief {
-            let start = Instant::now();
-            let outcome = conforms(set).map(|()| format!("({:.1} s)", start.elapsed().as_secs_f64()));
-            tally.note(&format!("{set}: conformance suite"), outcome);
-        }
+    }
+    for form in [Form::TwoBit, Form::FiveTrits] {
+        let (set, start) = (available[0], Instant::now());
+        let outcome = conforms(set, form).map(|()| format!("({:.1} s)", start.elapsed().as_secs_f64()));
+        tally.note(&format!("{set}: conformance suite, {}", form.name()), outcome);
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The conformance suite with one kernel set and one thread.
-fn conforms(set: &str) -> Result<(), String> {
-    let options = CpuOptions { threads: Some(1), kernels: Some(set.to_owned()), ..CpuOptions::default() };
+/// The conformance suite with one kernel set, one form of weights and one thread.
+fn conforms(set: &str, form: Form) -> Result<(), String> {
+    let options = CpuOptions {
+        threads: Some(1),
+        kernels: Some(set.to_owned()),
+        form: Some(form),
+        ..CpuOptions::default()
+    };
     let mut warnings = Vec::new();
     conformance::run(Tolerance::Bits, &mut |sample| {
         let executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})?;

@@ -9,9 +9,9 @@ use bitnet_model::Activation;
 use bitnet_model::conformance::Random;
 
 use super::scalar::SCALAR;
-use super::{Attend, KernelSet, Product, ROW_BLOCK, choose, place_row};
+use super::{Attend, KernelSet, Product, ROW_BLOCK, choose, code_bytes, place_row};
 use crate::kv::BLOCK_SIZE;
-use crate::layout::{GROUP_COLS, STRIP_ROWS, TILE_BYTES};
+use crate::layout::{Form, STRIP_ROWS, TILE_BYTES};
 use crate::shared::Shared;
 
 /// What came of one check.
@@ -26,11 +26,13 @@ pub struct Checked {
 type Check = fn(&KernelSet) -> Result<usize, String>;
 
 const CHECKS: &[(&str, Check)] = &[
-    ("product, one row", |set| products(set, &[1])),
-    ("product, several rows", |set| {
-        products(set, &[2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 20, 21, 24, 29])
-    }),
-    ("product, extreme values", extreme_products),
+    ("product of one row, 2-bit", |set| products(set, Form::TwoBit, &[1])),
+    ("product of one row, 1.6-bit", |set| products(set, Form::FiveTrits, &[1])),
+    ("product of several rows, 2-bit", |set| products(set, Form::TwoBit, SEVERAL_ROWS)),
+    ("product of several rows, 1.6-bit", |set| products(set, Form::FiveTrits, SEVERAL_ROWS)),
+    ("product of extreme values, 2-bit", |set| extreme_products(set, Form::TwoBit)),
+    ("product of extreme values, 1.6-bit", |set| extreme_products(set, Form::FiveTrits)),
+    ("product of every byte, 1.6-bit", every_byte),
     ("norm_quantize", norm_quantize),
     ("rms_norm", rms_norm),
     ("activate", activate),
@@ -39,6 +41,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("int8_row", int8_row),
     ("int8_sums", int8_sums),
 ];
+
+/// Numbers of rows: up to several blocks, with every number of rows in the last one.
+const SEVERAL_ROWS: &[usize] = &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 24, 29];
 
 /// Checks the functions of the set of that name.
 ///
@@ -87,6 +92,7 @@ fn int8s(random: &mut Random, count: usize, least: i8) -> Vec<i8> {
 
 /// Weights and activations of a product.
 struct Operands {
+    form: Form,
     strips: Vec<u8>,
     groups: usize,
     /// Row after row.
@@ -94,28 +100,26 @@ struct Operands {
 }
 
 impl Operands {
-    fn random(random: &mut Random, strips: usize, groups: usize, rows: usize) -> Self {
-        let mut code = || (random.next_trit() + 1) as u8;
-        let strips = (0..strips * groups * TILE_BYTES)
-            .map(|_| code() | code() << 2 | code() << 4 | code() << 6)
-            .collect();
-        let q = int8s(random, rows * groups * GROUP_COLS, -128);
-        Self { strips, groups, q }
+    fn random(random: &mut Random, form: Form, strips: usize, groups: usize, rows: usize) -> Self {
+        let cols = groups * form.group_cols();
+        let strips = packed(form, strips, groups, || random.next_trit());
+        Self { form, strips, groups, q: int8s(random, rows * cols, -128) }
     }
 
     /// The outputs of a product that sets them, and of a second that adds to them.
     fn multiply(&self, set: &KernelSet) -> Vec<f32> {
-        let cols = self.groups * GROUP_COLS;
+        let cols = self.groups * self.form.group_cols();
         let rows = self.q.len() / cols;
         let strip_bytes = self.groups * TILE_BYTES;
         let stride = self.strips.len() / strip_bytes * STRIP_ROWS + 3;
         let row_sums: Vec<i32> =
             self.q.chunks_exact(cols).map(|row| row.iter().map(|&q| i32::from(q)).sum()).collect();
         let factors: Vec<f32> = (0..rows).map(|row| 0.37 / (row + 1) as f32).collect();
-        let mut placed = self.q.clone();
+        let (mut placed, mut codes) = (self.q.clone(), Vec::new());
         if rows > 1 {
-            // What lies where rows are missing must not matter.
-            placed = vec![77i8; rows.next_multiple_of(ROW_BLOCK) * cols];
+            // What lies in scratch, and where rows are missing, must not matter.
+            (placed, codes) =
+                (vec![77i8; rows.next_multiple_of(ROW_BLOCK) * cols], vec![99; code_bytes(cols)]);
             for (i, row) in self.q.chunks_exact(cols).enumerate() {
                 // SAFETY: only this thread knows the rows.
                 unsafe { place_row(row, i, Shared::new(&mut placed)) };
@@ -124,6 +128,7 @@ impl Operands {
         let mut out = vec![0.5f32; rows * stride];
         for accumulate in [false, true] {
             let product = Product {
+                form: self.form,
                 strips: &self.strips,
                 strip_bytes,
                 q: &placed,
@@ -134,18 +139,30 @@ impl Operands {
                 accumulate,
             };
             // SAFETY: `out` has every row and strip; the set is available.
-            unsafe { (set.product)(&product) };
+            unsafe { (set.product)(&product, &mut codes) };
         }
         out
     }
 }
 
-fn products(set: &KernelSet, rows: &[usize]) -> Result<usize, String> {
+/// Strips of trits.
+fn packed(form: Form, strips: usize, groups: usize, mut trit: impl FnMut() -> i8) -> Vec<u8> {
+    let mut tiles = vec![[0u32; STRIP_ROWS]; strips * groups];
+    for strip in tiles.chunks_exact_mut(groups) {
+        for row in 0..STRIP_ROWS {
+            let trits: Vec<i8> = (0..groups * form.group_cols()).map(|_| trit()).collect();
+            form.pack_row(&trits, row, strip);
+        }
+    }
+    bytemuck::cast_slice(tiles.as_flattened()).to_vec()
+}
+
+fn products(set: &KernelSet, form: Form, rows: &[usize]) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(1));
     for &rows in rows {
         for groups in [1, 2, 3, 8, 17, 40] {
-            for strips in 1..=9 {
-                let operands = Operands::random(&mut random, strips, groups, rows);
+            for strips in [1, 2, 3, 4, 5, 9] {
+                let operands = Operands::random(&mut random, form, strips, groups, rows);
                 let what = format!("{rows} rows, {groups} groups, {strips} strips");
                 cases.same_bits(&what, &operands.multiply(set), &operands.multiply(&SCALAR))?;
             }
@@ -155,18 +172,33 @@ fn products(set: &KernelSet, rows: &[usize]) -> Result<usize, String> {
 }
 
 /// All codes and all activations at the ends of their range, over rows that are long enough to overflow 16 bits.
-fn extreme_products(set: &KernelSet) -> Result<usize, String> {
+fn extreme_products(set: &KernelSet, form: Form) -> Result<usize, String> {
     let mut cases = Cases::default();
+    let groups = 70;
     for rows in [1, 2, 5, 8, 13] {
-        for (code, value) in [(0, -128), (2, -128), (2, 127), (1, -128)] {
-            let (strips, groups) = (3, 70);
-            let byte = code * 0b0101_0101;
-            let operands = Operands {
-                strips: vec![byte; strips * groups * TILE_BYTES],
-                groups,
-                q: vec![value; rows * groups * GROUP_COLS],
-            };
-            let what = format!("{rows} rows, codes {code}, activations {value}");
+        for (trit, value) in [(-1, -128), (1, -128), (1, 127), (0, -128)] {
+            let strips = packed(form, 3, groups, || trit);
+            let q = vec![value; rows * groups * form.group_cols()];
+            let what = format!("{rows} rows, trits {trit}, activations {value}");
+            let operands = Operands { form, strips, groups, q };
+            cases.same_bits(&what, &operands.multiply(set), &operands.multiply(&SCALAR))?;
+        }
+    }
+    Ok(cases.0)
+}
+
+/// All 243 combinations of five trits, each column by itself.
+fn every_byte(set: &KernelSet) -> Result<usize, String> {
+    let mut cases = Cases::default();
+    // 256 bytes: four tiles.
+    let strips: Vec<u8> = (0..=255).map(|byte: u8| byte % 243).collect();
+    let (form, groups) = (Form::FiveTrits, 4);
+    let cols = groups * form.group_cols();
+    for rows in [1, 2] {
+        for col in 0..cols {
+            let q = (0..rows * cols).map(|i| i8::from(i % cols == col)).collect();
+            let operands = Operands { form, strips: strips.clone(), groups, q };
+            let what = format!("{rows} rows, column {col}");
             cases.same_bits(&what, &operands.multiply(set), &operands.multiply(&SCALAR))?;
         }
     }

@@ -8,9 +8,9 @@ use std::arch::asm;
 /// In each 32-bit lane, adds to `acc` the dot product of the four bytes of `w` with the four bytes of lane `LANE` of `q`.
 ///
 /// # Safety
-/// Needs `dotprod`. `LANE` is 0 to 3.
+/// Needs `dotprod`. `LANE` is 0 or 1.
 #[inline(always)]
-pub(super) unsafe fn sdot<const LANE: usize>(mut acc: int32x4_t, w: int8x16_t, q: int8x16_t) -> int32x4_t {
+pub(super) unsafe fn sdot<const LANE: usize>(mut acc: int32x4_t, w: int8x16_t, q: int8x8_t) -> int32x4_t {
     // SAFETY: reads and writes registers only; the feature is promised by the caller.
     unsafe {
         asm!(
@@ -62,4 +62,11 @@ pub(super) unsafe fn fcvtl(halves: uint16x4_t) -> float32x4_t {
         );
     }
     wide
+}
+
+/// Asks for a line of memory that is read soon. An address that is not there does no harm.
+#[inline(always)]
+pub(super) fn prefetch(p: *const u8) {
+    // SAFETY: a hint; it never faults.
+    unsafe { asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags)) };
 }

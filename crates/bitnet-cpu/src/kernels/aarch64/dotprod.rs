@@ -1,66 +1,46 @@
 //! Kernels with `sdot`: four products and their sum in each 32-bit lane, that is, four output rows a register.
 //!
 //! `sdot` takes its activations from one lane of a register, so nothing is broadcast. One row (decoding) is limited by
-//! memory: two of the four fields of a byte are masked but not shifted. Such a field counts four times its code, so its
-//! sums are kept apart and shifted at the end, exactly. Several rows are limited by the multiplier: codes are unpacked
-//! once and used for up to twelve rows, whose activations lie side by side.
+//! memory: four strips run side by side, so that the processor follows four streams. Several rows are limited by the
+//! multiplier: the codes of a strip are unpacked once, to scratch, and multiplied with blocks of six rows: 24 registers
+//! of sums, seven loads for 24 products.
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
 
-use super::asm::sdot;
-use super::neon::{activate, attend, dense, int8_row, norm_quantize, rms_norm};
-use super::vectors::{store4, unpack};
+use super::asm::{prefetch, sdot};
+use super::digits::{Digits, FiveTrits, TwoBit, VECTORS, store, unpack};
+use super::neon::NEON;
 use crate::kernels::{KernelSet, Product, ROW_BLOCK};
-use crate::layout::TILE_BYTES;
+use crate::layout::{Form, TILE_BYTES};
 
-/// The set of this module.
+/// Cortex-A76, Neoverse N1, Apple M1 and later.
 pub(in crate::kernels) const DOTPROD: KernelSet = KernelSet {
     name: "neon-dotprod",
     requires: "NEON with dot products (sdot)",
     available: || is_aarch64_feature_detected!("dotprod"),
+    measure_forms: true,
     product,
-    norm_quantize,
-    rms_norm,
-    activate,
-    attend,
-    dense,
-    int8_row,
     int8_sums,
+    ..NEON
 };
+
+/// Strips that one row is multiplied with side by side.
+const STRIPS: usize = 4;
 
 /// Ternary product.
 ///
 /// # Safety
 /// The outputs of `p` exist and belong to this thread.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn product(p: &Product<'_>) {
-    p.check();
+unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
+    p.check(codes);
     // SAFETY: strips and rows are inside the slices that `check` measured; outputs are promised by the caller.
     unsafe {
-        if p.rows() == 1 {
-            return product_of_one_row(p);
-        }
-        for strip in 0..p.strip_count() {
-            let mut row = 0;
-            while row < p.rows() {
-                row += match p.rows() - row {
-                    9.. => {
-                        several_rows::<2, 3>(p, strip, 0, row);
-                        several_rows::<2, 3>(p, strip, 2, row);
-                        12
-                    }
-                    5..9 => {
-                        several_rows::<2, 2>(p, strip, 0, row);
-                        several_rows::<2, 2>(p, strip, 2, row);
-                        8
-                    }
-                    _ => {
-                        several_rows::<4, 1>(p, strip, 0, row);
-                        4
-                    }
-                };
-            }
+        match p.form {
+            _ if p.rows() == 1 => product_of_one_row(p),
+            Form::TwoBit => product_of_rows::<TwoBit, 4>(p, codes),
+            Form::FiveTrits => product_of_rows::<FiveTrits, 5>(p, codes),
         }
     }
 }
@@ -71,16 +51,31 @@ unsafe fn product(p: &Product<'_>) {
 /// As [`product`], for one row, after `p.check()`.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn product_of_one_row(p: &Product<'_>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match p.form {
+            Form::TwoBit => strips_with_one_row::<TwoBit, 4>(p),
+            Form::FiveTrits => strips_with_one_row::<FiveTrits, 5>(p),
+        }
+    }
+}
+
+/// # Safety
+/// As [`product_of_one_row`].
+#[inline(always)]
+unsafe fn strips_with_one_row<D: Digits<N>, const N: usize>(p: &Product<'_>) {
     let strips = p.strip_count();
     let mut strip = 0;
     // SAFETY: promised by the caller.
     unsafe {
-        while strip + 2 <= strips {
-            single_row::<2>(p, strip);
-            strip += 2;
+        let digits = D::new();
+        while strip + STRIPS <= strips {
+            one_row::<D, N, STRIPS>(p, digits, strip);
+            strip += STRIPS;
         }
-        if strip < strips {
-            single_row::<1>(p, strip);
+        while strip < strips {
+            one_row::<D, N, 1>(p, digits, strip);
+            strip += 1;
         }
     }
 }
@@ -89,76 +84,85 @@ pub(super) unsafe fn product_of_one_row(p: &Product<'_>) {
 ///
 /// # Safety
 /// The strips are inside `p`, whose outputs exist and belong to this thread.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn single_row<const S: usize>(p: &Product<'_>, strip: usize) {
-    let (low, high) = (vdupq_n_u8(3), vdupq_n_u8(12));
-    let codes = |v, mask| vreinterpretq_s8_u8(vandq_u8(v, mask));
-    // Sums of codes, and of four times the codes.
-    let mut acc = [[[vdupq_n_s32(0); 2]; 4]; S];
+#[inline(always)]
+unsafe fn one_row<D: Digits<N>, const N: usize, const S: usize>(p: &Product<'_>, digits: D, strip: usize) {
     // SAFETY: pointers stay inside the strips and the activation row; outputs are promised by the caller.
     unsafe {
+        let mut sums = [[vdupq_n_s32(0); VECTORS]; S];
         let base = p.strips.as_ptr().add(strip * p.strip_bytes);
+        let row = p.q.as_ptr().cast::<i32>();
         for g in 0..p.groups() {
-            let q = vld1q_s8(p.q.as_ptr().add(16 * g));
-            for (s, acc) in acc.iter_mut().enumerate() {
+            let quads: [int8x8_t; N] =
+                std::array::from_fn(|i| vreinterpret_s8_s32(vdup_n_s32(row.add(N * g + i).read_unaligned())));
+            for s in 0..S {
                 let tile = base.add(s * p.strip_bytes + g * TILE_BYTES);
-                for (v, [once, four_times]) in acc.iter_mut().enumerate() {
-                    let fields01 = vld1q_u8(tile.add(16 * v));
-                    let fields23 = vshrq_n_u8::<4>(fields01);
-                    *once = sdot::<0>(*once, codes(fields01, low), q);
-                    *four_times = sdot::<1>(*four_times, codes(fields01, high), q);
-                    *once = sdot::<2>(*once, codes(fields23, low), q);
-                    *four_times = sdot::<3>(*four_times, codes(fields23, high), q);
+                // The same tile of the strips that come next.
+                prefetch(tile.wrapping_add(S * p.strip_bytes));
+                for v in 0..VECTORS {
+                    let codes = digits.codes(vld1q_u8(tile.add(16 * v)));
+                    for i in 0..N {
+                        sums[s][v] = sdot::<0>(sums[s][v], codes[i], quads[i]);
+                    }
                 }
             }
         }
-        for (s, acc) in acc.iter().enumerate() {
-            for (v, [once, four_times]) in acc.iter().enumerate() {
-                let sums = vsraq_n_s32::<2>(*once, *four_times);
-                store4(p, 16 * (strip + s) + 4 * v, 0, sums);
+        for s in 0..S {
+            for v in 0..VECTORS {
+                store(p, strip + s, v, 0, sums[s][v]);
             }
         }
     }
 }
 
-/// Vectors `first .. first + V` of one strip (four output rows each) with `4 * R` rows from `row` on, a multiple of
-/// four. Where the last rows are missing, their places in the block are read and the results dropped.
+/// Ternary product with several rows.
 ///
 /// # Safety
-/// The strip and the first row are inside `p`, and all rows in one block; the outputs exist and belong to this thread.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn several_rows<const V: usize, const R: usize>(
-    p: &Product<'_>,
-    strip: usize,
-    first: usize,
-    row: usize,
-) {
-    let mut acc = [[[vdupq_n_s32(0); V]; 4]; R];
-    let mut q = p.row_start(row);
-    // SAFETY: pointers stay inside the strip and the block of rows; outputs are promised by the caller.
-    unsafe {
-        let mut tile = p.strips.as_ptr().add(strip * p.strip_bytes + 16 * first);
-        for _ in 0..p.groups() {
-            let codes: [[int8x16_t; 4]; V] = std::array::from_fn(|v| unpack(vld1q_u8(tile.add(16 * v))));
-            for i in 0..4 {
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    let rows = vld1q_s8(q.add(4 * (i * ROW_BLOCK + 4 * j)));
-                    for v in 0..V {
-                        acc[0][v] = sdot::<0>(acc[0][v], codes[v][i], rows);
-                        acc[1][v] = sdot::<1>(acc[1][v], codes[v][i], rows);
-                        acc[2][v] = sdot::<2>(acc[2][v], codes[v][i], rows);
-                        acc[3][v] = sdot::<3>(acc[3][v], codes[v][i], rows);
-                    }
+/// As [`product`], after `p.check()`.
+#[inline(always)]
+unsafe fn product_of_rows<D: Digits<N>, const N: usize>(p: &Product<'_>, codes: &mut [u8]) {
+    for strip in 0..p.strip_count() {
+        // SAFETY: promised by the caller.
+        unsafe {
+            unpack::<D, N>(p, strip, codes);
+            for row in (0..p.rows()).step_by(ROW_BLOCK) {
+                match p.rows() - row {
+                    1..=2 => row_block::<1>(p, codes, strip, row),
+                    3..=4 => row_block::<2>(p, codes, strip, row),
+                    _ => row_block::<{ ROW_BLOCK / 2 }>(p, codes, strip, row),
                 }
             }
-            tile = tile.add(TILE_BYTES);
-            q = q.wrapping_add(16 * ROW_BLOCK);
         }
-        for (m, acc) in acc.as_flattened().iter().enumerate().take(p.rows() - row) {
-            for v in 0..V {
-                store4(p, 16 * strip + 4 * (first + v), row + m, acc[v]);
+    }
+}
+
+/// One strip of codes with `P` pairs of rows from `row` on, which is the first of a block. Where the last row is missing,
+/// its place in the block is read and the result dropped.
+///
+/// # Safety
+/// The strip and the row are inside `p`, whose outputs exist and belong to this thread; `codes` holds the strip,
+/// `[quads][64]`.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn row_block<const P: usize>(p: &Product<'_>, codes: &[u8], strip: usize, row: usize) {
+    let mut sums = [[[vdupq_n_s32(0); VECTORS]; 2]; P];
+    let (mut code, mut q) = (codes.as_ptr().cast::<i8>(), p.row_start(row));
+    // SAFETY: pointers stay inside the codes and the block of rows; outputs are promised by the caller.
+    unsafe {
+        for _ in 0..p.quads() {
+            let codes: [int8x16_t; VECTORS] = std::array::from_fn(|v| vld1q_s8(code.add(16 * v)));
+            for (j, sums) in sums.iter_mut().enumerate() {
+                let pair = vld1_s8(q.add(8 * j));
+                for v in 0..VECTORS {
+                    sums[0][v] = sdot::<0>(sums[0][v], codes[v], pair);
+                    sums[1][v] = sdot::<1>(sums[1][v], codes[v], pair);
+                }
+            }
+            code = code.add(TILE_BYTES);
+            q = q.wrapping_add(4 * ROW_BLOCK);
+        }
+        for (m, sums) in sums.as_flattened().iter().enumerate().take(p.rows() - row) {
+            for v in 0..VECTORS {
+                store(p, strip, v, row + m, sums[v]);
             }
         }
     }
@@ -166,30 +170,32 @@ unsafe fn several_rows<const V: usize, const R: usize>(
 
 /// Sums of int8 strips: `out[16 * strip + lane] = sum(w * q)`.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn int8_sums(strips: &[i8], q: &[i8], _sum: i32, out: &mut [i32]) {
+fn int8_sums(strips: &[i8], q: &[i8], _sum: i32, out: &mut [i32]) {
+    let quad = |quad: [i8; 4]| vreinterpret_s8_s32(vdup_n_s32(i32::from_ne_bytes(quad.map(|q| q as u8))));
     for (strip, out) in strips.chunks_exact(16 * q.len()).zip(out.as_chunks_mut::<16>().0) {
         let (tiles, quads) = (strip.as_chunks::<64>().0, q.as_chunks::<4>().0);
         // Even and odd tiles apart: twice as many sums hide the latency of the product.
-        let mut acc = [[vdupq_n_s32(0); 4]; 2];
-        let add = |acc: &mut [int32x4_t; 4], tile: &[i8; 64], quad: [i8; 4]| {
-            let q = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(quad.map(|q| q as u8))));
-            for v in 0..4 {
-                // SAFETY: a tile is 64 bytes; this function has the features.
-                acc[v] = unsafe { sdot::<0>(acc[v], vld1q_s8(tile.as_ptr().add(16 * v)), q) };
-            }
-        };
+        let mut sums = [[vdupq_n_s32(0); VECTORS]; 2];
         let (tile_pairs, last_tile) = tiles.as_chunks::<2>();
         let (quad_pairs, last_quad) = quads.as_chunks::<2>();
         for (tiles, quads) in tile_pairs.iter().zip(quad_pairs) {
-            add(&mut acc[0], &tiles[0], quads[0]);
-            add(&mut acc[1], &tiles[1], quads[1]);
+            sums[0] = add_tile(sums[0], &tiles[0], quad(quads[0]));
+            sums[1] = add_tile(sums[1], &tiles[1], quad(quads[1]));
         }
-        if let ([tile], [quad]) = (last_tile, last_quad) {
-            add(&mut acc[0], tile, *quad);
+        if let ([tile], [last]) = (last_tile, last_quad) {
+            sums[0] = add_tile(sums[0], tile, quad(*last));
         }
-        for v in 0..4 {
+        for v in 0..VECTORS {
             // SAFETY: sixteen sums in four registers.
-            unsafe { vst1q_s32(out.as_mut_ptr().add(4 * v), vaddq_s32(acc[0][v], acc[1][v])) };
+            unsafe { vst1q_s32(out.as_mut_ptr().add(4 * v), vaddq_s32(sums[0][v], sums[1][v])) };
         }
     }
+}
+
+/// Adds the products of an int8 tile with one quad.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn add_tile(sums: [int32x4_t; VECTORS], tile: &[i8; 64], quad: int8x8_t) -> [int32x4_t; VECTORS] {
+    // SAFETY: a tile is 64 bytes; this function has the features.
+    std::array::from_fn(|v| unsafe { sdot::<0>(sums[v], vld1q_s8(tile.as_ptr().add(16 * v)), quad) })
 }

@@ -1,32 +1,25 @@
 //! Kernels with `smmla`: a 2x2 matrix of sums of eight products, twice the work of `sdot` an instruction.
 //!
-//! It pays where there are several rows; a single one goes the way of [`super::dotprod`]. Two output rows by eight
-//! columns make a register: each 32-bit word of a tile is doubled, then its two copies are shifted by the two fields
-//! that belong to the eight columns.
+//! It pays where there are several rows; a single one goes the way of [`super::dotprod`]. Codes are unpacked once a
+//! strip so that two output rows by eight columns (two quads) make a register; two rows of the batch by the same columns
+//! are the other operand. A strip with six rows takes 24 registers of sums.
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
 
 use super::asm::smmla;
-use super::dotprod::{int8_sums, product_of_one_row};
-use super::neon::{activate, attend, dense, int8_row, norm_quantize, rms_norm};
-use super::vectors::store4;
+use super::digits::{Digits, FiveTrits, TwoBit, VECTORS, store};
+use super::dotprod::{DOTPROD, product_of_one_row};
 use crate::kernels::{KernelSet, Product, ROW_BLOCK};
-use crate::layout::TILE_BYTES;
+use crate::layout::{Form, TILE_BYTES};
 
-/// The set of this module.
+/// Neoverse V1 and N2, Apple M2, Cortex-A710 and later.
 pub(in crate::kernels) const I8MM: KernelSet = KernelSet {
     name: "neon-i8mm",
     requires: "NEON with dot products (sdot) and int8 matrix products (smmla)",
     available: || is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm"),
     product,
-    norm_quantize,
-    rms_norm,
-    activate,
-    attend,
-    dense,
-    int8_row,
-    int8_sums,
+    ..DOTPROD
 };
 
 /// Ternary product.
@@ -34,108 +27,123 @@ pub(in crate::kernels) const I8MM: KernelSet = KernelSet {
 /// # Safety
 /// The outputs of `p` exist and belong to this thread.
 #[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn product(p: &Product<'_>) {
-    p.check();
+unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
+    p.check(codes);
     // SAFETY: strips and rows are inside the slices that `check` measured; outputs are promised by the caller.
     unsafe {
-        if p.rows() == 1 {
-            return product_of_one_row(p);
+        match p.form {
+            _ if p.rows() == 1 => product_of_one_row(p),
+            Form::TwoBit => product_of_rows::<TwoBit, 4>(p, codes),
+            Form::FiveTrits => product_of_rows::<FiveTrits, 5>(p, codes),
         }
-        for strip in 0..p.strip_count() {
-            let mut row = 0;
-            while row < p.rows() {
-                // A block of twelve rows is eight and four.
-                row += if row % ROW_BLOCK == 0 && p.rows() - row > 4 {
-                    several_rows::<2, 2>(p, strip, 0, row);
-                    several_rows::<2, 2>(p, strip, 2, row);
-                    8
-                } else {
-                    several_rows::<4, 1>(p, strip, 0, row);
-                    4
-                };
+    }
+}
+
+/// Ternary product with several rows.
+///
+/// # Safety
+/// As [`product`], after `p.check()`.
+#[inline(always)]
+unsafe fn product_of_rows<D: Digits<N>, const N: usize>(p: &Product<'_>, codes: &mut [u8]) {
+    for strip in 0..p.strip_count() {
+        // SAFETY: promised by the caller.
+        unsafe {
+            unpack_pairs::<D, N>(p, strip, codes);
+            for row in (0..p.rows()).step_by(ROW_BLOCK) {
+                match p.rows() - row {
+                    1..=2 => row_block::<1>(p, codes, strip, row),
+                    3..=4 => row_block::<2>(p, codes, strip, row),
+                    _ => row_block::<{ ROW_BLOCK / 2 }>(p, codes, strip, row),
+                }
             }
         }
     }
 }
 
-/// Vectors `first .. first + V` of one strip (four output rows each) with `4 * R` rows from `row` on, a multiple of
-/// four. Where the last rows are missing, their places in the block are read and the results dropped.
+/// Unpacks one strip by pairs of quads: `codes` becomes `[quads / 2][8 pairs of output rows][2 rows][8 columns]`. An odd
+/// quad at the end stays as [`super::digits::unpack`] has it, `[16 output rows][4 columns]`.
 ///
 /// # Safety
-/// The strip and the first row are inside `p`, and all rows in one block; the outputs exist and belong to this thread.
-#[inline]
-#[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn several_rows<const V: usize, const R: usize>(
-    p: &Product<'_>,
-    strip: usize,
-    first: usize,
-    row: usize,
-) {
-    // By four rows of the batch; by vector; the 2x2 matrices of two outputs and two rows.
-    let mut acc = [[[vdupq_n_s32(0); 4]; V]; R];
-    let mut q = p.row_start(row);
-    // SAFETY: pointers stay inside the strip and the block of rows; outputs are promised by the caller.
+/// Needs NEON. The strip is inside `p`, and `codes` has room for it.
+#[inline(always)]
+unsafe fn unpack_pairs<D: Digits<N>, const N: usize>(p: &Product<'_>, strip: usize, codes: &mut [u8]) {
+    // SAFETY: promised by the caller; a tile gives `N` quads.
     unsafe {
-        let mut tile = p.strips.as_ptr().add(strip * p.strip_bytes + 16 * first);
-        for _ in 0..p.groups() {
-            let words: [[uint8x16_t; 2]; V] = std::array::from_fn(|v| doubled(tile.add(16 * v)));
-            for half in 0..2 {
-                let codes = words.map(|w| w.map(|w| codes_of_eight(w, half)));
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    let quads = |i: usize| vreinterpretq_s32_s8(vld1q_s8(q.add(4 * (i * ROW_BLOCK + 4 * j))));
-                    let (a, b) = (quads(2 * half), quads(2 * half + 1));
-                    let rows =
-                        [vreinterpretq_s8_s32(vzip1q_s32(a, b)), vreinterpretq_s8_s32(vzip2q_s32(a, b))];
-                    for v in 0..V {
-                        for n in 0..4 {
-                            acc[v][n] = smmla(acc[v][n], codes[v][n / 2], rows[n % 2]);
-                        }
+        let digits = D::new();
+        let tiles = p.strips.as_ptr().add(strip * p.strip_bytes);
+        let codes = codes.as_mut_ptr().cast::<i32>();
+        let words = TILE_BYTES / 4;
+        for v in 0..VECTORS {
+            // The even quad that waits for its odd one; tiles with an odd number of quads leave one over.
+            let mut even = vdupq_n_s32(0);
+            for g in 0..p.groups() {
+                let bytes = vld1q_u8(tiles.add(g * TILE_BYTES + 16 * v));
+                for (i, code) in digits.codes(bytes).into_iter().enumerate() {
+                    let (quad, code) = (N * g + i, vreinterpretq_s32_s8(code));
+                    if quad % 2 == 0 {
+                        even = code;
+                    } else {
+                        let to = codes.add((quad - 1) * words + 8 * v);
+                        vst1q_s32(to, vzip1q_s32(even, code));
+                        vst1q_s32(to.add(4), vzip2q_s32(even, code));
                     }
                 }
             }
-            tile = tile.add(TILE_BYTES);
-            q = q.wrapping_add(16 * ROW_BLOCK);
-        }
-        for (j, acc) in acc.iter().enumerate() {
-            for v in 0..V {
-                for m in (0..4).take_while(|m| row + 4 * j + m < p.rows()) {
-                    // Outputs 0 and 1, outputs 2 and 3 of two rows, of which `m` is the first or the second.
-                    let (low, high) = (acc[v][m / 2], acc[v][2 + m / 2]);
-                    let sums = if m % 2 == 0 { vuzp1q_s32(low, high) } else { vuzp2q_s32(low, high) };
-                    store4(p, 16 * strip + 4 * (first + v), row + 4 * j + m, sums);
-                }
+            if p.quads() % 2 == 1 {
+                vst1q_s32(codes.add((p.quads() - 1) * words + 4 * v), even);
             }
         }
     }
 }
 
-/// Sixteen bytes of a tile with each word doubled: output rows 0, 0, 1, 1 and 2, 2, 3, 3.
-///
-/// # Safety
-/// Needs NEON; `tile` is valid for sixteen bytes.
-#[inline(always)]
-unsafe fn doubled(tile: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: promised by the caller.
-    unsafe {
-        let v = vreinterpretq_u32_u8(vld1q_u8(tile));
-        [vreinterpretq_u8_u32(vzip1q_u32(v, v)), vreinterpretq_u8_u32(vzip2q_u32(v, v))]
-    }
-}
+/// The sums of one strip with `P` pairs of rows: 2x2 matrices by pair of rows and pair of outputs.
+type Sums<const P: usize> = [[int32x4_t; 2 * VECTORS]; P];
 
-/// The codes of columns `8 * half .. 8 * half + 8` of two output rows.
+/// One strip of codes with `P` pairs of rows from `row` on, which is the first of a block. Where the last row is missing,
+/// its place in the block is read and the result dropped.
 ///
 /// # Safety
-/// Needs NEON.
-#[inline(always)]
-unsafe fn codes_of_eight(doubled: uint8x16_t, half: usize) -> int8x16_t {
-    // Shifts to the right by two bits for each field, as negative shifts to the left.
-    const SHIFTS: [[i8; 16]; 2] = [
-        [0, 0, 0, 0, -2, -2, -2, -2, 0, 0, 0, 0, -2, -2, -2, -2],
-        [-4, -4, -4, -4, -6, -6, -6, -6, -4, -4, -4, -4, -6, -6, -6, -6],
-    ];
-    // SAFETY: sixteen shifts; the rest is promised by the caller.
+/// The strip and the row are inside `p`, whose outputs exist and belong to this thread; `codes` is as [`unpack_pairs`]
+/// leaves it.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+unsafe fn row_block<const P: usize>(p: &Product<'_>, codes: &[u8], strip: usize, row: usize) {
+    let mut sums: Sums<P> = [[vdupq_n_s32(0); 2 * VECTORS]; P];
+    let (mut code, mut q) = (codes.as_ptr().cast::<i8>(), p.row_start(row));
+    // SAFETY: pointers stay inside the codes and the block of rows; outputs are promised by the caller.
     unsafe {
-        let shifted = vshlq_u8(doubled, vld1q_s8(SHIFTS[half].as_ptr()));
-        vreinterpretq_s8_u8(vandq_u8(shifted, vdupq_n_u8(3)))
+        let quad = |q: *const i8, j: usize| vreinterpret_s32_s8(vld1_s8(q.add(8 * j)));
+        let two_rows = |a, b| vreinterpretq_s8_s32(vcombine_s32(vzip1_s32(a, b), vzip2_s32(a, b)));
+        for _ in 0..p.quads() / 2 {
+            let next = q.wrapping_add(4 * ROW_BLOCK);
+            let rows: [int8x16_t; P] = std::array::from_fn(|j| two_rows(quad(q, j), quad(next, j)));
+            for n in 0..2 * VECTORS {
+                let codes = vld1q_s8(code.add(16 * n));
+                for j in 0..P {
+                    sums[j][n] = smmla(sums[j][n], codes, rows[j]);
+                }
+            }
+            code = code.add(2 * TILE_BYTES);
+            q = q.wrapping_add(8 * ROW_BLOCK);
+        }
+        if p.quads() % 2 == 1 {
+            // Zeros stand for the columns of the quad that is not there.
+            let none = vdup_n_s32(0);
+            for n in 0..2 * VECTORS {
+                let codes = two_rows(quad(code, n), none);
+                for j in 0..P {
+                    sums[j][n] = smmla(sums[j][n], codes, two_rows(quad(q, j), none));
+                }
+            }
+        }
+        for (j, sums) in sums.iter().enumerate() {
+            for v in 0..VECTORS {
+                let (a, b) = (sums[2 * v], sums[2 * v + 1]);
+                store(p, strip, v, row + 2 * j, vuzp1q_s32(a, b));
+                if row + 2 * j + 1 < p.rows() {
+                    store(p, strip, v, row + 2 * j + 1, vuzp2q_s32(a, b));
+                }
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! The intrinsics of `sdot` and `smmla` are not stable; [`asm`] has them as inline assembly, one instruction a function.
 
 mod asm;
+mod digits;
 mod dotprod;
 mod i8mm;
 mod neon;

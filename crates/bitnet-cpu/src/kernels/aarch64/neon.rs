@@ -1,22 +1,24 @@
 //! Kernels for every ARM64 processor: products by widening multiply-adds.
 //!
-//! A code (0..=2) times an int8 is at most 256 in magnitude, so the four columns that a 16-bit lane gets from one tile
-//! add at most 1024: nothing overflows before they are widened in pairs.
+//! A code (0..=2) times an int8 is at most 256 in magnitude, so that a 16-bit lane holds the sum of 127 products before
+//! it is widened, with its neighbour, to 32 bits. Nothing overflows.
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
 
-use super::vectors::{Neon, store4, unpack};
-use crate::kernels::{KernelSet, Product, generic};
-use crate::layout::TILE_BYTES;
+use super::digits::{Digits, FiveTrits, TwoBit, VECTORS, store, unpack};
+use super::vectors::Neon;
+use crate::kernels::{KernelSet, Product, ROW_BLOCK, generic};
+use crate::layout::{Form, TILE_BYTES};
 
 generic::float_kernels!(Neon, #[target_feature(enable = "neon")]);
 
-/// The set of this module.
+/// Every ARM64 processor.
 pub(in crate::kernels) const NEON: KernelSet = KernelSet {
     name: "neon",
     requires: "NEON",
     available: || is_aarch64_feature_detected!("neon"),
+    measure_forms: false,
     product,
     norm_quantize,
     rms_norm,
@@ -27,77 +29,150 @@ pub(in crate::kernels) const NEON: KernelSet = KernelSet {
     int8_sums,
 };
 
+/// Quads whose products fit 16 bits: each lane gets one of each.
+const QUADS_PER_WIDENING: usize = 64;
+
+/// Two registers for two output rows each.
+type Halves<T> = [T; 2];
+
 /// Ternary product.
 ///
 /// # Safety
 /// The outputs of `p` exist and belong to this thread.
 #[target_feature(enable = "neon")]
-unsafe fn product(p: &Product<'_>) {
-    p.check();
+unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
+    p.check(codes);
+    // SAFETY: promised by the caller.
+    unsafe {
+        match p.form {
+            Form::TwoBit => product_of::<TwoBit, 4>(p, codes),
+            Form::FiveTrits => product_of::<FiveTrits, 5>(p, codes),
+        }
+    }
+}
+
+/// # Safety
+/// As [`product`], after `p.check()`.
+#[inline(always)]
+unsafe fn product_of<D: Digits<N>, const N: usize>(p: &Product<'_>, codes: &mut [u8]) {
     for strip in 0..p.strip_count() {
-        let mut row = 0;
         // SAFETY: strips and rows are inside the slices that `check` measured; outputs are promised by the caller.
         unsafe {
-            while row + 2 <= p.rows() {
-                strip_rows::<2>(p, strip, row);
-                row += 2;
+            if p.rows() == 1 {
+                one_row::<D, N>(p, strip);
+                continue;
             }
-            if row < p.rows() {
-                strip_rows::<1>(p, strip, row);
-            }
-        }
-    }
-}
-
-/// One strip with `M` rows from `row` on.
-///
-/// # Safety
-/// The strip and the rows are inside `p`, whose outputs exist and belong to this thread.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn strip_rows<const M: usize>(p: &Product<'_>, strip: usize, row: usize) {
-    // Rows of a call lie in one block: blocks hold an even number.
-    let (mut q, step) = (p.row_start(row).cast::<i32>(), p.row_block());
-    // In each pair of lanes the sums of one row, of even and of odd pairs of columns.
-    let mut acc = [[[vdupq_n_s32(0); 2]; 4]; M];
-    // SAFETY: pointers stay inside the strip and the activation rows; outputs are promised by the caller.
-    unsafe {
-        let mut tile = p.strips.as_ptr().add(strip * p.strip_bytes);
-        for _ in 0..p.groups() {
-            let quads: [[int8x16_t; 4]; M] = std::array::from_fn(|m| {
-                std::array::from_fn(|i| {
-                    vreinterpretq_s8_s32(vdupq_n_s32(q.add(i * step + m).read_unaligned()))
-                })
-            });
-            for v in 0..4 {
-                let codes = unpack(vld1q_u8(tile.add(16 * v)));
-                for m in 0..M {
-                    acc[m][v] = add_products(acc[m][v], &codes, &quads[m]);
+            unpack::<D, N>(p, strip, codes);
+            // Rows of a call lie in one block: blocks hold an even number.
+            for row in (0..p.rows()).step_by(2) {
+                match p.rows() - row {
+                    1 => several_rows::<1>(p, codes, strip, row),
+                    _ => several_rows::<2>(p, codes, strip, row),
                 }
             }
-            tile = tile.add(TILE_BYTES);
-            q = q.wrapping_add(4 * step);
+        }
+    }
+}
+
+/// One strip with the only row.
+///
+/// # Safety
+/// The strip is inside `p`, whose outputs exist and belong to this thread.
+#[inline(always)]
+unsafe fn one_row<D: Digits<N>, const N: usize>(p: &Product<'_>, strip: usize) {
+    // SAFETY: pointers stay inside the strip and the activation row; outputs are promised by the caller.
+    unsafe {
+        let digits = D::new();
+        let mut wide = [[vdupq_n_s32(0); 2]; VECTORS];
+        let (tiles, row) = (p.strips.as_ptr().add(strip * p.strip_bytes), p.q.as_ptr());
+        for g in 0..p.groups() {
+            let quads: [int8x16_t; N] = std::array::from_fn(|i| quad(row.add(4 * (N * g + i))));
+            for v in 0..VECTORS {
+                let codes = digits.codes(vld1q_u8(tiles.add(g * TILE_BYTES + 16 * v)));
+                let mut narrow = [vdupq_n_s16(0); 2];
+                for i in 0..N {
+                    narrow = multiply(narrow, codes[i], quads[i]);
+                }
+                wide[v] = widen(wide[v], narrow);
+            }
+        }
+        for v in 0..VECTORS {
+            store(p, strip, v, 0, total(wide[v]));
+        }
+    }
+}
+
+/// One strip of codes with `M` rows from `row` on, which lie in one block.
+///
+/// # Safety
+/// As [`one_row`], for those rows; `codes` holds the strip, `[quads][64]`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn several_rows<const M: usize>(p: &Product<'_>, codes: &[u8], strip: usize, row: usize) {
+    let mut wide = [[[vdupq_n_s32(0); 2]; VECTORS]; M];
+    let (mut code, mut q) = (codes.as_ptr().cast::<i8>(), p.row_start(row));
+    let mut quads = p.quads();
+    // SAFETY: pointers stay inside the codes and the block of rows; outputs are promised by the caller.
+    unsafe {
+        while quads > 0 {
+            let now = quads.min(QUADS_PER_WIDENING);
+            let mut narrow = [[[vdupq_n_s16(0); 2]; VECTORS]; M];
+            for _ in 0..now {
+                let rows: [int8x16_t; M] = std::array::from_fn(|m| quad(q.add(4 * m)));
+                for v in 0..VECTORS {
+                    let codes = vld1q_s8(code.add(16 * v));
+                    for m in 0..M {
+                        narrow[m][v] = multiply(narrow[m][v], codes, rows[m]);
+                    }
+                }
+                code = code.add(TILE_BYTES);
+                q = q.wrapping_add(4 * ROW_BLOCK);
+            }
+            for m in 0..M {
+                for v in 0..VECTORS {
+                    wide[m][v] = widen(wide[m][v], narrow[m][v]);
+                }
+            }
+            quads -= now;
         }
         for m in 0..M {
-            for v in 0..4 {
-                let sums = vpaddq_s32(acc[m][v][0], acc[m][v][1]);
-                store4(p, 16 * strip + 4 * v, row + m, sums);
+            for v in 0..VECTORS {
+                store(p, strip, v, row + m, total(wide[m][v]));
             }
         }
     }
 }
 
-/// Adds the products of four vectors of codes with four vectors of activations, in pairs of columns.
+/// Four activations in each lane.
+///
+/// # Safety
+/// Needs NEON; `q` is valid for four bytes.
+#[inline(always)]
+unsafe fn quad(q: *const i8) -> int8x16_t {
+    // SAFETY: promised by the caller.
+    unsafe { vreinterpretq_s8_s32(vdupq_n_s32(q.cast::<i32>().read_unaligned())) }
+}
+
+/// Adds the products of codes and activations, a column a lane.
 #[inline]
 #[target_feature(enable = "neon")]
-fn add_products(acc: [int32x4_t; 2], codes: &[int8x16_t; 4], q: &[int8x16_t; 4]) -> [int32x4_t; 2] {
-    let mut low = vmull_s8(vget_low_s8(codes[0]), vget_low_s8(q[0]));
-    let mut high = vmull_high_s8(codes[0], q[0]);
-    for i in 1..4 {
-        low = vmlal_s8(low, vget_low_s8(codes[i]), vget_low_s8(q[i]));
-        high = vmlal_high_s8(high, codes[i], q[i]);
-    }
-    [vpadalq_s16(acc[0], low), vpadalq_s16(acc[1], high)]
+fn multiply(narrow: Halves<int16x8_t>, codes: int8x16_t, q: int8x16_t) -> Halves<int16x8_t> {
+    let low = vmlal_s8(narrow[0], vget_low_s8(codes), vget_low_s8(q));
+    [low, vmlal_high_s8(narrow[1], codes, q)]
+}
+
+/// Adds neighbouring columns.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widen(wide: Halves<int32x4_t>, narrow: Halves<int16x8_t>) -> Halves<int32x4_t> {
+    [vpadalq_s16(wide[0], narrow[0]), vpadalq_s16(wide[1], narrow[1])]
+}
+
+/// The sums of four output rows.
+#[inline]
+#[target_feature(enable = "neon")]
+fn total(wide: Halves<int32x4_t>) -> int32x4_t {
+    vpaddq_s32(wide[0], wide[1])
 }
 
 /// Sums of int8 strips: `out[16 * strip + lane] = sum(w * q)`. Every product is widened by itself: two of the largest do
@@ -105,19 +180,20 @@ fn add_products(acc: [int32x4_t; 2], codes: &[int8x16_t; 4], q: &[int8x16_t; 4])
 #[target_feature(enable = "neon")]
 fn int8_sums(strips: &[i8], q: &[i8], _sum: i32, out: &mut [i32]) {
     for (strip, out) in strips.chunks_exact(16 * q.len()).zip(out.as_chunks_mut::<16>().0) {
-        let mut acc = [[vdupq_n_s32(0); 2]; 4];
+        let mut wide = [[vdupq_n_s32(0); 2]; VECTORS];
         for (tile, q) in strip.as_chunks::<64>().0.iter().zip(q.as_chunks::<4>().0) {
-            let q = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(q.map(|q| q as u8))));
-            for v in 0..4 {
+            // SAFETY: a quad is four bytes.
+            let q = unsafe { quad(q.as_ptr()) };
+            for v in 0..VECTORS {
                 // SAFETY: a tile is 64 bytes.
                 let w = unsafe { vld1q_s8(tile.as_ptr().add(16 * v)) };
-                acc[v][0] = vpadalq_s16(acc[v][0], vmull_s8(vget_low_s8(w), vget_low_s8(q)));
-                acc[v][1] = vpadalq_s16(acc[v][1], vmull_high_s8(w, q));
+                let products = [vmull_s8(vget_low_s8(w), vget_low_s8(q)), vmull_high_s8(w, q)];
+                wide[v] = widen(wide[v], products);
             }
         }
-        for v in 0..4 {
+        for v in 0..VECTORS {
             // SAFETY: sixteen sums in four registers.
-            unsafe { vst1q_s32(out.as_mut_ptr().add(4 * v), vpaddq_s32(acc[v][0], acc[v][1])) };
+            unsafe { vst1q_s32(out.as_mut_ptr().add(4 * v), total(wide[v])) };
         }
     }
 }

@@ -1,9 +1,8 @@
-//! [`Lanes16`] in four NEON registers of four lanes, and what the kernels of this folder share.
+//! [`Lanes16`] in four NEON registers of four lanes.
 
 use std::arch::aarch64::*;
 
 use super::asm::fcvtl;
-use crate::kernels::Product;
 use crate::kernels::lanes16::Lanes16;
 
 /// Four NEON registers; needs NEON.
@@ -73,41 +72,5 @@ impl Lanes16 for Neon {
                 vst1q_f32(p.add(4 * i), self.0[i]);
             }
         }
-    }
-}
-
-/// The codes of the four fields of 16 bytes of a tile: vector `i` holds column `4 i + b` of row `r` in byte `4 r + b`.
-///
-/// # Safety
-/// Needs NEON.
-#[inline(always)]
-pub(super) unsafe fn unpack(v: uint8x16_t) -> [int8x16_t; 4] {
-    // SAFETY: promised by the caller.
-    unsafe {
-        let mask = vdupq_n_u8(3);
-        [
-            vreinterpretq_s8_u8(vandq_u8(v, mask)),
-            vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<2>(v), mask)),
-            vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<4>(v), mask)),
-            vreinterpretq_s8_u8(vshrq_n_u8::<6>(v)),
-        ]
-    }
-}
-
-/// Scales the sums of four outputs of one row, from output `at` of that row on, and writes them.
-///
-/// # Safety
-/// Needs NEON. The outputs exist and belong to this thread.
-#[inline(always)]
-pub(super) unsafe fn store4(p: &Product<'_>, at: usize, row: usize, sums: int32x4_t) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        let out = p.out.add(row * p.stride + at);
-        let exact = vcvtq_f32_s32(vsubq_s32(sums, vdupq_n_s32(p.row_sums[row])));
-        let mut y = vmulq_f32(exact, vdupq_n_f32(p.factors[row]));
-        if p.accumulate {
-            y = vaddq_f32(vld1q_f32(out), y);
-        }
-        vst1q_f32(out, y);
     }
 }
