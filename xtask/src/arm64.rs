@@ -44,7 +44,7 @@ const PROCESSORS: [(&str, &[&str]); 3] = [
 const PROFILE: &str = "emulated";
 
 /// Far above what the self-test takes, far below what a program that hangs would.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Builds the self-test and runs it on every processor.
 ///

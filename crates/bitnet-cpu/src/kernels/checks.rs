@@ -43,7 +43,7 @@ const CHECKS: &[(&str, Check)] = &[
 ];
 
 /// Numbers of rows: up to several blocks, with every number of rows in the last one.
-const SEVERAL_ROWS: &[usize] = &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 24, 29];
+const SEVERAL_ROWS: &[usize] = &[2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 20];
 
 /// Checks the functions of the set of that name.
 ///
@@ -160,8 +160,8 @@ fn packed(form: Form, strips: usize, groups: usize, mut trit: impl FnMut() -> i8
 fn products(set: &KernelSet, form: Form, rows: &[usize]) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(1));
     for &rows in rows {
-        for groups in [1, 2, 3, 8, 17, 40] {
-            for strips in [1, 2, 3, 4, 5, 9] {
+        for groups in [1, 2, 3, 17] {
+            for strips in [1, 4, 6] {
                 let operands = Operands::random(&mut random, form, strips, groups, rows);
                 let what = format!("{rows} rows, {groups} groups, {strips} strips");
                 cases.same_bits(&what, &operands.multiply(set), &operands.multiply(&SCALAR))?;
@@ -359,4 +359,24 @@ fn int8_sums(set: &KernelSet) -> Result<usize, String> {
         }
     }
     Ok(cases.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_kernel_is_found() {
+        let forgetful = |p: &Product<'_>, codes: &mut [u8]| {
+            let factors = vec![0.5; p.factors.len()];
+            // SAFETY: as for the product that this one is in the place of.
+            unsafe { (SCALAR.product)(&Product { factors: &factors, ..*p }, codes) };
+        };
+        let wrong = KernelSet { product: forgetful, int8_sums: |_, _, sum, out| out.fill(sum), ..SCALAR };
+        for (name, check) in CHECKS {
+            let found = check(&wrong).is_err();
+            assert_eq!(found, name.starts_with("product") || *name == "int8_sums", "{name}");
+            assert!(check(&SCALAR).is_ok(), "{name}");
+        }
+    }
 }
