@@ -5,12 +5,16 @@
 //! which are too narrow overflow.
 
 use bitnet_core::DType;
-use bitnet_model::Activation;
+use bitnet_core::buffer::AlignedBuf;
 use bitnet_model::conformance::Random;
+use bitnet_model::kv::RANGE;
+use bitnet_model::{Activation, KvType};
 
+use super::attention::{self, AttendScratch, QUERIES, Query};
+use super::int8::{COLS_STEP, HIDDEN_BLOCK, Hidden, Intervals, PANEL_ROWS, Panel, TILE};
 use super::scalar::SCALAR;
 use super::{Attend, KernelSet, Product, ROW_BLOCK, choose, code_bytes, place_row};
-use crate::kv::BLOCK_SIZE;
+use crate::kv::{BLOCK_SIZE, KvLayout, KvPart};
 use crate::layout::{Form, STRIP_ROWS, TILE_BYTES};
 use crate::shared::Shared;
 
@@ -36,10 +40,15 @@ const CHECKS: &[(&str, Check)] = &[
     ("norm_quantize", norm_quantize),
     ("rms_norm", rms_norm),
     ("activate", activate),
-    ("attend", attend),
+    ("attend and encode_kv, f32", |set| attend(set, KvType::F32)),
+    ("attend and encode_kv, f16", |set| attend(set, KvType::F16)),
+    ("attend and encode_kv, int8", |set| attend(set, KvType::Int8)),
+    ("merge_states", merge_states),
     ("dense", dense),
     ("int8_row", int8_row),
+    ("int8_hidden", int8_hidden),
     ("int8_sums", int8_sums),
+    ("int8_intervals", int8_intervals),
 ];
 
 /// Numbers of rows: up to several blocks, with every number of rows in the last one.
@@ -268,29 +277,78 @@ fn activate(set: &KernelSet) -> Result<usize, String> {
     Ok(cases.0)
 }
 
-fn attend(set: &KernelSet) -> Result<usize, String> {
+/// Keys and values of one head, encoded by the set, then attention of some queries over all ranges.
+fn attend(set: &KernelSet, kv_type: KvType) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(5));
-    for head_dim in [2, 20, 32, 64, 100, 128] {
-        for positions in [1usize, 31, 32, 33, 75] {
-            let len = positions.div_ceil(BLOCK_SIZE) * BLOCK_SIZE * head_dim;
-            let (keys, values) = (floats(&mut random, len, 2.0), floats(&mut random, len, 2.0));
-            for heads in [1, 2, 3, 4] {
-                let query = floats(&mut random, heads * head_dim, 2.0);
-                let block = |i: usize| {
-                    let range = i * BLOCK_SIZE * head_dim..(i + 1) * BLOCK_SIZE * head_dim;
-                    (&keys[range.clone()], &values[range])
-                };
-                let a = Attend { query: &query, heads, head_dim, positions, blocks: &block };
-                let run = |set: &KernelSet| {
-                    let mut scores = vec![0.0; heads * positions.next_multiple_of(BLOCK_SIZE)];
-                    let mut out = vec![0.0; heads * head_dim];
-                    // SAFETY: the set is available.
-                    unsafe { (set.attend)(&a, &mut scores, &mut out) };
-                    out
-                };
-                let what = format!("{heads} heads of {head_dim}, {positions} positions");
-                cases.same_bits(&what, &run(set), &run(&SCALAR))?;
+    for head_dim in [2, 20, 64, 100, 128] {
+        for positions in [1, 31, 33, 75, RANGE + 9] {
+            let layout = KvLayout { kv_type, head_dim };
+            let rows = floats(&mut random, 2 * positions * head_dim, 2.0);
+            let (got, want) = (pieces(set, layout, &rows), pieces(&SCALAR, layout, &rows));
+            let what = format!("heads of {head_dim}, {positions} positions");
+            cases.same(&what, &got, &want)?;
+            for count in 1..=QUERIES {
+                let heads = floats(&mut random, count * head_dim, 2.0);
+                let limit = |h: usize| (positions + h).saturating_sub(count - 1).max(1);
+                let queries: Vec<Query<'_>> = heads
+                    .chunks_exact(head_dim)
+                    .enumerate()
+                    .map(|(h, head)| Query { head, limit: limit(h) })
+                    .collect();
+                let states = |set| states(set, layout, &want, &queries);
+                let what = format!("{count} {what}");
+                cases.same_bits(&what, &states(set), &states(&SCALAR))?;
             }
+        }
+    }
+    Ok(cases.0)
+}
+
+/// The pieces of all blocks, one after the other, from rows of keys and values in turn.
+fn pieces(set: &KernelSet, layout: KvLayout, rows: &[f32]) -> AlignedBuf<u8> {
+    let blocks = rows.len().div_ceil(2 * layout.head_dim * BLOCK_SIZE);
+    let mut bytes = AlignedBuf::zeroed(blocks * layout.piece_bytes()).expect("a little memory");
+    let mut row_bytes = vec![0; layout.row_bytes()];
+    for (i, row) in rows.chunks_exact(layout.head_dim).enumerate() {
+        let (position, part) = (i / 2, [KvPart::Key, KvPart::Value][i % 2]);
+        let piece = &mut bytes[position / BLOCK_SIZE * layout.piece_bytes()..][..layout.piece_bytes()];
+        // SAFETY: the set is available; the piece is whole and belongs to this thread.
+        unsafe {
+            let scale = (set.encode_kv)(layout.kv_type, row, &mut row_bytes);
+            layout.place(piece.as_mut_ptr(), position % BLOCK_SIZE, part, &row_bytes, scale);
+        }
+    }
+    bytes
+}
+
+/// The states of the queries after all ranges.
+fn states(set: &KernelSet, layout: KvLayout, pieces: &[u8], queries: &[Query<'_>]) -> Vec<f32> {
+    let mut scratch = AttendScratch::new(layout).expect("a little memory");
+    let mut states = vec![0.0; queries.len() * attention::state_len(layout)];
+    let positions = queries.last().map_or(0, |q| q.limit);
+    let piece = |i: usize| &pieces[i * layout.piece_bytes()..(i + 1) * layout.piece_bytes()];
+    for range in 0..positions.div_ceil(RANGE) {
+        let a = Attend { layout, queries, range, fresh: range == 0, piece: &piece };
+        // SAFETY: the set is available.
+        unsafe { (set.attend)(&a, &mut scratch, &mut states) };
+    }
+    states
+}
+
+fn merge_states(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(9));
+    for columns in [16, 64, 112] {
+        for difference in [-100.0, -1.0, 0.0, 3.0, 100.0] {
+            let len = attention::state_len(KvLayout { kv_type: KvType::F32, head_dim: columns });
+            let (mut state, next) = (floats(&mut random, len, 2.0), floats(&mut random, len, 2.0));
+            state[0] = next[0] + difference;
+            let run = |set: &KernelSet| {
+                let mut state = state.clone();
+                // SAFETY: the set is available.
+                unsafe { (set.merge_states)(&mut state, &next) };
+                state
+            };
+            cases.same_bits(&format!("{columns} columns, {difference}"), &run(set), &run(&SCALAR))?;
         }
     }
     Ok(cases.0)
@@ -320,19 +378,43 @@ fn dense(set: &KernelSet) -> Result<usize, String> {
 
 fn int8_row(set: &KernelSet) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(7));
+    for dtype in [DType::BF16, DType::F16, DType::F32] {
+        for n in LENGTHS {
+            for scale in [0.0, 1e-3, 50.0] {
+                let bytes = dtype.encode(&floats(&mut random, n, scale));
+                let run = |set: &KernelSet| {
+                    let (mut row, mut q) = (vec![0.0; n], vec![1i8; n]);
+                    // SAFETY: the set is available.
+                    let done = unsafe { (set.int8_row)(dtype, &bytes, &mut row, &mut q) };
+                    (q, [done.scale, done.error, done.norm])
+                };
+                let (got, want) = (run(set), run(&SCALAR));
+                let what = format!("{n} elements of {dtype:?} up to {scale}");
+                cases.same(&what, &got.0, &want.0)?;
+                cases.same_bits(&what, &got.1, &want.1)?;
+            }
+        }
+    }
+    Ok(cases.0)
+}
+
+fn int8_hidden(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(10));
     for n in LENGTHS {
         for scale in [0.0, 1e-3, 50.0] {
-            let row = floats(&mut random, n, scale);
+            let h = floats(&mut random, n, scale);
             let run = |set: &KernelSet| {
-                let (mut row, mut q) = (row.clone(), vec![1i8; n]);
+                let (mut units, mut q) = (vec![0.0; n], vec![1i8; n.next_multiple_of(COLS_STEP)]);
                 // SAFETY: the set is available.
-                let done = unsafe { (set.int8_row)(&mut row, &mut q) };
-                (q, [done.scale, done.error, done.norm])
+                let done = unsafe { (set.int8_hidden)(&h, &mut units, &mut q) };
+                let floats = [done.scale, done.norm, done.residual, done.relative, done.floor];
+                (q, done.sum, floats)
             };
             let (got, want) = (run(set), run(&SCALAR));
             let what = format!("{n} elements up to {scale}");
             cases.same(&what, &got.0, &want.0)?;
-            cases.same_bits(&what, &got.1, &want.1)?;
+            cases.same(&what, &[got.1], &[want.1])?;
+            cases.same_bits(&what, &got.2, &want.2)?;
         }
     }
     Ok(cases.0)
@@ -340,23 +422,53 @@ fn int8_row(set: &KernelSet) -> Result<usize, String> {
 
 fn int8_sums(set: &KernelSet) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(8));
-    for cols in [4, 8, 12, 16, 20, 100, 1044] {
-        for strips in [1, 2, 3, 4, 7] {
-            // Rows are quantised to -127..=127, activations may be -128.
-            let mut weights = int8s(&mut random, strips * 16 * cols, -127);
-            let mut q = int8s(&mut random, cols, -128);
-            if strips == 3 {
-                (weights, q) = (vec![-127; weights.len()], vec![-128; cols]);
+    for quads in [4, 8, 12, 260] {
+        for (stride, rows) in (1..=HIDDEN_BLOCK).map(|rows| (HIDDEN_BLOCK, rows)).chain([(1, 1)]) {
+            for extreme in [None, Some(-127), Some(127)] {
+                let mut weights = int8s(&mut random, quads * TILE, -127);
+                let mut q = int8s(&mut random, quads * 4 * stride, -127);
+                if let Some(value) = extreme {
+                    weights.fill(-127);
+                    q.fill(value);
+                }
+                let sum = |row: usize| q.as_chunks::<4>().0.iter().skip(row).step_by(stride).flatten();
+                let sum = |row| sum(row).map(|&q| i32::from(q)).sum();
+                let hidden: Vec<Hidden> =
+                    (0..rows).map(|row| Hidden { sum: sum(row), ..Hidden::default() }).collect();
+                let panel = Panel { weights: &weights, q: &q, stride, hidden: &hidden };
+                let run = |set: &KernelSet| {
+                    let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+                    // SAFETY: the set is available.
+                    unsafe { (set.int8_sums)(&panel, &mut sums) };
+                    sums
+                };
+                let what = format!("{rows} of {stride} rows of {quads} quads");
+                cases.same(&what, &run(set)[..rows], &run(&SCALAR)[..rows])?;
             }
-            let sum = q.iter().map(|&q| i32::from(q)).sum();
-            let run = |set: &KernelSet| {
-                let mut out = vec![1; strips * 16];
-                // SAFETY: the set is available.
-                unsafe { (set.int8_sums)(&weights, &q, sum, &mut out) };
-                out
-            };
-            cases.same(&format!("{strips} strips of {cols} columns"), &run(set), &run(&SCALAR))?;
         }
+    }
+    Ok(cases.0)
+}
+
+fn int8_intervals(set: &KernelSet) -> Result<usize, String> {
+    let (mut cases, mut random) = (Cases::default(), Random::new(11));
+    for round in 0..40 {
+        let sums = std::array::from_fn(|_| (random.next_u64() >> 40) as i32 - (1 << 23));
+        let bounds = std::array::from_fn(|_| std::array::from_fn(|_| random.next_f32().abs()));
+        let [scale, norm, residual, threshold] = std::array::from_fn(|_| random.next_f32().abs());
+        let h = Hidden { scale, sum: 0, norm, residual, relative: 2f32.powi(-21), floor: 1e-30 };
+        let threshold = threshold * 1e7;
+        let run = |set: &KernelSet| {
+            let mut out = Intervals::NONE;
+            // SAFETY: the set is available.
+            let reached = unsafe { (set.int8_intervals)(&sums, &bounds, &h, threshold, &mut out) };
+            (reached, out)
+        };
+        let (got, want) = (run(set), run(&SCALAR));
+        let what = format!("round {round}");
+        cases.same(&what, &[got.0], &[want.0])?;
+        cases.same_bits(&what, &got.1.upper, &want.1.upper)?;
+        cases.same_bits(&what, &got.1.lower, &want.1.lower)?;
     }
     Ok(cases.0)
 }
@@ -372,7 +484,7 @@ mod tests {
             // SAFETY: as for the product that this one is in the place of.
             unsafe { (SCALAR.product)(&Product { factors: &factors, ..*p }, codes) };
         };
-        let wrong = KernelSet { product: forgetful, int8_sums: |_, _, sum, out| out.fill(sum), ..SCALAR };
+        let wrong = KernelSet { product: forgetful, int8_sums: |_, out| out[0].fill(7), ..SCALAR };
         for (name, check) in CHECKS {
             let found = check(&wrong).is_err();
             assert_eq!(found, name.starts_with("product") || *name == "int8_sums", "{name}");

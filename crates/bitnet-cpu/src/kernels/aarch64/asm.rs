@@ -25,6 +25,25 @@ pub(super) unsafe fn sdot<const LANE: usize>(mut acc: int32x4_t, w: int8x16_t, q
     acc
 }
 
+/// In each 32-bit lane, adds to `acc` the dot product of the four bytes of `w` with the four of `q`.
+///
+/// # Safety
+/// Needs `dotprod`.
+#[inline(always)]
+pub(super) unsafe fn sdot_all(mut acc: int32x4_t, w: int8x16_t, q: int8x16_t) -> int32x4_t {
+    // SAFETY: reads and writes registers only; the feature is promised by the caller.
+    unsafe {
+        asm!(
+            "sdot {acc:v}.4s, {w:v}.16b, {q:v}.16b",
+            acc = inout(vreg) acc,
+            w = in(vreg) w,
+            q = in(vreg) q,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
 /// Adds to `acc` the product of `w`, two rows of eight columns, with the transpose of `q`, two rows of eight columns:
 /// `[w0 q0, w0 q1, w1 q0, w1 q1]`.
 ///

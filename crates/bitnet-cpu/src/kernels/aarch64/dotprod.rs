@@ -10,7 +10,10 @@ use std::arch::is_aarch64_feature_detected;
 
 use super::asm::{prefetch, sdot};
 use super::digits::{Digits, FiveTrits, TwoBit, VECTORS, store, unpack};
+use super::int8::int8_sums_dotprod;
 use super::neon::NEON;
+use super::vectors::Neon;
+use crate::kernels::attention::{self, Attend, AttendScratch};
 use crate::kernels::{KernelSet, Product, ROW_BLOCK};
 use crate::layout::{Form, TILE_BYTES};
 
@@ -21,7 +24,8 @@ pub(in crate::kernels) const DOTPROD: KernelSet = KernelSet {
     available: || is_aarch64_feature_detected!("dotprod"),
     measure_forms: true,
     product,
-    int8_sums,
+    attend,
+    int8_sums: int8_sums_dotprod,
     ..NEON
 };
 
@@ -168,34 +172,9 @@ unsafe fn row_block<const P: usize>(p: &Product<'_>, codes: &[u8], strip: usize,
     }
 }
 
-/// Sums of int8 strips: `out[16 * strip + lane] = sum(w * q)`.
+/// Attention (see [`attend`](crate::kernels::attention::attend)).
 #[target_feature(enable = "neon,dotprod")]
-fn int8_sums(strips: &[i8], q: &[i8], _sum: i32, out: &mut [i32]) {
-    let quad = |quad: [i8; 4]| vreinterpret_s8_s32(vdup_n_s32(i32::from_ne_bytes(quad.map(|q| q as u8))));
-    for (strip, out) in strips.chunks_exact(16 * q.len()).zip(out.as_chunks_mut::<16>().0) {
-        let (tiles, quads) = (strip.as_chunks::<64>().0, q.as_chunks::<4>().0);
-        // Even and odd tiles apart: twice as many sums hide the latency of the product.
-        let mut sums = [[vdupq_n_s32(0); VECTORS]; 2];
-        let (tile_pairs, last_tile) = tiles.as_chunks::<2>();
-        let (quad_pairs, last_quad) = quads.as_chunks::<2>();
-        for (tiles, quads) in tile_pairs.iter().zip(quad_pairs) {
-            sums[0] = add_tile(sums[0], &tiles[0], quad(quads[0]));
-            sums[1] = add_tile(sums[1], &tiles[1], quad(quads[1]));
-        }
-        if let ([tile], [last]) = (last_tile, last_quad) {
-            sums[0] = add_tile(sums[0], tile, quad(*last));
-        }
-        for v in 0..VECTORS {
-            // SAFETY: sixteen sums in four registers.
-            unsafe { vst1q_s32(out.as_mut_ptr().add(4 * v), vaddq_s32(sums[0][v], sums[1][v])) };
-        }
-    }
-}
-
-/// Adds the products of an int8 tile with one quad.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn add_tile(sums: [int32x4_t; VECTORS], tile: &[i8; 64], quad: int8x8_t) -> [int32x4_t; VECTORS] {
-    // SAFETY: a tile is 64 bytes; this function has the features.
-    std::array::from_fn(|v| unsafe { sdot::<0>(sums[v], vld1q_s8(tile.as_ptr().add(16 * v)), quad) })
+fn attend(a: &Attend<'_, '_>, scratch: &mut AttendScratch, states: &mut [f32]) {
+    // SAFETY: this function has the features of the vector type.
+    unsafe { attention::attend::<Neon<true>>(a, scratch, states) }
 }

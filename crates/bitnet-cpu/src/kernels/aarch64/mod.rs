@@ -1,7 +1,6 @@
 //! Kernels for ARM64.
 //!
-//! NEON is part of the architecture, so float operations are compiled once, for all sets. The sets differ in how they
-//! multiply int8 vectors: [`neon`] with widening products, which every processor has; [`dotprod`] with `sdot`, four
+//! NEON is part of the architecture. The sets differ in how they multiply int8 vectors: [`neon`] with widening products, which every processor has; [`dotprod`] with `sdot`, four
 //! products a lane; [`i8mm`] with `smmla`, a 2x2 matrix of sums of eight products, where there are several rows.
 //!
 //! The intrinsics of `sdot` and `smmla` are not stable; [`asm`] has them as inline assembly, one instruction a function.
@@ -9,7 +8,9 @@
 mod asm;
 mod digits;
 mod dotprod;
+mod dots;
 mod i8mm;
+mod int8;
 mod neon;
 mod vectors;
 

@@ -11,7 +11,7 @@ use super::vectors::Neon;
 use crate::kernels::{KernelSet, Product, ROW_BLOCK, generic};
 use crate::layout::{Form, TILE_BYTES};
 
-generic::float_kernels!(Neon, #[target_feature(enable = "neon")]);
+generic::float_kernels!(Neon<false>, #[target_feature(enable = "neon")]);
 
 /// Every ARM64 processor.
 pub(in crate::kernels) const NEON: KernelSet = KernelSet {
@@ -24,9 +24,13 @@ pub(in crate::kernels) const NEON: KernelSet = KernelSet {
     rms_norm,
     activate,
     attend,
+    merge_states,
+    encode_kv,
     dense,
     int8_row,
-    int8_sums,
+    int8_hidden,
+    int8_sums: super::int8::int8_sums,
+    int8_intervals,
 };
 
 /// Quads whose products fit 16 bits: each lane gets one of each.
@@ -173,27 +177,4 @@ fn widen(wide: Halves<int32x4_t>, narrow: Halves<int16x8_t>) -> Halves<int32x4_t
 #[target_feature(enable = "neon")]
 fn total(wide: Halves<int32x4_t>) -> int32x4_t {
     vpaddq_s32(wide[0], wide[1])
-}
-
-/// Sums of int8 strips: `out[16 * strip + lane] = sum(w * q)`. Every product is widened by itself: two of the largest do
-/// not fit 16 bits.
-#[target_feature(enable = "neon")]
-fn int8_sums(strips: &[i8], q: &[i8], _sum: i32, out: &mut [i32]) {
-    for (strip, out) in strips.chunks_exact(16 * q.len()).zip(out.as_chunks_mut::<16>().0) {
-        let mut wide = [[vdupq_n_s32(0); 2]; VECTORS];
-        for (tile, q) in strip.as_chunks::<64>().0.iter().zip(q.as_chunks::<4>().0) {
-            // SAFETY: a quad is four bytes.
-            let q = unsafe { quad(q.as_ptr()) };
-            for v in 0..VECTORS {
-                // SAFETY: a tile is 64 bytes.
-                let w = unsafe { vld1q_s8(tile.as_ptr().add(16 * v)) };
-                let products = [vmull_s8(vget_low_s8(w), vget_low_s8(q)), vmull_high_s8(w, q)];
-                wide[v] = widen(wide[v], products);
-            }
-        }
-        for v in 0..VECTORS {
-            // SAFETY: sixteen sums in four registers.
-            unsafe { vst1q_s32(out.as_mut_ptr().add(4 * v), total(wide[v])) };
-        }
-    }
 }

@@ -5,13 +5,13 @@ use std::arch::aarch64::*;
 use super::asm::fcvtl;
 use crate::kernels::lanes16::Lanes16;
 
-/// Four NEON registers; needs NEON.
+/// Four NEON registers; needs NEON, and `dotprod` if `SDOT`, for dot products of bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Neon([float32x4_t; 4]);
+pub(super) struct Neon<const SDOT: bool>(pub(super) [float32x4_t; 4]);
 
 // In all methods below: SAFETY: features and pointers are promised by the caller of the trait.
 
-impl Lanes16 for Neon {
+impl<const SDOT: bool> Lanes16 for Neon<SDOT> {
     #[inline(always)]
     unsafe fn zero() -> Self {
         // SAFETY: see above.
