@@ -15,6 +15,7 @@ use std::time::Instant;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_cpu::kernels::checks;
 use bitnet_cpu::{CpuExecutor, CpuOptions, Form, kernel_sets};
+use bitnet_model::KvType;
 use bitnet_model::conformance::{self, Tolerance};
 
 #[derive(Default)]
@@ -63,25 +64,30 @@ fn main() -> ExitCode {
             Err(why) => tally.note(set, Err(why)),
         }
     }
-    for form in [Form::TwoBit, Form::FiveTrits] {
+    for (form, kv_type) in [(Form::TwoBit, KvType::F16), (Form::FiveTrits, KvType::Int8)] {
         let (set, start) = (available[0], Instant::now());
-        let outcome = conforms(set, form).map(|()| format!("({:.1} s)", start.elapsed().as_secs_f64()));
-        tally.note(&format!("{set}: conformance suite, {}", form.name()), outcome);
+        let outcome =
+            conforms(set, form, kv_type).map(|()| format!("({:.1} s)", start.elapsed().as_secs_f64()));
+        tally.note(
+            &format!("{set}: conformance suite, {} weights, {kv_type} keys and values", form.name()),
+            outcome,
+        );
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The conformance suite with one kernel set, one form of weights and one thread.
-fn conforms(set: &str, form: Form) -> Result<(), String> {
+/// The conformance suite with one kernel set, one form of weights, one type of keys and values, and one thread.
+fn conforms(set: &str, form: Form, kv_type: KvType) -> Result<(), String> {
     let options = CpuOptions {
         threads: Some(1),
         kernels: Some(set.to_owned()),
         form: Some(form),
+        kv_type,
         ..CpuOptions::default()
     };
     let mut warnings = Vec::new();
-    conformance::run(Tolerance::Bits, &mut |sample| {
+    conformance::run(Tolerance::Bits, kv_type, &mut |sample| {
         let executor = CpuExecutor::new(sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})?;
         warnings.extend(executor.warnings().iter().cloned());
         Ok(Box::new(executor))
