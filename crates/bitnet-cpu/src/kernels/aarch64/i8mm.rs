@@ -126,6 +126,8 @@ unsafe fn row_block<const P: usize>(p: &Product<'_>, codes: &[u8], strip: usize,
             code = code.add(2 * TILE_BYTES);
             q = q.wrapping_add(8 * ROW_BLOCK);
         }
+        // A copy, so that the sums of the loop above are nowhere but in registers.
+        let mut sums = sums;
         if p.quads() % 2 == 1 {
             // Zeros stand for the columns of the quad that is not there.
             let none = vdup_n_s32(0);
