@@ -1,12 +1,16 @@
 //! Kernel sets: the same operations in code for different instruction sets.
 //!
 //! A [`KernelSet`] is a value, a table of functions, chosen once at run time. `scalar` runs anywhere. Ternary products
-//! are written by hand for each set, `scalar`, `x86_64::avx2`, `x86_64::avx512`; float operations are written once, in
-//! `generic`, and compiled for each set. (NEON is to be `aarch64::neon`, with the same names.)
+//! are written by hand for each set, `scalar`, `x86_64::{avx2, avx512}`, `aarch64::{neon, dotprod, i8mm}`; float operations
+//! are written once, in `generic`, and compiled for each instruction set.
 //!
 //! `BITNET_KERNELS` or [`crate::CpuOptions::kernels`] force a set, for tests and for finding faults.
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod aarch64;
 pub(crate) mod attention;
+#[cfg(feature = "conformance")]
+pub mod checks;
 mod dots16;
 pub(crate) mod generic;
 pub(crate) mod int8;
@@ -152,7 +156,7 @@ type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
 /// `product` also needs outputs that exist and belong to the calling thread.
 pub struct KernelSet {
-    /// Its name: `scalar`, `avx2`, `avx512vnni`, `avx512vbmi`.
+    /// Its name: `scalar`, `avx2`, `avx512vnni`, `avx512vbmi`, `neon`, `neon-dotprod`, `neon-i8mm`.
     pub name: &'static str,
     /// What it asks of the processor.
     pub requires: &'static str,
@@ -206,6 +210,12 @@ pub(crate) static ALL: &[KernelSet] = &[
     x86_64::AVX512,
     #[cfg(target_arch = "x86_64")]
     x86_64::AVX2,
+    #[cfg(target_arch = "aarch64")]
+    aarch64::I8MM,
+    #[cfg(target_arch = "aarch64")]
+    aarch64::DOTPROD,
+    #[cfg(target_arch = "aarch64")]
+    aarch64::NEON,
     scalar::SCALAR,
 ];
 
