@@ -38,8 +38,11 @@ fn synthetic_models_are_written_and_run() {
     {
         let out = at(name);
         assert_eq!(stdout(&["synth", "--shape", "tiny", "--format", format, &out, "-q"]), format!("{out}\n"));
+        // Scales of masters and of packed weights differ in their last bits, which random weights hardly forgive: keys
+        // and values are not rounded as well.
         let args =
             ["generate", "speed", "-m", &out, "-n", "8", "--temp", "0", "--ignore-eos", "--json", "-q"];
+        let args = [&args[..], &["--kv-type", "f32"]].concat();
         let json: serde_json::Value = serde_json::from_str(&stdout(&args)).unwrap();
         assert_eq!(json["stats"]["generated_tokens"], 8, "{json}");
         texts.push(json["tokens"].clone());
