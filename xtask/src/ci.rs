@@ -1,12 +1,12 @@
 //! `cargo xtask ci`: the steps that must pass, cheapest first.
 //!
 //! Clippy, tests, documentation and the smoke test share the `ci` profile, so that each dependency is checked once
-//! and compiled once.
+//! and compiled once. The ARM64 self-test is built by itself, by another compiler.
 
 use std::time::Instant;
 
 use crate::process::{self, Failure, Outcome, PROFILE, Workspace};
-use crate::{smoke, tests_step, tidy};
+use crate::{arm64, smoke, tests_step, tidy};
 
 /// A named step; some return a line worth repeating at the end.
 struct Step {
@@ -14,7 +14,7 @@ struct Step {
     action: fn(&Workspace) -> Result<Option<String>, Failure>,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "format", action: |workspace| quiet(format(workspace)) },
     Step { name: "tidy", action: |workspace| quiet(tidy::run(workspace)) },
     Step { name: "clippy", action: |workspace| quiet(clippy(workspace)) },
@@ -22,6 +22,7 @@ const STEPS: [Step; 7] = [
     Step { name: "doctests", action: |workspace| quiet(tests_step::doctests(workspace)) },
     Step { name: "documentation", action: |workspace| quiet(documentation(workspace)) },
     Step { name: "smoke", action: |workspace| quiet(smoke::run(workspace)) },
+    Step { name: "arm64", action: arm64::step },
 ];
 
 /// Runs every step, stopping at the first that fails.

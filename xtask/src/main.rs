@@ -4,6 +4,7 @@
 //! - `tidy`: the rules of this repository that no compiler checks ([`tidy`]).
 //! - `test`: unit, integration and documentation tests ([`tests_step`]).
 //! - `smoke`: builds the `bitnet` program and reads the text it writes ([`smoke`]).
+//! - `arm64`: cross-compiles the ARM64 kernels and runs them under qemu ([`arm64`]).
 //!
 //! No part of the engine lives here, and xtask depends on no crate of the engine, so that `tidy` can run while the
 //! engine does not compile.
@@ -12,6 +13,7 @@
 // Printing is what a command-line tool is for.
 #![allow(clippy::print_stderr)]
 
+mod arm64;
 mod ci;
 mod process;
 mod smoke;
@@ -26,10 +28,11 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
-  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke; stops at the first failure
+  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, arm64; stops at the first failure
   tidy    repository rules: module heads, file and function length, unsafe, crate layers, links, test data
   test    unit and integration tests (cargo-nextest) and doctests
-  smoke   build the bitnet program and check that it writes text, the same text for any number of threads";
+  smoke   build the bitnet program and check that it writes text, the same text for any number of threads
+  arm64   cross-compile the ARM64 kernels and run their self-test under qemu (x86-64 Linux)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&workspace),
         ["test"] => tests_step::run(&workspace),
         ["smoke"] => smoke::run(&workspace),
+        ["arm64"] => arm64::run(&workspace),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{USAGE}");
             return ExitCode::SUCCESS;

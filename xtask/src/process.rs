@@ -9,6 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 /// Why a step failed, as one message for a person.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
@@ -104,7 +106,7 @@ pub(crate) fn read_stdout(command: &mut Command) -> Result<String, Failure> {
 ///
 /// # Errors
 /// When it cannot be started, runs past the limit (it is then ended) or does not exit with 0: the message holds what
-/// it wrote to standard error. When its standard output is not UTF-8.
+/// it wrote. When its standard output is not UTF-8.
 pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<String, Failure> {
     let line = describe(command);
     let mut child = command
@@ -118,14 +120,33 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Strin
     let status = wait_within(&mut child, limit).map_err(|error| cannot_start(&line, &error))?;
     let stdout = stdout.join().unwrap_or_default();
     let stderr = stderr.join().unwrap_or_default();
-    let stderr = String::from_utf8_lossy(&stderr);
+    let wrote = || format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     let Some(status) = status else {
-        return Err(Failure(format!("`{line}` did not end within {limit:?}; it wrote:\n{stderr}")));
+        return Err(Failure(format!("`{line}` did not end within {limit:?}; it wrote:\n{}", wrote())));
     };
     if !status.success() {
-        return Err(Failure(format!("`{line}` failed ({status}); it wrote:\n{stderr}")));
+        return Err(Failure(format!("`{line}` failed ({status}); it wrote:\n{}", wrote())));
     }
     String::from_utf8(stdout).map_err(|_| Failure(format!("`{line}` wrote text that is not UTF-8")))
+}
+
+/// Whether the program of `command` starts and knows its version.
+pub(crate) fn answers(mut command: Command) -> bool {
+    command
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The path of the executable `name` in cargo's JSON messages (one to a line).
+pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let is_wanted = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
+        message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
+    })
 }
 
 /// The exit status, or `None` for a child that had to be ended.
@@ -215,6 +236,18 @@ mod tests {
             panic!("a missing program was started");
         };
         assert!(message.starts_with("cannot run `no-such-program-anywhere`"), "{message}");
+    }
+
+    #[test]
+    fn the_executable_is_found_among_the_messages() {
+        let messages = r#"
+            {"reason":"compiler-artifact","target":{"name":"bitnet_core"},"executable":null}
+            {"reason":"compiler-artifact","target":{"name":"build-script-build"},"executable":null}
+            a line that is not JSON
+            {"reason":"compiler-artifact","target":{"name":"bitnet"},"executable":"/t/ci/bitnet"}
+            {"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "bitnet"), Some(PathBuf::from("/t/ci/bitnet")));
+        assert_eq!(executable(messages, "other"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{Failure, Outcome, PROFILE, Workspace, read_stdout, run_within};
+use crate::process::{Failure, Outcome, PROFILE, Workspace, executable, read_stdout, run_within};
 
 const PROMPT: &str = "Once upon a time";
 
@@ -89,14 +89,6 @@ fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure("cargo built bitnet-cli but named no `bitnet` executable".to_owned()))
 }
 
-/// The path of the executable `name` in cargo's JSON messages (one to a line).
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
-    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
-        let is_wanted = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
-        message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
-    })
-}
-
 fn generate(program: &Path, options: &[&str]) -> Result<String, Failure> {
     let mut command = Command::new(program);
     command.args(["generate", PROMPT, "-n", "16"]).args(options);
@@ -112,18 +104,6 @@ fn continuation(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_executable_is_found_among_the_messages() {
-        let messages = r#"
-            {"reason":"compiler-artifact","target":{"name":"bitnet_core"},"executable":null}
-            {"reason":"compiler-artifact","target":{"name":"build-script-build"},"executable":null}
-            a line that is not JSON
-            {"reason":"compiler-artifact","target":{"name":"bitnet"},"executable":"/t/ci/bitnet"}
-            {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "bitnet"), Some(PathBuf::from("/t/ci/bitnet")));
-        assert_eq!(executable(messages, "other"), None);
-    }
 
     #[test]
     fn speeds_are_found_among_the_figures() {

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::process::{self, Failure, Outcome, PROFILE, Workspace};
+use crate::process::{self, Failure, Outcome, PROFILE, Workspace, answers};
 
 /// The version that is built where none is installed.
 const NEXTEST_VERSION: &str = "0.9.143";
@@ -80,14 +80,4 @@ fn nextest(workspace: &Workspace) -> Option<Command> {
         }
     }
     answers(built()).then(built)
-}
-
-/// Whether the command starts and knows its version.
-fn answers(mut command: Command) -> bool {
-    command
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }

@@ -86,7 +86,7 @@ impl KvLayout {
     ///
     /// # Safety
     /// `piece` points to [`Self::piece_bytes`] bytes, of which no other thread touches those of this row meanwhile.
-    unsafe fn place(self, piece: *mut u8, slot: usize, part: KvPart, row: &[u8], scale: f32) {
+    pub(crate) unsafe fn place(self, piece: *mut u8, slot: usize, part: KvPart, row: &[u8], scale: f32) {
         assert!(slot < BLOCK_SIZE && row.len() == self.row_bytes());
         // SAFETY: all offsets are inside the parts described at the top of this file, for a slot and a row as checked.
         unsafe {

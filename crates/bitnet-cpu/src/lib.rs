@@ -1,7 +1,7 @@
 //! The CPU executor: the whole forward pass of BitNet models on processors.
 //!
 //! * [`executor`]: [`CpuExecutor`], the [`bitnet_model::Executor`] of this crate.
-//! * [`kernels`]: sets of kernels (scalar, AVX2, AVX-512 VNNI), one chosen at run time.
+//! * [`kernels`]: sets of kernels (scalar, AVX2, AVX-512 VNNI, NEON), one chosen at run time.
 //! * [`layout`]: ternary weights in strips of sixteen rows, made for streaming.
 //! * [`limits`]: what the machine can do at most, measured.
 //! * `forward`: the phases of a forward pass and how threads share them.

@@ -106,7 +106,7 @@ impl BitLinear {
             return Ok(());
         }
         let mut q = AlignedBuf::<i8>::zeroed(count.next_multiple_of(ROW_BLOCK) * padded)?;
-        let mut codes = AlignedBuf::<u8>::zeroed(code_bytes(padded))?;
+        let mut codes = AlignedBuf::<u8>::zeroed(code_bytes(count, padded))?;
         let rows = Shared::new(&mut q);
         let mut done = vec![Quantized::default(); count];
         for (i, (x, done)) in x.chunks_exact(self.cols).zip(&mut done).enumerate() {

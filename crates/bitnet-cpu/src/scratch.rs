@@ -168,7 +168,7 @@ impl Scratch {
             for t in &mut self.threads {
                 grow(&mut t.product.factors, room)?;
                 if rows > 1 {
-                    grow(&mut t.product.codes, code_bytes(w.longest))?;
+                    grow(&mut t.product.codes, code_bytes(room, w.longest))?;
                 }
             }
             self.rows = room;

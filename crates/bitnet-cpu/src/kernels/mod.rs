@@ -1,12 +1,16 @@
 //! Kernel sets: the same operations in code for different instruction sets.
 //!
 //! A [`KernelSet`] is a value, a table of functions, chosen once at run time. `scalar` runs anywhere. Ternary products
-//! are written by hand for each set, `scalar`, `x86_64::avx2`, `x86_64::avx512`; float operations are written once, in
-//! `generic`, and compiled for each set. (NEON is to be `aarch64::neon`, with the same names.)
+//! are written by hand for each set, `scalar`, `x86_64::{avx2, avx512}`, `aarch64::{neon, dotprod, i8mm}`; float operations
+//! are written once, in `generic`, and compiled for each instruction set.
 //!
 //! `BITNET_KERNELS` or [`crate::CpuOptions::kernels`] force a set, for tests and for finding faults.
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod aarch64;
 pub(crate) mod attention;
+#[cfg(feature = "conformance")]
+pub mod checks;
 mod dots16;
 pub(crate) mod generic;
 pub(crate) mod int8;
@@ -33,15 +37,10 @@ pub(crate) const ROW_BLOCK: usize = 6;
 /// Strips whose codes are unpacked together for several rows.
 pub(crate) const UNPACK_STRIPS: usize = 4;
 
-/// Rows up to which the codes of a section of the columns are unpacked at a time, not those of whole strips.
-pub(crate) const FEW_ROWS: usize = 24;
-
-/// Bytes of the sums that are kept between sections.
-pub(crate) const FEW_ROWS_SUMS: usize = FEW_ROWS * UNPACK_STRIPS * STRIP_ROWS * size_of::<i32>();
-
-/// Bytes of scratch that [`KernelSet::product`] needs for several rows of `padded_cols`: codes, then sums.
-pub(crate) fn code_bytes(padded_cols: usize) -> usize {
-    UNPACK_STRIPS * STRIP_ROWS * padded_cols + FEW_ROWS_SUMS
+/// Bytes of scratch that [`KernelSet::product`] needs for several `rows` of `padded_cols`: unpacked codes, then sums of
+/// 32 bits.
+pub(crate) fn code_bytes(rows: usize, padded_cols: usize) -> usize {
+    UNPACK_STRIPS * STRIP_ROWS * (padded_cols + size_of::<i32>() * rows)
 }
 
 /// Writes quantised row `index` to its place among the rows of a batch (see [`Product::q`]).
@@ -121,7 +120,7 @@ impl Product<'_> {
         let rows = self.rows().next_multiple_of(self.row_block());
         assert_eq!(self.q.len(), rows * self.quads() * QUAD);
         assert_eq!(self.factors.len(), self.rows());
-        assert!(self.rows() == 1 || codes.len() >= code_bytes(self.quads() * QUAD));
+        assert!(self.rows() == 1 || codes.len() >= code_bytes(self.rows(), self.quads() * QUAD));
     }
 
     /// Writes the sums of one strip and row.
@@ -157,7 +156,7 @@ type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
 /// `product` also needs outputs that exist and belong to the calling thread.
 pub struct KernelSet {
-    /// Its name: `scalar`, `avx2`, `avx512vnni`, `avx512vbmi`.
+    /// Its name: `scalar`, `avx2`, `avx512vnni`, `avx512vbmi`, `neon`, `neon-dotprod`, `neon-i8mm`.
     pub name: &'static str,
     /// What it asks of the processor.
     pub requires: &'static str,
@@ -211,6 +210,12 @@ pub(crate) static ALL: &[KernelSet] = &[
     x86_64::AVX512,
     #[cfg(target_arch = "x86_64")]
     x86_64::AVX2,
+    #[cfg(target_arch = "aarch64")]
+    aarch64::I8MM,
+    #[cfg(target_arch = "aarch64")]
+    aarch64::DOTPROD,
+    #[cfg(target_arch = "aarch64")]
+    aarch64::NEON,
     scalar::SCALAR,
 ];
 

@@ -34,7 +34,7 @@ unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
     match p.form {
         // SAFETY: promised by the caller.
         Form::TwoBit => unsafe {
-            product_of::<4>(p, |byte| [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6])
+            product_of::<4>(p, |byte| [byte & 3, byte >> 2 & 3, byte >> 4 & 3, byte >> 6]);
         },
         // SAFETY: promised by the caller.
         Form::FiveTrits => unsafe {

@@ -7,9 +7,9 @@ use super::{KernelSet, Product, ROW_BLOCK, code_bytes, place_row, scalar};
 use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
 
-const GROUPS: usize = 23;
+const GROUPS: usize = 21;
 const STRIPS: usize = 5;
-const ROWS: usize = 3;
+const ROWS: usize = 9;
 
 /// `set` if it computes the same bits as scalar code; otherwise the scalar set and a warning.
 pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<String>) {
@@ -63,7 +63,7 @@ fn products(set: &KernelSet, form: Form, rows: usize) -> Vec<u32> {
     }
     let factors: Vec<f32> = (0..rows).map(|i| 0.37 / (i + 1) as f32).collect();
     let mut out = vec![0.5f32; rows * STRIPS * 16];
-    let mut codes = vec![0; code_bytes(cols)];
+    let mut codes = vec![0; code_bytes(rows, cols)];
     for accumulate in [false, true] {
         let p = Product {
             form,

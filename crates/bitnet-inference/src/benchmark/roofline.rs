@@ -106,7 +106,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use bitnet_core::MemorySize;
-    use bitnet_model::{Activation, Traffic};
+    use bitnet_model::{Activation, KvType, Traffic};
 
     use super::*;
 
@@ -133,8 +133,10 @@ mod tests {
         ExecutorInfo {
             description: "test".to_owned(),
             weight_bytes: MemorySize::bytes(1500),
+            file_bytes: MemorySize::bytes(0),
             block_size: 4,
             block_bytes: MemorySize::bytes(40),
+            kv_type: KvType::F16,
             max_batch_tokens: 8,
             kernels: "scalar",
             threads: 1,

@@ -5,19 +5,31 @@
 //! as it is (two bits in place count 1, 4, 16 or 64 times the code, at most 128, a valid unsigned byte), each digit has
 //! its own sums, and these are divided at the end, exactly.
 //!
-//! **Several rows** (prefill, batches) are limited by the multiplier. Codes of four strips are unpacked once, to scratch
-//! that stays in the L2 cache, and multiplied with blocks of six rows: 24 registers of sums, ten loads for 24 products.
-//! In an isolated loop this reaches 97 % of the peak of `vpdpbusd` (Emerald Rapids, 315 of 322 GMAC/s; two strips times
-//! twelve rows 94 %). A table look-up instead (`vpermw` over 27 sums of three activations) reaches 147 GMAC/s there, less
-//! than half: Intel cores have one port that permutes and two that multiply.
+//! **Several rows** (prefill, batches) are limited by the multiplier. A section of the columns of four strips is unpacked
+//! at a time, and multiplied with blocks of six rows: 24 registers of sums, ten loads for 24 products; sums are kept in
+//! memory between sections. In an isolated loop this reaches 97 % of the peak of `vpdpbusd` (Emerald Rapids, 315 of
+//! 322 GMAC/s; two strips times twelve rows 94 %). With many rows sections of 1280 columns were 12 % faster than whole
+//! strips, whose codes press on the L2 cache, and than small ones, which load and store sums more often. With few rows
+//! codes are used so seldom that they should not leave L1. Up to eight rows of two-bit weights need no memory for codes at
+//! all: eight rows times two strips leave registers for them, and decoding eight sequences together was 1.5 times as
+//! fast as with codes in memory (with five trits a byte slower).
+//!
+//! A table look-up instead of products (`vpermw` over the 27 sums of three activations) reaches 147 GMAC/s in an isolated
+//! loop, less than half: Intel cores have one port that permutes and two that multiply.
 
 use std::arch::x86_64::*;
 
-use crate::kernels::{FEW_ROWS, FEW_ROWS_SUMS, Product, ROW_BLOCK, UNPACK_STRIPS};
+use crate::kernels::{Product, ROW_BLOCK, UNPACK_STRIPS};
 use crate::layout::{Form, TILE_BYTES};
 
-/// Quads of columns that are unpacked together for few rows: 20 KiB of codes for four strips.
+/// Rows of two-bit weights up to which codes are not kept in memory.
+const DIRECT_ROWS: usize = 8;
+/// Rows that are few.
+const FEW_ROWS: usize = 24;
+/// Quads of columns in a section for few rows: 20 KiB of codes for four strips.
 const FEW_ROWS_QUADS: usize = 80;
+/// Quads of columns in a section for many rows: 80 KiB of codes for four strips.
+const MANY_ROWS_QUADS: usize = 320;
 
 /// Inverses modulo 2^32: multiplying a multiple of the number by it divides exactly.
 const INVERSE_3: i32 = 0xaaaa_aaabu32.cast_signed();
@@ -62,6 +74,8 @@ pub(super) unsafe fn product_vbmi(p: &Product<'_>, codes: &mut [u8]) {
 trait Digits: Copy {
     /// Digits of a byte.
     const COUNT: usize;
+    /// Rows up to which codes are not kept in memory at all.
+    const DIRECT_ROWS: usize;
     /// Sums that each strip needs with one row.
     type Sums: Copy;
 
@@ -71,8 +85,8 @@ trait Digits: Copy {
     unsafe fn add(self, sums: &mut Self::Sums, tile: __m512i, quads: *const i32);
     /// The sums of all digits.
     unsafe fn total(sums: Self::Sums) -> __m512i;
-    /// Writes the codes of each digit, `step` bytes apart.
-    unsafe fn unpack(self, tile: __m512i, codes: *mut u8, step: usize);
+    /// The codes of each digit, the first `COUNT` of them.
+    unsafe fn codes(self, tile: __m512i) -> [__m512i; 5];
 }
 
 #[inline(always)]
@@ -89,6 +103,7 @@ struct TwoBit {
 
 impl Digits for TwoBit {
     const COUNT: usize = 4;
+    const DIRECT_ROWS: usize = DIRECT_ROWS;
     type Sums = [__m512i; 4];
 
     #[inline(always)]
@@ -128,14 +143,17 @@ impl Digits for TwoBit {
     }
 
     #[inline(always)]
-    unsafe fn unpack(self, tile: __m512i, codes: *mut u8, step: usize) {
-        let mut tile = tile;
-        for i in 0..4 {
-            // SAFETY: see the trait; there is room for four digits.
-            unsafe {
-                _mm512_storeu_si512(codes.add(i * step).cast(), _mm512_and_si512(tile, self.masks[0]));
-                tile = _mm512_srli_epi16::<2>(tile);
-            }
+    unsafe fn codes(self, tile: __m512i) -> [__m512i; 5] {
+        let mask = self.masks[0];
+        // SAFETY: see the trait.
+        unsafe {
+            [
+                _mm512_and_si512(tile, mask),
+                _mm512_and_si512(_mm512_srli_epi16::<2>(tile), mask),
+                _mm512_and_si512(_mm512_srli_epi16::<4>(tile), mask),
+                _mm512_and_si512(_mm512_srli_epi16::<6>(tile), mask),
+                mask,
+            ]
         }
     }
 }
@@ -168,6 +186,8 @@ impl FiveTrits {
 
 impl Digits for FiveTrits {
     const COUNT: usize = 5;
+    // Unpacking takes too many registers beside the sums.
+    const DIRECT_ROWS: usize = 1;
     type Sums = [__m512i; 5];
 
     #[inline(always)]
@@ -205,21 +225,19 @@ impl Digits for FiveTrits {
     }
 
     #[inline(always)]
-    unsafe fn unpack(self, tile: __m512i, codes: *mut u8, step: usize) {
+    unsafe fn codes(self, tile: __m512i) -> [__m512i; 5] {
         // What 3, 9 and 27 times 1 or 2 have in their low four bits, and the code it stands for.
         const CODES: [i8; 16] = [0, 0, 2, 1, 0, 0, 2, 0, 0, 1, 0, 1, 0, 0, 0, 0];
-        // SAFETY: see the trait; there is room for five digits.
+        // SAFETY: see the trait.
         unsafe {
             let table = _mm512_broadcast_i32x4(_mm_loadu_si128(CODES.as_ptr().cast()));
-            let parts = Self::parts(tile);
-            for i in 0..5 {
-                let code = match i {
-                    0 => parts[0],
-                    4 => _mm512_and_si512(parts[4], _mm512_set1_epi8(3)),
-                    _ => _mm512_shuffle_epi8(table, parts[i]),
-                };
-                _mm512_storeu_si512(codes.add(i * step).cast(), code);
+            let mut codes = Self::parts(tile);
+            for i in 1..4 {
+                codes[i] = _mm512_shuffle_epi8(table, codes[i]);
             }
+            // 81 and 162 end in the bits 01 and 10.
+            codes[4] = _mm512_and_si512(codes[4], _mm512_set1_epi8(3));
+            codes
         }
     }
 }
@@ -238,7 +256,7 @@ impl FiveTritsVbmi {
         let mut table = [0; 128];
         let mut i = 0;
         while i < 81 {
-            table[i] = (i % 3 | i / 3 % 3 << 2 | i / 9 % 3 << 4 | i / 27 << 6) as u8;
+            table[i] = ((i % 3) | ((i / 3 % 3) << 2) | ((i / 9 % 3) << 4) | ((i / 27) << 6)) as u8;
             i += 1;
         }
         table
@@ -260,6 +278,8 @@ impl FiveTritsVbmi {
 
 impl Digits for FiveTritsVbmi {
     const COUNT: usize = 5;
+    // Unpacking takes too many registers beside the sums.
+    const DIRECT_ROWS: usize = 1;
     type Sums = ([__m512i; 4], __m512i);
 
     #[inline(always)]
@@ -297,14 +317,14 @@ impl Digits for FiveTritsVbmi {
     }
 
     #[inline(always)]
-    unsafe fn unpack(self, tile: __m512i, codes: *mut u8, step: usize) {
-        // SAFETY: see the trait; there is room for five digits.
+    unsafe fn codes(self, tile: __m512i) -> [__m512i; 5] {
+        // SAFETY: see the trait.
         unsafe {
             let (pairs, high) = self.split(tile);
-            self.pairs.unpack(pairs, codes, step);
+            let mut codes = self.pairs.codes(pairs);
             // 81 and 162 end in the bits 01 and 10.
-            let code = _mm512_and_si512(high, self.pairs.masks[0]);
-            _mm512_storeu_si512(codes.add(4 * step).cast(), code);
+            codes[4] = _mm512_and_si512(high, self.pairs.masks[0]);
+            codes
         }
     }
 }
@@ -320,6 +340,11 @@ unsafe fn product_of<D: Digits>(p: &Product<'_>, codes: &mut [u8]) {
     unsafe {
         let digits = D::new();
         while strip < strips {
+            if (2..=D::DIRECT_ROWS).contains(&p.rows()) && strips - strip >= 2 {
+                direct::<D, 2>(p, digits, strip);
+                strip += 2;
+                continue;
+            }
             let together = if strips - strip >= UNPACK_STRIPS { UNPACK_STRIPS } else { 1 };
             match (p.rows(), together) {
                 (1, 1) => one_row::<D, 1>(p, digits, strip),
@@ -357,6 +382,65 @@ unsafe fn one_row<D: Digits, const S: usize>(p: &Product<'_>, digits: D, strip: 
     }
 }
 
+/// `S` strips with `M` rows, all there are: codes go from registers into the products.
+///
+/// # Safety
+/// As [`one_row`].
+#[inline(always)]
+unsafe fn direct_rows<D: Digits, const S: usize, const M: usize>(p: &Product<'_>, digits: D, strip: usize) {
+    // Rows beyond the first block begin in the second.
+    let first = p.row_start(0).cast::<i32>();
+    let second = p.row_start((M - 1) / ROW_BLOCK * ROW_BLOCK).cast::<i32>();
+    // SAFETY: pointers stay inside the strips and the blocks of rows; outputs are promised by the caller.
+    unsafe {
+        let mut acc = [[_mm512_setzero_si512(); S]; M];
+        let base = p.strips.as_ptr().add(strip * p.strip_bytes);
+        for g in 0..p.groups() {
+            let mut codes = [[_mm512_setzero_si512(); 5]; S];
+            for s in 0..S {
+                let tile = base.add(s * p.strip_bytes + g * TILE_BYTES);
+                _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(2 * S * p.strip_bytes).cast());
+                codes[s] = digits.codes(_mm512_loadu_si512(tile.cast()));
+            }
+            for i in 0..D::COUNT {
+                let at = (D::COUNT * g + i) * ROW_BLOCK;
+                for m in 0..M {
+                    let block = if m < ROW_BLOCK { first } else { second };
+                    let a = quad(block.add(at + m % ROW_BLOCK));
+                    for s in 0..S {
+                        acc[m][s] = _mm512_dpbusd_epi32(acc[m][s], codes[s][i], a);
+                    }
+                }
+            }
+        }
+        for m in 0..M {
+            for s in 0..S {
+                store(p, strip + s, m, acc[m][s]);
+            }
+        }
+    }
+}
+
+/// [`direct_rows`] for the number of rows there are.
+///
+/// # Safety
+/// As [`one_row`]; there are two to [`DIRECT_ROWS`] rows.
+#[inline(always)]
+unsafe fn direct<D: Digits, const S: usize>(p: &Product<'_>, digits: D, strip: usize) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match p.rows() {
+            2 => direct_rows::<D, S, 2>(p, digits, strip),
+            3 => direct_rows::<D, S, 3>(p, digits, strip),
+            4 => direct_rows::<D, S, 4>(p, digits, strip),
+            5 => direct_rows::<D, S, 5>(p, digits, strip),
+            6 => direct_rows::<D, S, 6>(p, digits, strip),
+            7 => direct_rows::<D, S, 7>(p, digits, strip),
+            _ => direct_rows::<D, S, DIRECT_ROWS>(p, digits, strip),
+        }
+    }
+}
+
 /// `S` strips with all rows, of which there are several.
 ///
 /// # Safety
@@ -368,8 +452,9 @@ unsafe fn several_rows<D: Digits, const S: usize>(
     strip: usize,
     codes: &mut [u8],
 ) {
-    let step = if p.rows() <= FEW_ROWS { FEW_ROWS_QUADS / D::COUNT } else { p.groups() };
-    let (codes, sums) = codes.split_at_mut(codes.len() - FEW_ROWS_SUMS);
+    let quads = if p.rows() <= FEW_ROWS { FEW_ROWS_QUADS } else { MANY_ROWS_QUADS };
+    let step = quads / D::COUNT;
+    let (codes, sums) = codes.split_at_mut(UNPACK_STRIPS * TILE_BYTES * p.quads());
     let mut start = 0;
     while start < p.groups() {
         let end = p.groups().min(start + step);
@@ -386,8 +471,11 @@ unsafe fn several_rows<D: Digits, const S: usize>(
                 for s in 0..S {
                     let tile = base.add(s * p.strip_bytes + g * TILE_BYTES);
                     _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(S * p.strip_bytes).cast());
-                    let to = codes.as_mut_ptr().add((D::COUNT * (g - start) * S + s) * TILE_BYTES);
-                    digits.unpack(_mm512_loadu_si512(tile.cast()), to, S * TILE_BYTES);
+                    let unpacked = digits.codes(_mm512_loadu_si512(tile.cast()));
+                    for (i, code) in unpacked.iter().take(D::COUNT).enumerate() {
+                        let at = ((D::COUNT * (g - start) + i) * S + s) * TILE_BYTES;
+                        _mm512_storeu_si512(codes.as_mut_ptr().add(at).cast(), *code);
+                    }
                 }
             }
             let mut row = 0;
