@@ -521,9 +521,9 @@ mod tests {
         let mut random = Random::new(3);
         let (table, mut h) = (normal(&mut random, VOCAB * COLS), normal(&mut random, 9 * COLS));
         for (threads, rows) in [(1, 1), (1, 9), (4, 1), (4, 9)] {
-            for (k, most) in [(1, 12), (40, 120)] {
+            // What several threads compute depends on who is faster.
+            for (k, most) in if threads == 1 { [(1, 8), (40, 80)] } else { [(1, 16), (40, 160)] } {
                 for (ids, computed) in search(&table, &mut h[..rows * COLS], threads, k) {
-                    println!("{threads} {rows} {k}: {} {computed}", ids.len());
                     assert_eq!(ids.len(), k);
                     assert!((k..=most).contains(&computed), "{computed} rows for {k}, {threads} threads");
                 }

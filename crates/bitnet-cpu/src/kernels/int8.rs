@@ -334,7 +334,7 @@ mod tests {
                     );
                     if (1e-12..=1e12).contains(&w_scale) && (1e-12..=1e12).contains(&h_scale) {
                         let norms = (lanes::dot(&w, &w).sqrt()) * (lanes::dot(&h, &h).sqrt());
-                        assert!(upper - lower < 0.2 * norms, "{upper} - {lower} is wide for {norms}");
+                        assert!(upper - lower < 0.1 * norms, "{upper} - {lower} is wide for {norms}");
                     }
                 }
             }
