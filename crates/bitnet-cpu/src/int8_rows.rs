@@ -2,7 +2,7 @@
 //!
 //! A row is `w = a q + e` with one scale `a`. With the hidden row quantised as well, `h = b q' + d`, a logit is
 //! `w h = a b (q q') + (a q) d + e h`; the first term is computed from integers, and by Cauchy-Schwarz the rest is at
-//! most `|a q| |d| + |e| |h|`. The rounding of the full-precision dot product itself is at most
+//! most `|a q| |d| + |e| |h|`. `q'` has two int8 parts, so that `d` is small beside `e`. The rounding of the full-precision dot product itself is at most
 //! `(n / 16 + 8) 2^-24 |w| |h|` (sixteen lanes, then a tree). So each row has an interval that holds its true logit, which
 //! [`crate::search`] uses to find the rows that can be among the k best. [`crate::kernels::int8`] computes it.
 //!
@@ -112,7 +112,7 @@ impl Int8Rows {
         panel * PANEL_ROWS..self.rows.min((panel + 1) * PANEL_ROWS)
     }
 
-    /// Columns, padded: the length of a quantised hidden row.
+    /// Columns, padded: the length of each part of a quantised hidden row.
     pub(crate) fn padded_cols(&self) -> usize {
         self.cols.next_multiple_of(COLS_STEP)
     }

@@ -5,11 +5,19 @@
 //! up to [`HIDDEN_BLOCK`] of them at a time. Each thread keeps, for each hidden row, the largest lower ends that it met;
 //! the k-th of them is a threshold that only rises, and only vocabulary rows whose upper end reaches it are remembered.
 //! When all panels are done, the k-th best lower end over all threads is the final threshold: k logits are at least as
-//! large, so that a row that stays below it cannot be among the k best. The rows that are left are computed in full
-//! precision, read one by one from the model's file.
+//! large, so that a row that stays below it cannot be among the k best.
+//!
+//! The rows that are left are computed in full precision, read from the model's file. The most promising come first, and
+//! the threads share the k best logits found so far: the k-th of them is a threshold as well, higher than that of the
+//! lower ends, and a thread is done when its next row cannot reach it. Which rows are computed depends on who is faster,
+//! what is given does not: exactly the rows whose logits are not below the k-th best one.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bitnet_core::CoreError;
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_core::pool::Team;
 use bitnet_model::{DenseTensor, ExecError, TopLogits};
@@ -17,14 +25,17 @@ use bitnet_model::{DenseTensor, ExecError, TopLogits};
 use crate::int8_rows::Int8Rows;
 use crate::kernels::KernelSet;
 use crate::kernels::int8::{
-    HIDDEN_BLOCK, Hidden, Intervals, PANEL_ROWS, Panel, PanelBounds, QUAD, Sums, below,
+    BLOCK_PARTS, HIDDEN_BLOCK, Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PanelBounds, PartSums, QUAD,
+    Sums, below,
 };
 use crate::outcome::Outcome;
 use crate::schedule::Ranges;
 use crate::shared::Shared;
 
-/// Consecutive vocabulary rows that are read from the file together.
-const READ_ROWS: usize = 64;
+/// Candidates that are computed before the threshold is looked at again: as many as the threads need to find one, within
+/// limits. Those that lie side by side are read from the file together.
+const FEWEST_TAKEN: usize = 4;
+const MOST_TAKEN: usize = 64;
 /// Lower ends that a thread keeps at least: fewer would be sorted out too often.
 const FEWEST_KEPT: usize = 16;
 /// Candidates that there is room for from the start, so that steady decoding rarely allocates.
@@ -37,25 +48,64 @@ pub(crate) struct Search {
     threshold: f32,
     /// Vocabulary rows whose upper end reached the threshold of their time.
     candidates: Vec<Candidate>,
-    /// Those that reached the final one, with their logits.
+    /// Those that were computed, with their logits.
     found: Vec<(u32, f32)>,
 }
 
 #[derive(Clone, Copy)]
 struct Candidate {
     row: u32,
+    /// Upper end; infinite if it is not a number, so that it comes first and is noticed.
     upper: f32,
+}
+
+/// The best logits of a hidden row that any thread has computed so far, the worst of them on top: as [`in_order`].
+#[derive(Default)]
+struct Best(BinaryHeap<Reverse<i32>>);
+
+/// Turns the bits of a float into an integer of the same order, and back.
+fn in_order(bits: i32) -> i32 {
+    bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
+}
+
+impl Best {
+    /// Takes logits into account; returns the threshold.
+    fn add(&mut self, logits: &[f32], k: usize) -> f32 {
+        for logit in logits {
+            let logit = Reverse(in_order(logit.to_bits().cast_signed()));
+            if self.0.len() < k {
+                self.0.push(logit);
+            } else if let Some(mut worst) = self.0.peek_mut()
+                && logit < *worst
+            {
+                *worst = logit;
+            }
+        }
+        self.threshold(k)
+    }
+
+    /// The k-th best logit; negative infinity if there are fewer.
+    fn threshold(&self, k: usize) -> f32 {
+        match self.0.peek() {
+            Some(worst) if self.0.len() >= k => f32::from_bits(in_order(worst.0).cast_unsigned()),
+            _ => f32::NEG_INFINITY,
+        }
+    }
 }
 
 /// Memory for the searches of a batch.
 pub(crate) struct OutputScratch {
-    /// Quantised hidden rows: a single one as it is, several in blocks of [`HIDDEN_BLOCK`], quad by quad.
+    /// Parts of quantised hidden rows, those of a single one or of [`HIDDEN_BLOCK`] of them side by side, quad by quad.
     q: AlignedBuf<i8>,
     hidden: Vec<Hidden>,
+    /// Sums of each part of each hidden row.
+    part_sums: Vec<[i32; PARTS]>,
     /// `[hidden row][thread]`: lower ends that may be among the k best.
     lowers: Vec<Vec<f32>>,
     /// `[hidden row][thread]`.
     searches: Vec<Search>,
+    /// One for each hidden row.
+    best: Vec<Mutex<Best>>,
     /// Pieces of the output layer given out so far.
     taken: AtomicUsize,
 }
@@ -76,8 +126,10 @@ impl OutputScratch {
         Ok(Self {
             q: AlignedBuf::zeroed(0)?,
             hidden: Vec::new(),
+            part_sums: Vec::new(),
             lowers: Vec::new(),
             searches: Vec::new(),
+            best: Vec::new(),
             taken: AtomicUsize::new(0),
         })
     }
@@ -86,8 +138,10 @@ impl OutputScratch {
     pub(crate) fn ensure(&mut self, threads: usize, rows: usize, padded: usize) -> Result<(), ExecError> {
         if rows > self.hidden.len() {
             self.q = AlignedBuf::zeroed(0)?;
-            self.q = AlignedBuf::zeroed(rows.next_multiple_of(HIDDEN_BLOCK) * padded)?;
+            self.q = AlignedBuf::zeroed(rows.next_multiple_of(HIDDEN_BLOCK) * PARTS * padded)?;
             self.hidden.resize(rows, Hidden::default());
+            self.part_sums.resize(rows, [0; PARTS]);
+            self.best.resize_with(rows, Mutex::default);
             self.lowers.resize_with(rows * threads, Vec::new);
             self.searches.resize_with(rows * threads, Search::default);
         }
@@ -97,11 +151,16 @@ impl OutputScratch {
     /// Hands it out to the threads of a pass.
     pub(crate) fn share(&mut self) -> OutputShared<'_> {
         self.taken.store(0, Ordering::Relaxed);
+        for best in &mut self.best {
+            best.get_mut().unwrap_or_else(PoisonError::into_inner).0.clear();
+        }
         OutputShared {
             q: Shared::new(&mut self.q),
             hidden: Shared::new(&mut self.hidden),
+            part_sums: Shared::new(&mut self.part_sums),
             lowers: Shared::new(&mut self.lowers),
             searches: Shared::new(&mut self.searches),
+            best: &self.best,
             taken: &self.taken,
         }
     }
@@ -112,8 +171,10 @@ impl OutputScratch {
 pub(crate) struct OutputShared<'a> {
     q: Shared<'a, i8>,
     hidden: Shared<'a, Hidden>,
+    part_sums: Shared<'a, [i32; PARTS]>,
     lowers: Shared<'a, Vec<f32>>,
     searches: Shared<'a, Search>,
+    best: &'a [Mutex<Best>],
     taken: &'a AtomicUsize,
 }
 
@@ -151,16 +212,21 @@ impl<'a> Scan<'a> {
     pub(crate) unsafe fn quantize(&self, row: usize, own: &mut OutputThread) {
         let (padded, block) = (self.int8.padded_cols(), self.block());
         own.units.resize(self.dense.cols(), 0.0);
-        own.q.resize(padded, 0);
+        own.q.resize(PARTS * padded, 0);
         // SAFETY: the kernel set is available, the row and its place belong to this thread.
         unsafe {
             let hidden = (self.kernels.int8_hidden)(self.hidden_row(row), &mut own.units, &mut own.q);
             let hidden = if self.int8.is_exact() { hidden } else { hidden.approximate() };
             self.scratch.hidden.get_mut(row..row + 1)[0] = hidden;
-            let start = row / block * block * padded + row % block * QUAD;
-            for (i, quad) in own.q.as_chunks::<QUAD>().0.iter().enumerate() {
-                let at = start + i * block * QUAD;
-                self.scratch.q.get_mut(at..at + QUAD).copy_from_slice(quad);
+            self.scratch.part_sums.get_mut(row..row + 1)[0] = hidden.sums;
+            let start = row / block * block * PARTS * padded + row % block * PARTS * QUAD;
+            let (coarse, fine) = own.q.split_at(padded);
+            for (i, quads) in coarse.as_chunks::<QUAD>().0.iter().zip(fine.as_chunks::<QUAD>().0).enumerate()
+            {
+                let at = start + i * block * PARTS * QUAD;
+                let (to_coarse, to_fine) = self.scratch.q.get_mut(at..at + PARTS * QUAD).split_at_mut(QUAD);
+                to_coarse.copy_from_slice(quads.0);
+                to_fine.copy_from_slice(quads.1);
             }
         }
     }
@@ -172,23 +238,25 @@ impl<'a> Scan<'a> {
     unsafe fn scan(
         &self,
         team: &Team<'_>,
-        mut visit: impl FnMut(usize, usize, &[i32; PANEL_ROWS], &PanelBounds, &Hidden),
+        mut visit: impl FnMut(usize, usize, &PartSums, &PanelBounds, &Hidden),
     ) {
         let (padded, block) = (self.int8.padded_cols(), self.block());
+        let stride = block * PARTS;
         // SAFETY: quantised rows are only read in this phase.
-        let hidden = unsafe { self.scratch.hidden.get(0..self.rows) };
-        let mut sums: Sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+        let (hidden, part_sums) =
+            unsafe { (self.scratch.hidden.get(0..self.rows), self.scratch.part_sums.get(0..self.rows)) };
+        let mut sums: Sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
         for panel in Ranges::new(team, self.int8.panels(), self.scratch.taken).flatten() {
             let (weights, bounds) = self.int8.panel(panel);
-            for (i, hidden) in hidden.chunks(block).enumerate() {
-                let start = i * block * padded;
+            for (i, (hidden, part_sums)) in hidden.chunks(block).zip(part_sums.chunks(block)).enumerate() {
+                let part_sums = part_sums.as_flattened();
                 // SAFETY: as above; the kernel set is available.
                 unsafe {
-                    let q = self.scratch.q.get(start..start + block * padded);
-                    (self.kernels.int8_sums)(&Panel { weights, q, stride: block, hidden }, &mut sums);
+                    let q = self.scratch.q.get(i * stride * padded..(i + 1) * stride * padded);
+                    (self.kernels.int8_sums)(&Panel { weights, q, stride, part_sums }, &mut sums);
                 }
-                for (m, hidden) in hidden.iter().enumerate() {
-                    visit(i * block + m, panel, &sums[m], bounds, hidden);
+                for (m, (hidden, sums)) in hidden.iter().zip(sums.as_chunks().0).enumerate() {
+                    visit(i * block + m, panel, sums, bounds, hidden);
                 }
             }
         }
@@ -217,7 +285,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// At least the `k` best logits of each hidden row.
+    /// The `k` best logits of each hidden row, and those that equal the last of them.
     ///
     /// # Safety
     /// As [`Scan::scan`]; nothing else touches `top`, one element for each hidden row.
@@ -257,38 +325,81 @@ impl<'a> Scan<'a> {
             unsafe {
                 let search = &mut self.scratch.searches.get_mut(mine(row))[0];
                 search.candidates.retain(|c| !below(c.upper, threshold));
-                self.finish(search, self.hidden_row(row), own);
+                self.finish(search, row, k.div_ceil(threads), k, own);
             }
         }
         team.barrier();
         for row in team.share(self.rows) {
+            let threshold = self.best(row).threshold(k);
             // SAFETY: after the barrier searches are only read; rows are shared out.
-            unsafe { collect(self.scratch.searches.get(all(row)), own, &mut top.get_mut(row..row + 1)[0]) };
+            unsafe {
+                collect(
+                    self.scratch.searches.get(all(row)),
+                    threshold,
+                    own,
+                    &mut top.get_mut(row..row + 1)[0],
+                );
+            }
         }
     }
 
-    /// Computes the logits of the candidates that are left.
-    fn finish(&self, search: &mut Search, h: &[f32], own: &mut OutputThread) {
+    fn best(&self, row: usize) -> MutexGuard<'_, Best> {
+        self.scratch.best[row].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Computes the logits of the candidates that are left, `step` or so at a time, until none can be among the `k` best.
+    ///
+    /// # Safety
+    /// Nothing writes to the hidden row meanwhile.
+    unsafe fn finish(&self, search: &mut Search, row: usize, step: usize, k: usize, own: &mut OutputThread) {
         let Search { candidates, found, .. } = search;
-        if self.int8.is_exact() {
-            let mut logits = [0.0; READ_ROWS];
-            for run in candidates.chunk_by(|a, b| a.row + 1 == b.row).flat_map(|run| run.chunks(READ_ROWS)) {
-                let first = run[0].row as usize;
-                let bytes = match self.dense.read_rows(first..first + run.len(), &mut own.bytes) {
-                    Ok(bytes) => bytes,
-                    Err(error) => return self.outcome.fail(error),
-                };
-                // SAFETY: the kernel set is available.
-                unsafe { (self.kernels.dense)(self.dense.dtype(), bytes, h, &mut logits[..run.len()]) };
-                found.extend(run.iter().zip(&logits).map(|(c, &logit)| (c.row, logit)));
+        candidates.sort_unstable_by(|a, b| b.upper.total_cmp(&a.upper).then(a.row.cmp(&b.row)));
+        // SAFETY: promised by the caller.
+        let h = unsafe { self.hidden_row(row) };
+        let mut logits = [0.0; MOST_TAKEN];
+        let mut threshold = self.best(row).threshold(k);
+        for next in candidates.chunks_mut(step.clamp(FEWEST_TAKEN, MOST_TAKEN)) {
+            let reaching = next.iter().take_while(|c| !below(c.upper, threshold)).count();
+            let next = &mut next[..reaching];
+            if next.is_empty() {
+                break;
             }
-        } else {
+            let logits = &mut logits[..next.len()];
+            if let Err(error) = self.compute(next, h, &mut own.bytes, logits) {
+                return self.outcome.fail(error);
+            }
+            if !logits.iter().all(|logit| logit.is_finite()) {
+                return self.outcome.not_finite();
+            }
+            found.extend(next.iter().zip(&*logits).map(|(c, &logit)| (c.row, logit)));
+            threshold = self.best(row).add(logits, k);
+        }
+    }
+
+    /// The logits of some candidates, which it puts into order of rows. `bytes` is scratch.
+    fn compute(
+        &self,
+        candidates: &mut [Candidate],
+        h: &[f32],
+        bytes: &mut Vec<u8>,
+        logits: &mut [f32],
+    ) -> Result<(), CoreError> {
+        if !self.int8.is_exact() {
             // Intervals have no width.
-            found.extend(candidates.iter().map(|c| (c.row, c.upper)));
+            logits.iter_mut().zip(candidates).for_each(|(logit, c)| *logit = c.upper);
+            return Ok(());
         }
-        if !found.iter().all(|(_, logit)| logit.is_finite()) {
-            self.outcome.not_finite();
+        candidates.sort_unstable_by_key(|c| c.row);
+        let mut done = 0;
+        for run in candidates.chunk_by(|a, b| a.row + 1 == b.row) {
+            let first = run[0].row as usize;
+            let bytes = self.dense.read_rows(first..first + run.len(), bytes)?;
+            let logits = &mut logits[done..done + run.len()];
+            // SAFETY: the kernel set is available.
+            unsafe { (self.kernels.dense)(self.dense.dtype(), bytes, h, logits) };
+            done += run.len();
         }
+        Ok(())
     }
 }
 
@@ -306,6 +417,7 @@ impl Search {
         let keep = k.max(FEWEST_KEPT);
         for ((row, &upper), &lower) in rows.zip(&intervals.upper).zip(&intervals.lower) {
             if !below(upper, self.threshold) {
+                let upper = if upper.is_nan() { f32::INFINITY } else { upper };
                 self.candidates.push(Candidate { row: row as u32, upper });
                 if lower > self.threshold {
                     lowers.push(lower);
@@ -318,12 +430,12 @@ impl Search {
     }
 }
 
-/// Gives what all threads found for a hidden row, ascending by token.
-fn collect(searches: &[Search], own: &mut OutputThread, top: &mut TopLogits) {
+/// Gives what all threads found for a hidden row, but for what is below the threshold, ascending by token.
+fn collect(searches: &[Search], threshold: f32, own: &mut OutputThread, top: &mut TopLogits) {
     own.pairs.clear();
     own.pairs.reserve(CANDIDATES);
     for search in searches {
-        own.pairs.extend_from_slice(&search.found);
+        own.pairs.extend(search.found.iter().filter(|(_, logit)| !below(*logit, threshold)));
     }
     own.pairs.sort_unstable_by_key(|&(id, _)| id);
     top.ids.clear();
@@ -348,4 +460,83 @@ fn kth_best(lowers: &[Vec<f32>], k: usize, merged: &mut Vec<f32>) -> f32 {
         merged.extend_from_slice(lowers);
     }
     if merged.len() < k { f32::NEG_INFINITY } else { shrink(merged, k) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitnet_core::DType;
+    use bitnet_core::bytes::ByteView;
+    use bitnet_core::pool::ThreadPool;
+    use bitnet_model::conformance::Random;
+
+    use super::*;
+    use crate::kernels::ALL;
+
+    const VOCAB: usize = 4096;
+    const COLS: usize = 512;
+
+    /// Rows whose elements have about a normal distribution, as text models have them.
+    fn normal(random: &mut Random, count: usize) -> Vec<f32> {
+        (0..count).map(|_| (0..6).map(|_| random.next_f32()).sum()).collect()
+    }
+
+    /// Searches with several threads; returns for each hidden row the tokens found and how many rows were computed.
+    fn search(table: &[f32], h: &mut [f32], threads: usize, k: usize) -> Vec<(Vec<u32>, usize)> {
+        let (kernels, rows) = (ALL.iter().find(|set| set.is_available()).unwrap(), h.len() / COLS);
+        let mut pool = ThreadPool::new(threads).unwrap();
+        let view = ByteView::from_vec(DType::F32.encode(table));
+        let dense = DenseTensor::new(VOCAB, COLS, DType::F32, view).unwrap();
+        let int8 = Int8Rows::new(&mut pool, kernels, &dense, true).unwrap();
+        let mut scratch = OutputScratch::new().unwrap();
+        scratch.ensure(threads, rows, int8.padded_cols()).unwrap();
+        let (outcome, mut top) = (Outcome::default(), vec![TopLogits::default(); rows]);
+        let scan = Scan {
+            kernels,
+            int8: &int8,
+            dense: &dense,
+            h: Shared::new(h),
+            stride: COLS,
+            rows,
+            scratch: scratch.share(),
+            outcome: &outcome,
+        };
+        let to = Shared::new(&mut top);
+        pool.run(|team| {
+            let mut own = OutputThread::default();
+            // SAFETY: rows are shared out, and a barrier follows the quantising.
+            unsafe {
+                for row in team.share(rows) {
+                    scan.quantize(row, &mut own);
+                }
+                team.barrier();
+                scan.top(team, k, &mut own, to);
+            }
+        });
+        let computed = scratch.searches.chunks(threads).map(|s| s.iter().map(|s| s.found.len()).sum());
+        top.into_iter().map(|t| t.ids).zip(computed).collect()
+    }
+
+    #[test]
+    fn few_rows_are_computed_in_full() {
+        let mut random = Random::new(3);
+        let (table, mut h) = (normal(&mut random, VOCAB * COLS), normal(&mut random, 9 * COLS));
+        for (threads, rows) in [(1, 1), (1, 9), (4, 1), (4, 9)] {
+            // What several threads compute depends on who is faster.
+            for (k, most) in if threads == 1 { [(1, 8), (40, 80)] } else { [(1, 16), (40, 160)] } {
+                for (ids, computed) in search(&table, &mut h[..rows * COLS], threads, k) {
+                    assert_eq!(ids.len(), k);
+                    assert!((k..=most).contains(&computed), "{computed} rows for {k}, {threads} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_best_are_kept_in_order() {
+        let mut best = Best::default();
+        assert_eq!(best.add(&[1.0, -2.0], 3), f32::NEG_INFINITY);
+        assert_eq!(best.add(&[-0.0], 3), -2.0);
+        assert_eq!(best.add(&[-3.0, -1.5, -1e-30], 3).to_bits(), (-1e-30f32).to_bits());
+        assert_eq!(best.add(&[f32::MAX, 1.0], 3), 1.0);
+    }
 }

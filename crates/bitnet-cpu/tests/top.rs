@@ -59,9 +59,9 @@ fn top_logits(executor: &mut CpuExecutor, rows: usize, k: usize) -> Result<Vec<T
     executor.forward_top(&Batch { sequences: &[s] }, k, &mut top).map(|()| top)
 }
 
-/// Checks that `top` holds the `k` best of the logits `want` of each row, with the same bits, and returns how many
-/// tokens it holds at most.
-fn check(name: &str, top: &[TopLogits], want: &[f32], k: usize) -> usize {
+/// Checks that `top` holds the `k` best of the logits `want` of each row and what equals the last of them, with the same
+/// bits, and nothing else.
+fn check(name: &str, top: &[TopLogits], want: &[f32], k: usize) {
     for (row, (top, want)) in top.iter().zip(want.chunks_exact(VOCAB)).enumerate() {
         assert!(top.ids.is_sorted_by(|a, b| a < b), "{name}: ids ascend");
         assert_eq!(top.ids.len(), top.logits.len());
@@ -70,40 +70,34 @@ fn check(name: &str, top: &[TopLogits], want: &[f32], k: usize) -> usize {
         }
         let mut order: Vec<u32> = (0..VOCAB as u32).collect();
         order.sort_by(|&a, &b| want[b as usize].total_cmp(&want[a as usize]).then(a.cmp(&b)));
-        for id in &order[..k.min(VOCAB)] {
-            assert!(top.ids.binary_search(id).is_ok(), "{name}: k {k}, row {row} lacks token {id}");
+        let last = want[order[k.clamp(1, VOCAB) - 1] as usize];
+        for (id, &logit) in want.iter().enumerate() {
+            let found = top.ids.binary_search(&(id as u32)).is_ok();
+            assert_eq!(found, logit >= last, "{name}: k {k}, row {row}, token {id}: {logit}, last is {last}");
         }
     }
-    top.iter().map(|t| t.ids.len()).max().unwrap_or(0)
 }
 
 /// Runs both ways, with every kernel set and several numbers of threads, and compares.
-fn check_everywhere(name: &str, sample: &Sample, rows: usize, ks: &[usize]) -> usize {
+fn check_everywhere(name: &str, sample: &Sample, rows: usize, ks: &[usize]) {
     let want = all_logits(&mut executor(sample, "auto", 2, OutputStorage::Full), rows).unwrap();
-    let mut most = 0;
     for set in kernel_sets().into_iter().filter(|s| s.available) {
         for threads in [1, 2, 3] {
             let name = format!("{name}, {}, {threads} threads", set.name);
             let mut fast = executor(sample, set.name, threads, OutputStorage::Scan);
             assert_eq!(all_logits(&mut fast, rows).unwrap(), want, "{name}: all logits");
             for &k in ks {
-                let found = check(&name, &top_logits(&mut fast, rows, k).unwrap(), &want, k);
-                if k == 1 {
-                    most = most.max(found);
-                }
+                check(&name, &top_logits(&mut fast, rows, k).unwrap(), &want, k);
             }
         }
     }
-    most
 }
 
 #[test]
 fn random_rows_of_every_type() {
     for dtype in [DType::BF16, DType::F16, DType::F32] {
         let sample = model(dtype, |_, r| random_row(r));
-        let computed =
-            check_everywhere("random", &sample, 4, &[0, 1, 2, 40, 1000, VOCAB, VOCAB + 10, usize::MAX]);
-        assert!(computed < VOCAB / 4, "{dtype}: {computed} rows of {VOCAB} computed for the best one");
+        check_everywhere("random", &sample, 4, &[0, 1, 2, 40, 1000, VOCAB, VOCAB + 10, usize::MAX]);
     }
 }
 
@@ -201,7 +195,7 @@ fn int8_rows_alone_are_close_and_the_same_everywhere() {
     let size = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
     let difference: Vec<f32> = exact.iter().zip(&want).map(|(a, b)| a - b).collect();
     let relative = size(&difference) / size(&exact);
-    assert!(relative > 0.0 && relative < 0.01, "relative error {relative}");
+    assert!(relative > 0.0 && relative < 0.005, "relative error {relative}");
     for set in kernel_sets().into_iter().filter(|s| s.available) {
         for threads in [1, 3] {
             let mut executor = executor(&sample, set.name, threads, OutputStorage::Int8);

@@ -11,7 +11,7 @@ use bitnet_model::kv::RANGE;
 use bitnet_model::{Activation, KvType};
 
 use super::attention::{self, AttendScratch, QUERIES, Query};
-use super::int8::{COLS_STEP, HIDDEN_BLOCK, Hidden, Intervals, PANEL_ROWS, Panel, TILE};
+use super::int8::{BLOCK_PARTS, COLS_STEP, Hidden, Intervals, PANEL_ROWS, PARTS, Panel, TILE};
 use super::scalar::SCALAR;
 use super::{Attend, KernelSet, Product, ROW_BLOCK, choose, code_bytes, place_row};
 use crate::kv::{BLOCK_SIZE, KvLayout, KvPart};
@@ -404,16 +404,16 @@ fn int8_hidden(set: &KernelSet) -> Result<usize, String> {
         for scale in [0.0, 1e-3, 50.0] {
             let h = floats(&mut random, n, scale);
             let run = |set: &KernelSet| {
-                let (mut units, mut q) = (vec![0.0; n], vec![1i8; n.next_multiple_of(COLS_STEP)]);
+                let (mut units, mut q) = (vec![0.0; n], vec![1i8; PARTS * n.next_multiple_of(COLS_STEP)]);
                 // SAFETY: the set is available.
                 let done = unsafe { (set.int8_hidden)(&h, &mut units, &mut q) };
                 let floats = [done.scale, done.norm, done.residual, done.relative, done.floor];
-                (q, done.sum, floats)
+                (q, done.sums, floats)
             };
             let (got, want) = (run(set), run(&SCALAR));
             let what = format!("{n} elements up to {scale}");
             cases.same(&what, &got.0, &want.0)?;
-            cases.same(&what, &[got.1], &[want.1])?;
+            cases.same(&what, &got.1, &want.1)?;
             cases.same_bits(&what, &got.2, &want.2)?;
         }
     }
@@ -423,7 +423,8 @@ fn int8_hidden(set: &KernelSet) -> Result<usize, String> {
 fn int8_sums(set: &KernelSet) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(8));
     for quads in [4, 8, 12, 260] {
-        for (stride, rows) in (1..=HIDDEN_BLOCK).map(|rows| (HIDDEN_BLOCK, rows)).chain([(1, 1)]) {
+        let blocks = (PARTS..=BLOCK_PARTS).step_by(PARTS).map(|parts| (BLOCK_PARTS, parts));
+        for (stride, parts) in blocks.chain([(PARTS, PARTS)]) {
             for extreme in [None, Some(-127), Some(127)] {
                 let mut weights = int8s(&mut random, quads * TILE, -127);
                 let mut q = int8s(&mut random, quads * 4 * stride, -127);
@@ -431,19 +432,18 @@ fn int8_sums(set: &KernelSet) -> Result<usize, String> {
                     weights.fill(-127);
                     q.fill(value);
                 }
-                let sum = |row: usize| q.as_chunks::<4>().0.iter().skip(row).step_by(stride).flatten();
-                let sum = |row| sum(row).map(|&q| i32::from(q)).sum();
-                let hidden: Vec<Hidden> =
-                    (0..rows).map(|row| Hidden { sum: sum(row), ..Hidden::default() }).collect();
-                let panel = Panel { weights: &weights, q: &q, stride, hidden: &hidden };
+                let sum = |part: usize| q.as_chunks::<4>().0.iter().skip(part).step_by(stride).flatten();
+                let part_sums: Vec<i32> =
+                    (0..parts).map(|part| sum(part).map(|&q| i32::from(q)).sum()).collect();
+                let panel = Panel { weights: &weights, q: &q, stride, part_sums: &part_sums };
                 let run = |set: &KernelSet| {
-                    let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+                    let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
                     // SAFETY: the set is available.
                     unsafe { (set.int8_sums)(&panel, &mut sums) };
                     sums
                 };
-                let what = format!("{rows} of {stride} rows of {quads} quads");
-                cases.same(&what, &run(set)[..rows], &run(&SCALAR)[..rows])?;
+                let what = format!("{parts} of {stride} parts of {quads} quads");
+                cases.same(&what, &run(set)[..parts], &run(&SCALAR)[..parts])?;
             }
         }
     }
@@ -453,10 +453,11 @@ fn int8_sums(set: &KernelSet) -> Result<usize, String> {
 fn int8_intervals(set: &KernelSet) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(11));
     for round in 0..40 {
-        let sums = std::array::from_fn(|_| (random.next_u64() >> 40) as i32 - (1 << 23));
+        let sums =
+            std::array::from_fn(|_| std::array::from_fn(|_| (random.next_u64() >> 40) as i32 - (1 << 23)));
         let bounds = std::array::from_fn(|_| std::array::from_fn(|_| random.next_f32().abs()));
         let [scale, norm, residual, threshold] = std::array::from_fn(|_| random.next_f32().abs());
-        let h = Hidden { scale, sum: 0, norm, residual, relative: 2f32.powi(-21), floor: 1e-30 };
+        let h = Hidden { scale, sums: [0; PARTS], norm, residual, relative: 2f32.powi(-21), floor: 1e-30 };
         let threshold = threshold * 1e7;
         let run = |set: &KernelSet| {
             let mut out = Intervals::NONE;

@@ -196,7 +196,7 @@ macro_rules! float_kernels {
 
         $(#[$attribute])*
         pub(super) fn int8_intervals(
-            sums: &[i32; crate::kernels::int8::PANEL_ROWS],
+            sums: &crate::kernels::int8::PartSums,
             bounds: &crate::kernels::int8::PanelBounds,
             h: &crate::kernels::int8::Hidden,
             threshold: f32,

@@ -3,6 +3,9 @@
 //! A *panel* is 32 vocabulary rows, interleaved: first the four columns 0..4 of all of them, row `r` in bytes
 //! `4 r .. 4 r + 4`, then the next four columns, and so on. A thread that goes through a panel reads memory in order, and
 //! each 32-bit lane of a register belongs to one row. See [`crate::int8_rows`] for what the intervals are good for.
+//!
+//! A hidden row is two rows of int8 values, a coarse and a fine one, `h = b (q1 + q2 / 128) + d`: the scan waits for
+//! memory, so that twice the products cost little, and `d` becomes small beside the rounding of the weights.
 
 use bitnet_core::{DType, lanes};
 use bitnet_quant::absmax;
@@ -17,8 +20,14 @@ pub(crate) const QUAD: usize = 4;
 pub(crate) const TILE: usize = PANEL_ROWS * QUAD;
 /// Columns are padded to a multiple of this, so that kernels may take four quads at a time.
 pub(crate) const COLS_STEP: usize = 4 * QUAD;
-/// Hidden rows that a kernel takes together at most.
-pub(crate) const HIDDEN_BLOCK: usize = 8;
+/// Int8 rows that a hidden row is made of.
+pub(crate) const PARTS: usize = 2;
+/// What the coarse part counts as a multiple of the fine one.
+const FINE: f32 = 128.0;
+/// Hidden rows that are scanned together at most.
+pub(crate) const HIDDEN_BLOCK: usize = 4;
+/// Their int8 rows.
+pub(crate) const BLOCK_PARTS: usize = HIDDEN_BLOCK * PARTS;
 /// From this width on sums would not fit 32 bits.
 pub(crate) const MAX_COLS: usize = 1 << 16;
 
@@ -28,19 +37,21 @@ const SLACK: f32 = 1.001;
 /// A largest magnitude below this is not scaled by: the scale would lose bits, or its inverse overflow.
 const SMALLEST: f32 = f32::from_bits((127 - 93) << 23);
 
-/// Sums of one panel for a block of hidden rows: `[hidden row][vocabulary row]`.
-pub(crate) type Sums = [[i32; PANEL_ROWS]; HIDDEN_BLOCK];
+/// Sums of one panel for the parts of a block of hidden rows: `[part][vocabulary row]`.
+pub(crate) type Sums = [[i32; PANEL_ROWS]; BLOCK_PARTS];
+/// Those of one hidden row.
+pub(crate) type PartSums = [[i32; PANEL_ROWS]; PARTS];
 
-/// A panel and some hidden rows whose products are wanted.
+/// A panel and the parts of some hidden rows whose products are wanted.
 pub(crate) struct Panel<'a> {
     /// `[quads][32][4]`.
     pub(crate) weights: &'a [i8],
-    /// First quad of the first hidden row. Its next quad is `stride` quads further, the next hidden row one quad.
+    /// First quad of the first part. Its next quad is `stride` quads further, the next part one quad.
     pub(crate) q: &'a [i8],
-    /// Hidden rows that lie side by side: 1, or [`HIDDEN_BLOCK`] of which the last may be unused.
+    /// Parts that lie side by side: [`PARTS`], or [`BLOCK_PARTS`] of which the last may be unused.
     pub(crate) stride: usize,
-    /// The hidden rows, 1 to `stride` of them.
-    pub(crate) hidden: &'a [Hidden],
+    /// Sums of the int8 values of each part that is used, an even number of them.
+    pub(crate) part_sums: &'a [i32],
 }
 
 impl Panel<'_> {
@@ -53,7 +64,8 @@ impl Panel<'_> {
     pub(crate) fn check(&self) {
         assert!(self.weights.len().is_multiple_of(4 * TILE));
         assert_eq!(self.q.len(), self.quads() * QUAD * self.stride);
-        assert!((1..=self.stride.min(HIDDEN_BLOCK)).contains(&self.hidden.len()));
+        assert!((1..=self.stride.min(BLOCK_PARTS)).contains(&self.part_sums.len()));
+        assert!(self.part_sums.len().is_multiple_of(PARTS) && self.stride.is_multiple_of(PARTS));
     }
 }
 
@@ -68,18 +80,18 @@ pub(crate) struct Int8Row {
     pub(crate) norm: f32,
 }
 
-/// What is known of a hidden row `h = b q + d` beside its int8 values `q`, and how wide its intervals are.
+/// What is known of a hidden row `h = b (q1 + q2 / 128) + d` beside its int8 values, and how wide its intervals are.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Hidden {
     /// `b`.
     pub(crate) scale: f32,
-    /// Sum of the int8 values.
-    pub(crate) sum: i32,
+    /// Sums of the int8 values of each part.
+    pub(crate) sums: [i32; PARTS],
     /// At least `|h|`.
     pub(crate) norm: f32,
     /// At least `|d|`.
     pub(crate) residual: f32,
-    /// Half width for the rounding of the middle, as a part of it.
+    /// Half width for the rounding of the middle, as a part of the magnitudes it is made of.
     pub(crate) relative: f32,
     /// Half width for everything that underflows.
     pub(crate) floor: f32,
@@ -137,11 +149,12 @@ pub(crate) fn int8_row(dtype: DType, bytes: &[u8], row: &mut [f32], q: &mut [i8]
     Int8Row { scale, error, norm: (squares as f32).sqrt() * scale * SLACK }
 }
 
-/// Quantises a hidden row. `q` may be longer; its end is set to 0. `units` is scratch of `h`'s length.
+/// Quantises a hidden row to `q`, `[PARTS][padded]`, of which the ends are set to 0. `units` is scratch of `h`'s length.
 ///
-/// With `u = fl(h / b)` and `q = round(u)`, `|h - b q| <= b (|u - q| + |h / b - u|)`, and the second part is at most
-/// 2^-22 of `|u|`: the inverse of `b` and the product with it round. A row that is not finite has a scale that is no
-/// number, and so have all its intervals.
+/// With `u = fl(h / b)`, `q1 = round(u)` and `q2 = round(128 (u - q1))`, `|h - b (q1 + q2 / 128)|` is at most
+/// `b (|u - q1 - q2 / 128| + |h / b - u|)`. Both differences in the first norm are exact: they are multiples of the last
+/// bit of `u` and no larger than it. The second norm is at most 2^-22 of `|u|`: the inverse of `b` and the product with it
+/// round. A row that is not finite has a scale that is no number, and so have all its intervals.
 #[inline(always)]
 pub(crate) fn int8_hidden(h: &[f32], units: &mut [f32], q: &mut [i8]) -> Hidden {
     let n = h.len() as f32;
@@ -151,21 +164,27 @@ pub(crate) fn int8_hidden(h: &[f32], units: &mut [f32], q: &mut [i8]) -> Hidden 
         *u = h * inverse;
     }
     let norm = lanes::dot(units, units).sqrt();
-    let (head, pad) = q.split_at_mut(h.len());
-    let mut sum = 0i32;
-    for (q, u) in head.iter_mut().zip(units.iter_mut()) {
-        *q = absmax::round_to_i8(*u);
-        sum += i32::from(*q);
-        *u -= f32::from(*q);
+    let (coarse, fine) = q.split_at_mut(q.len() / PARTS);
+    let mut sums = [0i32; PARTS];
+    for ((coarse, fine), u) in coarse.iter_mut().zip(fine.iter_mut()).zip(units.iter_mut()) {
+        *coarse = absmax::round_to_i8(*u);
+        *u -= f32::from(*coarse);
+        // From -64 to 64, as the rest is at most half a unit.
+        *fine = absmax::round_to_i8(*u * FINE);
+        *u -= f32::from(*fine) / FINE;
+        sums[0] += i32::from(*coarse);
+        sums[1] += i32::from(*fine);
     }
-    pad.fill(0);
+    coarse[h.len()..].fill(0);
+    fine[h.len()..].fill(0);
     let residual = (lanes::dot(units, units).sqrt() + norm * 2f32.powi(-22)) * scale * SLACK;
     Hidden {
         scale: if norm.is_finite() { scale } else { f32::NAN },
-        sum,
+        sums,
         norm: norm * scale * SLACK,
         residual,
-        // The sum as a float, the product of the scales, the product of both, the ends: 2^-24 each, of which four.
+        // The sums as floats, adding them, the product of the scales, the product of both, the ends: 2^-24 each, of which
+        // five.
         relative: 2f32.powi(-21),
         // Below the normal numbers each operation rounds by 2^-150 at most: once in the product of the scales, which sums
         // below 2^14 n multiply, n times in the full dot product, and a few times in the ends.
@@ -177,11 +196,13 @@ pub(crate) fn int8_hidden(h: &[f32], units: &mut [f32], q: &mut [i8]) -> Hidden 
 /// or is not a number, which must not hide a row.
 ///
 /// The logit as the full-precision kernel computes it is `w h` but for its rounding; and
-/// `w h = a b (q q') + (a q) d + e h`, of which the second part is at most `|a q| |d|` and the third at most `|e| |h|` by
-/// Cauchy-Schwarz. All terms of the half width are positive; what rounding takes from them, [`SLACK`] has added.
+/// `w h = a b (q q1 + q q2 / 128) + (a q) d + e h`, of which the second part is at most `|a q| |d|` and the third at most
+/// `|e| |h|` by Cauchy-Schwarz. The two sums may have opposite signs, so that the rounding of the first is bounded by
+/// their magnitudes, not by what is left of them; dividing by 128 is exact. All terms of the half width are positive; what
+/// rounding takes from them, [`SLACK`] and the spare part of [`Hidden::relative`] have added.
 #[inline(always)]
 pub(crate) fn int8_intervals(
-    sums: &[i32; PANEL_ROWS],
+    sums: &PartSums,
     bounds: &PanelBounds,
     h: &Hidden,
     threshold: f32,
@@ -190,8 +211,11 @@ pub(crate) fn int8_intervals(
     let [scale, error, norm] = bounds;
     let mut reached = 0u32;
     for l in 0..PANEL_ROWS {
-        let middle = sums[l] as f32 * (scale[l] * h.scale);
-        let width = (error[l] * h.norm + norm[l] * h.residual) + (middle.abs() * h.relative + h.floor);
+        let (coarse, fine) = (sums[0][l] as f32, sums[1][l] as f32 / FINE);
+        let unit = scale[l] * h.scale;
+        let middle = (coarse + fine) * unit;
+        let magnitude = (coarse.abs() + fine.abs()) * unit;
+        let width = (error[l] * h.norm + norm[l] * h.residual) + (magnitude * h.relative + h.floor);
         let upper = middle + width;
         out.upper[l] = upper;
         out.lower[l] = middle - width;
@@ -220,7 +244,7 @@ fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) {
 /// Exact sums of a panel in plain Rust.
 pub(super) fn scalar_sums(p: &Panel<'_>, out: &mut Sums) {
     p.check();
-    for (m, out) in out.iter_mut().enumerate().take(p.hidden.len()) {
+    for (m, out) in out.iter_mut().enumerate().take(p.part_sums.len()) {
         *out = [0; PANEL_ROWS];
         let quads = p.q.as_chunks::<QUAD>().0.iter().skip(m).step_by(p.stride);
         for (tile, q) in p.weights.as_chunks::<TILE>().0.iter().zip(quads) {
@@ -252,7 +276,8 @@ mod tests {
     #[test]
     fn sums_are_exact_for_every_set_and_number_of_rows() {
         for quads in [4usize, 8, 20, 640] {
-            for (stride, rows) in (1..=HIDDEN_BLOCK).map(|m| (HIDDEN_BLOCK, m)).chain([(1, 1)]) {
+            let blocks = (1..=HIDDEN_BLOCK).map(|m| (BLOCK_PARTS, m * PARTS));
+            for (stride, rows) in blocks.chain([(PARTS, PARTS)]) {
                 let mut next = numbers(quads as u64);
                 // A third of the values are the largest there are.
                 let mut value = || match next() {
@@ -264,11 +289,10 @@ mod tests {
                 let q: Vec<i8> = (0..quads * QUAD * stride).map(|_| value()).collect();
                 let of = |row: usize| q.as_chunks::<QUAD>().0.iter().skip(row).step_by(stride);
                 let sum = |row| of(row).flatten().map(|&q| i32::from(q)).sum();
-                let hidden: Vec<Hidden> =
-                    (0..rows).map(|row| Hidden { sum: sum(row), ..Hidden::default() }).collect();
+                let part_sums: Vec<i32> = (0..rows).map(sum).collect();
                 for set in available() {
-                    let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
-                    let panel = Panel { weights: &weights, q: &q, stride, hidden: &hidden };
+                    let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
+                    let panel = Panel { weights: &weights, q: &q, stride, part_sums: &part_sums };
                     // SAFETY: the set is available.
                     unsafe { (set.int8_sums)(&panel, &mut sums) };
                     for (row, sums) in sums.iter().enumerate().take(rows) {
@@ -310,7 +334,7 @@ mod tests {
                     );
                     if (1e-12..=1e12).contains(&w_scale) && (1e-12..=1e12).contains(&h_scale) {
                         let norms = (lanes::dot(&w, &w).sqrt()) * (lanes::dot(&h, &h).sqrt());
-                        assert!(upper - lower < 0.2 * norms, "{upper} - {lower} is wide for {norms}");
+                        assert!(upper - lower < 0.1 * norms, "{upper} - {lower} is wide for {norms}");
                     }
                 }
             }
@@ -321,9 +345,9 @@ mod tests {
     fn interval(set: &KernelSet, w: &[f32], h: &[f32]) -> (f32, f32) {
         let padded = w.len().next_multiple_of(COLS_STEP);
         let mut scratch = vec![0.0; w.len()];
-        let (mut q, mut hq) = (vec![0i8; padded], vec![0i8; padded]);
+        let (mut q, mut hq) = (vec![0i8; padded], vec![0i8; PARTS * padded]);
         let mut weights = vec![0i8; padded * PANEL_ROWS];
-        let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
+        let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
         let mut out = Intervals::NONE;
         // SAFETY: the set is available.
         unsafe {
@@ -332,11 +356,14 @@ mod tests {
             for (tile, q) in weights.as_chunks_mut::<TILE>().0.iter_mut().zip(q.as_chunks::<QUAD>().0) {
                 tile[..QUAD].copy_from_slice(q);
             }
-            let panel = Panel { weights: &weights, q: &hq, stride: 1, hidden: &[hidden] };
+            let (coarse, fine) = hq.split_at(padded);
+            let pairs = coarse.as_chunks::<QUAD>().0.iter().zip(fine.as_chunks::<QUAD>().0);
+            let placed: Vec<i8> = pairs.flat_map(|(c, f)| [*c, *f]).flatten().collect();
+            let panel = Panel { weights: &weights, q: &placed, stride: PARTS, part_sums: &hidden.sums };
             (set.int8_sums)(&panel, &mut sums);
             let mut bounds = [[0.0; PANEL_ROWS]; 3];
             (bounds[0][0], bounds[1][0], bounds[2][0]) = (row.scale, row.error, row.norm);
-            (set.int8_intervals)(&sums[0], &bounds, &hidden, f32::INFINITY, &mut out);
+            (set.int8_intervals)(sums.first_chunk().unwrap(), &bounds, &hidden, f32::INFINITY, &mut out);
         }
         (out.upper[0], out.lower[0])
     }

@@ -150,7 +150,7 @@ type Int8RowFn = unsafe fn(DType, &[u8], &mut [f32], &mut [i8]) -> int8::Int8Row
 type Int8HiddenFn = unsafe fn(&[f32], &mut [f32], &mut [i8]) -> int8::Hidden;
 type Int8SumsFn = unsafe fn(&int8::Panel<'_>, &mut int8::Sums);
 type Int8IntervalsFn =
-    unsafe fn(&[i32; int8::PANEL_ROWS], &int8::PanelBounds, &int8::Hidden, f32, &mut int8::Intervals) -> bool;
+    unsafe fn(&int8::PartSums, &int8::PanelBounds, &int8::Hidden, f32, &mut int8::Intervals) -> bool;
 type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
@@ -183,7 +183,7 @@ pub struct KernelSet {
     pub(crate) int8_row: Int8RowFn,
     /// Quantises a hidden row for the int8 output layer.
     pub(crate) int8_hidden: Int8HiddenFn,
-    /// Exact sums of a panel of int8 rows with some hidden rows.
+    /// Exact sums of a panel of int8 rows with the parts of some hidden rows.
     pub(crate) int8_sums: Int8SumsFn,
     /// Intervals of a panel's logits from these sums.
     pub(crate) int8_intervals: Int8IntervalsFn,

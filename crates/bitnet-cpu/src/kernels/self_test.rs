@@ -2,7 +2,7 @@
 //!
 //! A processor or compiler fault then costs speed and a warning, not wrong text. Takes well under a millisecond.
 
-use super::int8::{HIDDEN_BLOCK, Hidden, PANEL_ROWS, Panel, Sums, TILE};
+use super::int8::{BLOCK_PARTS, PANEL_ROWS, PARTS, Panel, Sums, TILE};
 use super::{KernelSet, Product, ROW_BLOCK, code_bytes, place_row, scalar};
 use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
@@ -17,7 +17,7 @@ pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<Strin
     let same = |form, rows| products(set, form, rows) == products(scalar, form, rows);
     let products_agree =
         [Form::TwoBit, Form::FiveTrits].iter().all(|&form| same(form, 1) && same(form, ROWS));
-    let sums_agree = [1, HIDDEN_BLOCK].iter().all(|&rows| int8_sums(set, rows) == int8_sums(scalar, rows));
+    let sums_agree = [PARTS, BLOCK_PARTS].iter().all(|&rows| int8_sums(set, rows) == int8_sums(scalar, rows));
     if products_agree && sums_agree {
         return (set, Vec::new());
     }
@@ -29,19 +29,19 @@ pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<Strin
     (scalar, vec![warning])
 }
 
-/// Sums of a panel of int8 rows with some hidden rows.
+/// Sums of a panel of int8 rows with so many parts of hidden rows.
 fn int8_sums(set: &KernelSet, rows: usize) -> Sums {
     const QUADS: usize = 12;
     let weights: Vec<i8> = (0..QUADS * TILE).map(|i| ((i * 37 % 255) as i16 - 127) as i8).collect();
     let q: Vec<i8> = (0..rows * QUADS * QUAD).map(|i| ((i * 91 % 255) as i16 - 127) as i8).collect();
-    let hidden: Vec<Hidden> = (0..rows)
+    let part_sums: Vec<i32> = (0..rows)
         .map(|row| {
             let quads = q.as_chunks::<QUAD>().0.iter().skip(row).step_by(rows);
-            Hidden { sum: quads.flatten().map(|&q| i32::from(q)).sum(), ..Hidden::default() }
+            quads.flatten().map(|&q| i32::from(q)).sum()
         })
         .collect();
-    let mut sums = [[0; PANEL_ROWS]; HIDDEN_BLOCK];
-    let panel = Panel { weights: &weights, q: &q, stride: rows, hidden: &hidden };
+    let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
+    let panel = Panel { weights: &weights, q: &q, stride: rows, part_sums: &part_sums };
     // SAFETY: the set is available, as `choose` checked.
     unsafe { (set.int8_sums)(&panel, &mut sums) };
     sums

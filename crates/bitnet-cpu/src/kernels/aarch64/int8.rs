@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::asm::{prefetch, sdot};
-use crate::kernels::int8::{PANEL_ROWS, Panel, QUAD, Sums, TILE};
+use crate::kernels::int8::{PANEL_ROWS, PARTS, Panel, QUAD, Sums, TILE};
 
 /// How far ahead of the multiplier memory is asked for, in bytes.
 const AHEAD: usize = 2048;
@@ -14,65 +14,66 @@ const VECTORS: usize = TILE / 16;
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn int8_sums_dotprod(p: &Panel<'_>, out: &mut Sums) {
     p.check();
-    let rows = p.hidden.len();
-    // SAFETY: `check` measured panel and rows; the rows named are among the places of the panel's rows, which are an even
-    // number where there are several.
+    let parts = p.part_sums.len();
+    // SAFETY: `check` measured panel and parts, an even number of them; those named are among them.
     unsafe {
-        if p.stride == 1 {
-            single(p, out);
+        if parts == PARTS {
+            pair(p, out);
             return;
         }
-        assert!(p.stride.is_multiple_of(2));
-        for row in (0..rows).step_by(4) {
+        for part in (0..parts).step_by(4) {
             for half in 0..2 {
-                match rows - row {
-                    1..=2 => several::<1>(p, half, row, out),
-                    _ => several::<2>(p, half, row, out),
+                match parts - part {
+                    ..=2 => several::<1>(p, half, part, out),
+                    _ => several::<2>(p, half, part, out),
                 }
             }
         }
     }
 }
 
-/// All rows of the panel with the only hidden row.
+/// All rows of the panel with the two parts of the only hidden row.
 ///
 /// # Safety
 /// `p` was checked.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn single(p: &Panel<'_>, out: &mut Sums) {
-    let mut acc = [vdupq_n_s32(0); VECTORS];
+unsafe fn pair(p: &Panel<'_>, out: &mut Sums) {
+    let mut acc = [[vdupq_n_s32(0); VECTORS]; PARTS];
     let (mut tile, mut q) = (p.weights.as_ptr(), p.q.as_ptr());
-    // SAFETY: there are as many tiles as quads, as the caller checked.
+    // SAFETY: there are as many tiles as quads of each of the `stride` parts, as the caller checked.
     unsafe {
         for _ in 0..p.quads() {
             prefetch(tile.wrapping_add(AHEAD).cast());
             prefetch(tile.wrapping_add(AHEAD + 64).cast());
-            let a = vreinterpret_s8_s32(vdup_n_s32(q.cast::<i32>().read_unaligned()));
+            let a = vld1_s8(q);
             for v in 0..VECTORS {
-                acc[v] = sdot::<0>(acc[v], vld1q_s8(tile.add(16 * v)), a);
+                let w = vld1q_s8(tile.add(16 * v));
+                acc[0][v] = sdot::<0>(acc[0][v], w, a);
+                acc[1][v] = sdot::<1>(acc[1][v], w, a);
             }
             tile = tile.add(TILE);
-            q = q.add(QUAD);
+            q = q.wrapping_add(p.stride * QUAD);
         }
-        for v in 0..VECTORS {
-            vst1q_s32(out[0].as_mut_ptr().add(4 * v), acc[v]);
+        for (acc, out) in acc.iter().zip(out) {
+            for v in 0..VECTORS {
+                vst1q_s32(out.as_mut_ptr().add(4 * v), acc[v]);
+            }
         }
     }
 }
 
-/// Half of the rows of the panel with `P` pairs of hidden rows from `row` on, which is even. Where the last hidden row is
-/// missing, its place is read and the result dropped.
+/// Half of the rows of the panel with `P` pairs of parts from `part` on.
 ///
 /// # Safety
-/// `p` was checked, `half` is 0 or 1, and the places of the hidden rows are in `p`.
+/// `p` was checked, `half` is 0 or 1, and the parts are in `p`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn several<const P: usize>(p: &Panel<'_>, half: usize, row: usize, out: &mut Sums) {
+unsafe fn several<const P: usize>(p: &Panel<'_>, half: usize, part: usize, out: &mut Sums) {
     let mut acc = [[[vdupq_n_s32(0); VECTORS / 2]; 2]; P];
-    // SAFETY: there are as many tiles as quads of each of the `stride` rows, as the caller checked.
+    // SAFETY: there are as many tiles as quads of each of the `stride` parts, as the caller checked.
     unsafe {
-        let (mut tile, mut q) = (p.weights.as_ptr().add(half * TILE / 2), p.q.as_ptr().add(row * QUAD));
+        let (mut tile, mut q) = (p.weights.as_ptr().add(half * TILE / 2), p.q.as_ptr().add(part * QUAD));
         for _ in 0..p.quads() {
             prefetch(tile.wrapping_add(AHEAD).cast());
             for v in 0..VECTORS / 2 {
@@ -86,24 +87,24 @@ unsafe fn several<const P: usize>(p: &Panel<'_>, half: usize, row: usize, out: &
             tile = tile.wrapping_add(TILE);
             q = q.wrapping_add(p.stride * QUAD);
         }
-        for (m, acc) in acc.as_flattened().iter().enumerate().take(p.hidden.len() - row) {
+        for (m, acc) in acc.as_flattened().iter().enumerate() {
             for v in 0..VECTORS / 2 {
-                let to = out[row + m].as_mut_ptr().add(half * PANEL_ROWS / 2 + 4 * v);
+                let to = out[part + m].as_mut_ptr().add(half * PANEL_ROWS / 2 + 4 * v);
                 vst1q_s32(to, acc[v]);
             }
         }
     }
 }
 
-/// Exact sums of a panel (see [`Panel`]), without `sdot`, one hidden row after the other. Every product is widened by
+/// Exact sums of a panel (see [`Panel`]), without `sdot`, one part after the other. Every product is widened by
 /// itself.
 #[target_feature(enable = "neon")]
 pub(super) fn int8_sums(p: &Panel<'_>, out: &mut Sums) {
     p.check();
-    for (row, out) in out.iter_mut().enumerate().take(p.hidden.len()) {
+    for (part, out) in out.iter_mut().enumerate().take(p.part_sums.len()) {
         let mut wide = [[vdupq_n_s32(0); 2]; VECTORS];
         let (tiles, quads) = (p.weights.as_chunks::<TILE>().0, p.q.as_chunks::<QUAD>().0);
-        for (tile, quad) in tiles.iter().zip(quads.iter().skip(row).step_by(p.stride)) {
+        for (tile, quad) in tiles.iter().zip(quads.iter().skip(part).step_by(p.stride)) {
             let a = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(quad.map(|q| q as u8))));
             for v in 0..VECTORS {
                 // SAFETY: a tile has this many vectors.

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::int8::{Panel, QUAD, Sums, TILE};
+use crate::kernels::int8::{PARTS, Panel, QUAD, Sums, TILE};
 
 /// How far ahead of the multiplier memory is asked for, in bytes.
 const AHEAD: usize = 4096;
@@ -12,23 +12,19 @@ const AHEAD: usize = 4096;
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn int8_sums(p: &Panel<'_>, out: &mut Sums) {
     p.check();
-    // SAFETY: `check` measured panel and rows; the rows named are among them, and the halves are 0 and 1.
+    // SAFETY: `check` measured panel and parts; those named are among them, and the halves are 0 and 1.
     unsafe {
-        if p.stride == 1 {
-            single(p, out);
+        let rows = p.part_sums.len();
+        if rows == PARTS {
+            pair(p, out);
             return;
         }
-        let rows = p.hidden.len();
         for half in 0..2 {
-            let mut row = 0;
-            while row < rows {
+            for row in (0..rows).step_by(4) {
                 match rows - row {
                     4.. => several::<4>(p, half, row, out),
-                    3 => several::<3>(p, half, row, out),
-                    2 => several::<2>(p, half, row, out),
-                    _ => several::<1>(p, half, row, out),
+                    _ => several::<PARTS>(p, half, row, out),
                 }
-                row += 4;
             }
         }
     }
@@ -42,43 +38,49 @@ fn add_products(acc: __m256i, w: __m256i, a: __m256i, magnitude: __m256i) -> __m
     _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
-/// All rows of the panel with the only hidden row.
+/// All rows of the panel with the two parts of the only hidden row.
 ///
 /// # Safety
 /// `p` was checked.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn single(p: &Panel<'_>, out: &mut Sums) {
-    let mut acc = [_mm256_setzero_si256(); 4];
+unsafe fn pair(p: &Panel<'_>, out: &mut Sums) {
+    let mut acc = [[_mm256_setzero_si256(); 4]; PARTS];
     let (mut tile, mut q) = (p.weights.as_ptr(), p.q.as_ptr());
-    // SAFETY: there are as many tiles as quads, as the caller checked; a prefetch past the end does nothing.
+    // SAFETY: there are as many tiles as quads of each of the `stride` parts, as the caller checked; a prefetch past the
+    // end does nothing.
     unsafe {
         for _ in 0..p.quads() {
             _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(AHEAD));
             _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(AHEAD + 64));
-            let a = _mm256_set1_epi32(q.cast::<i32>().read_unaligned());
-            let magnitude = _mm256_abs_epi8(a);
-            for (i, acc) in acc.iter_mut().enumerate() {
-                *acc = add_products(*acc, _mm256_loadu_si256(tile.add(32 * i).cast()), a, magnitude);
+            let coarse = _mm256_set1_epi32(q.cast::<i32>().read_unaligned());
+            let fine = _mm256_set1_epi32(q.add(QUAD).cast::<i32>().read_unaligned());
+            let magnitudes = [_mm256_abs_epi8(coarse), _mm256_abs_epi8(fine)];
+            for i in 0..4 {
+                let w = _mm256_loadu_si256(tile.add(32 * i).cast());
+                acc[0][i] = add_products(acc[0][i], w, coarse, magnitudes[0]);
+                acc[1][i] = add_products(acc[1][i], w, fine, magnitudes[1]);
             }
             tile = tile.add(TILE);
-            q = q.add(QUAD);
+            q = q.wrapping_add(p.stride * QUAD);
         }
-        for (i, acc) in acc.iter().enumerate() {
-            _mm256_storeu_si256(out[0].as_mut_ptr().add(8 * i).cast(), *acc);
+        for (acc, out) in acc.iter().zip(out) {
+            for (i, acc) in acc.iter().enumerate() {
+                _mm256_storeu_si256(out.as_mut_ptr().add(8 * i).cast(), *acc);
+            }
         }
     }
 }
 
-/// Half of the rows of the panel with `M` hidden rows from `row` on.
+/// Half of the rows of the panel with `M` parts from `row` on.
 ///
 /// # Safety
-/// `p` was checked, `half` is 0 or 1, and the hidden rows are in `p`.
+/// `p` was checked, `half` is 0 or 1, and the parts are in `p`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn several<const M: usize>(p: &Panel<'_>, half: usize, row: usize, out: &mut Sums) {
     let mut acc = [[_mm256_setzero_si256(); 2]; M];
-    // SAFETY: there are as many tiles as quads of each of the `stride` rows, as the caller checked.
+    // SAFETY: there are as many tiles as quads of each of the `stride` parts, as the caller checked.
     unsafe {
         let (mut tile, mut q) = (p.weights.as_ptr().add(half * TILE / 2), p.q.as_ptr().add(row * QUAD));
         for _ in 0..p.quads() {
