@@ -5,6 +5,7 @@
 //! positions as well, and the states of the ranges are merged afterwards. Units are handed out to whoever is free. None of
 //! this changes a bit: every state belongs to one query and one range, and states are merged in order.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_core::pool::Team;
@@ -57,6 +58,14 @@ struct Tile<'a> {
     states: usize,
 }
 
+/// What a head of a row of `qkv` is, in their order there.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Query,
+    Key,
+    Value,
+}
+
 impl Tile<'_> {
     /// Ranges that its last row attends to.
     fn ranges(&self) -> usize {
@@ -103,44 +112,65 @@ impl<'a> Attention<'a> {
             && self.tiles().any(|t| t.ranges() > 1)
     }
 
-    /// Rotates queries and keys of this thread's heads and writes keys and values to the cache. `starts` are the first
-    /// columns of queries, keys and values.
+    /// Rotates queries and keys and writes keys and values to the cache, for the units of this thread: one head each, for
+    /// rows whose positions are in one block, so that no two threads write to the same piece. Units are dealt round, the
+    /// dear ones (keys, which are scattered) first, each block to the next thread. `starts` are the first columns of
+    /// queries, keys and values.
     pub(crate) fn store(&self, layer: usize, starts: [usize; 3], team: &Team<'_>, own: &mut ThreadScratch) {
-        let (d, heads, kv_heads) = (self.spec.head_dim, self.spec.num_heads, self.spec.num_kv_heads);
-        let per_row = heads + 2 * kv_heads;
-        let share = team.share(self.rows() * per_row);
+        let (heads, kv_heads) = (self.spec.num_heads, self.spec.num_kv_heads);
         let encoded = &mut own.encoded[..self.kv.layout().row_bytes()];
-        let mut row_start = 0;
+        let (mut row, mut number) = (0, 0);
         for s in self.sequences {
-            let row_end = row_start + s.tokens.len();
-            let first = (share.start / per_row).max(row_start);
-            for row in first..share.end.div_ceil(per_row).min(row_end) {
-                let position = s.position + row - row_start;
-                let (block, slot) = (s.blocks[position / BLOCK_SIZE], position % BLOCK_SIZE);
-                let (cos, sin) = self.rope.at(position);
-                let unit = |unit: usize| unit.clamp(row * per_row, (row + 1) * per_row) - row * per_row;
-                for unit in unit(share.start)..unit(share.end) {
+            let (mut position, end) = (s.position, s.position + s.tokens.len());
+            while position < end {
+                let positions = position..end.min((position / BLOCK_SIZE + 1) * BLOCK_SIZE);
+                let first = (team.index() + number) % team.threads();
+                for unit in (first..heads + 2 * kv_heads).step_by(team.threads()) {
                     let (part, head) = match unit {
-                        _ if unit < heads => (0, unit),
-                        _ if unit < heads + kv_heads => (1, unit - heads),
-                        _ => (2, unit - heads - kv_heads),
+                        _ if unit < kv_heads => (Part::Key, unit),
+                        _ if unit < 2 * kv_heads => (Part::Value, unit - kv_heads),
+                        _ => (Part::Query, unit - 2 * kv_heads),
                     };
-                    let at = row * self.qkv_stride + starts[part] + head * d;
-                    // SAFETY: each head of each row is one unit, and units are shared out; the kernel set is available.
-                    unsafe {
-                        let values = self.qkv.get_mut(at..at + d);
-                        if part < 2 {
-                            rope_rotate(values, cos, sin);
-                        }
-                        if part > 0 {
-                            let scale = (self.kernels.encode_kv)(self.kv.layout().kv_type, values, encoded);
-                            let part = if part == 1 { KvPart::Key } else { KvPart::Value };
-                            self.kv.write(block, slot, layer, head, part, encoded, scale);
-                        }
-                    }
+                    let at = row * self.qkv_stride + starts[part as usize] + head * self.spec.head_dim;
+                    self.store_unit(layer, s.blocks, positions.clone(), at, (part, head), encoded);
+                }
+                row += positions.len();
+                number += 1;
+                position = positions.end;
+            }
+        }
+    }
+
+    /// One head for some positions of one block; its first row is `at` in `qkv`.
+    fn store_unit(
+        &self,
+        layer: usize,
+        blocks: &[u32],
+        positions: Range<usize>,
+        at: usize,
+        (part, head): (Part, usize),
+        encoded: &mut [u8],
+    ) {
+        let kv_part = match part {
+            Part::Query => None,
+            Part::Key => Some(KvPart::Key),
+            Part::Value => Some(KvPart::Value),
+        };
+        for (i, position) in positions.enumerate() {
+            let at = at + i * self.qkv_stride;
+            // SAFETY: each head of each row is in one unit, and each unit is of one thread; the kernel set is available.
+            unsafe {
+                let values = self.qkv.get_mut(at..at + self.spec.head_dim);
+                if part != Part::Value {
+                    let (cos, sin) = self.rope.at(position);
+                    rope_rotate(values, cos, sin);
+                }
+                if let Some(kv_part) = kv_part {
+                    let scale = (self.kernels.encode_kv)(self.kv.layout().kv_type, values, encoded);
+                    let (block, slot) = (blocks[position / BLOCK_SIZE], position % BLOCK_SIZE);
+                    self.kv.write(block, slot, layer, head, kv_part, encoded, scale);
                 }
             }
-            row_start = row_end;
         }
     }
 
@@ -201,7 +231,7 @@ impl<'a> Attention<'a> {
     }
 
     /// Where the states of a unit are: `[kv_head][range][query]` for each tile.
-    fn states_at(&self, tile: Tile<'_>, kv_head: usize, range: usize) -> std::ops::Range<usize> {
+    fn states_at(&self, tile: Tile<'_>, kv_head: usize, range: usize) -> Range<usize> {
         let (len, queries) = (state_len(self.kv.layout()), tile.rows * self.group());
         let at = (tile.states + (kv_head * tile.ranges() + range) * queries) * len;
         at..at + queries * len
@@ -250,11 +280,7 @@ impl<'a> Attention<'a> {
         let count = tile.rows * group;
         let mut start = 0;
         while start < count {
-            let together = match count - start {
-                QUERIES.. => QUERIES,
-                2.. => 2,
-                _ => 1,
-            };
+            let together = QUERIES.min(count - start);
             let queries: [Query<'_>; QUERIES] = std::array::from_fn(|i| query(start + i.min(together - 1)));
             let a = Attend {
                 layout: self.kv.layout(),

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use crate::tokenizer::Tokenizer;
 
+/// Bytes reserved for a token, more than nearly all have.
+const ROOM: usize = 256;
+
 /// Decodes a sequence of tokens one by one. The pieces together are the text that
 /// [`Tokenizer::decode`] gives for the whole sequence.
 #[derive(Debug)]
@@ -20,7 +23,13 @@ pub struct Detokenizer {
 
 impl Detokenizer {
     pub(crate) fn new(tokenizer: Arc<Tokenizer>, skip_special: bool, drop_space: bool) -> Self {
-        Self { tokenizer, skip_special, drop_space, pending: Vec::new(), complete: String::new() }
+        Self {
+            tokenizer,
+            skip_special,
+            drop_space,
+            pending: Vec::with_capacity(ROOM),
+            complete: String::with_capacity(ROOM),
+        }
     }
 
     /// Takes the next token and returns the text that is now complete, often one word, sometimes nothing. Bytes that

@@ -13,6 +13,9 @@ pub(crate) trait Dots16: Lanes16 {
     type Tile: Copy;
     /// Whether sixteen accumulators of sixteen lanes fit the registers; else about four do.
     const WIDE: bool;
+    /// Queries of attention that run side by side, at most: what is loaded or widened serves as many multiplications,
+    /// and the accumulators, one or two for each query, stay in registers.
+    const QUERIES: usize = if Self::WIDE { 8 } else { 4 };
     /// What [`Self::dot_keys`] adds to each key: 128 if it takes them as they are stored.
     const KEY_OFFSET: i32;
 

@@ -99,7 +99,7 @@ impl InferenceEngine {
             Prompt::Text(text) if request.echo => text.clone(),
             _ => String::new(),
         };
-        let text = TextStream::new(detokenizer, &request.stop, echo);
+        let text = TextStream::new(detokenizer, &request.stop, echo, limit.0);
         Ok(Plan { prompt, limit, sampler: Sampler::new(params, seed), seed, text })
     }
 

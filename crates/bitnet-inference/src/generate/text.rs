@@ -2,6 +2,11 @@
 
 use bitnet_text::{Detokenizer, StopStrings};
 
+/// Text reserved for each token: twice what tokens usually have. A text that needs more grows.
+const TOKEN_BYTES: usize = 8;
+/// Most text reserved, as a limit of tokens that nobody meant to reach should cost little.
+const MAX_RESERVED: usize = 1 << 20;
+
 /// Collects the text of a generation and tells what may be shown of it.
 pub(super) struct TextStream {
     /// Absent if the model has no tokenizer: then there is no text.
@@ -12,8 +17,16 @@ pub(super) struct TextStream {
 }
 
 impl TextStream {
-    /// Text will be appended to `text`.
-    pub(super) fn new(detokenizer: Option<Detokenizer>, stop: &[String], text: String) -> Self {
+    /// Text of up to `tokens` tokens will be appended to `text`, in room that is reserved now.
+    pub(super) fn new(
+        detokenizer: Option<Detokenizer>,
+        stop: &[String],
+        mut text: String,
+        tokens: usize,
+    ) -> Self {
+        if detokenizer.is_some() {
+            text.reserve(tokens.saturating_mul(TOKEN_BYTES).min(MAX_RESERVED));
+        }
         let stop = (!stop.is_empty()).then(|| StopStrings::new(stop.to_vec()));
         Self { detokenizer, stop, text }
     }

@@ -27,6 +27,8 @@ fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
 pub(super) fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
     out.clear();
     let full = k.saturating_mul(2).max(64);
+    // How many gather depends on the logits: room for all cases, lest a late token allocate.
+    out.reserve(full.min(logits.len()));
     let mut threshold = f32::NEG_INFINITY;
     for (place, &logit) in logits.iter().enumerate() {
         // A later token with the logit of the k-th best would lose to it by its higher place.
@@ -49,6 +51,7 @@ pub(super) fn top_k(logits: &[f32], k: usize, out: &mut Vec<Candidate>) {
 /// Fills `out` with all possible tokens in ascending order.
 pub(super) fn all(logits: &[f32], out: &mut Vec<Candidate>) {
     out.clear();
+    out.reserve(logits.len());
     let possible = logits.iter().enumerate().filter(|(_, l)| **l > f32::NEG_INFINITY);
     out.extend(possible.map(|(place, &logit)| Candidate { place, logit, weight: 0.0 }));
 }

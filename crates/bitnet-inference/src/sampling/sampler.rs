@@ -178,6 +178,9 @@ impl Sampler {
         let weigh = |l: &f32| f64::from(candidates::weight(*l, best, temperature));
         let target = f64::from(self.params.top_p) * logits.iter().map(weigh).sum::<f64>();
         let mut look = FIRST_LOOK;
+        // A flat distribution may need them all, at any time.
+        self.candidates.clear();
+        self.candidates.reserve(logits.len());
         loop {
             candidates::top_k(logits, look.min(logits.len()), &mut self.candidates);
             candidates::set_weights(&mut self.candidates, best, temperature);

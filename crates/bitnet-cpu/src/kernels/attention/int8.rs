@@ -57,9 +57,12 @@ pub(super) unsafe fn range<V: Dots16, const H: usize>(
     while column < columns {
         // SAFETY: these columns are inside the rows of values; the rest is promised by the caller.
         unsafe {
-            if V::WIDE && column + 64 <= columns {
+            if V::WIDE && H <= 4 && column + 64 <= columns {
                 weigh_columns::<V, H, 4>(work, scratch, &factors, column);
                 column += 64;
+            } else if V::WIDE && column + 32 <= columns {
+                weigh_columns::<V, H, 2>(work, scratch, &factors, column);
+                column += 32;
             } else {
                 weigh_columns::<V, H, 1>(work, scratch, &factors, column);
                 column += 16;

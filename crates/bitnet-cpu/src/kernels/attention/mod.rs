@@ -1,4 +1,4 @@
-//! Attention of up to four queries that share a key/value head, written once over sixteen lanes and inlined into every
+//! Attention of a few queries that share a key/value head, written once over sixteen lanes and inlined into every
 //! kernel set.
 //!
 //! Positions come in ranges of [`RANGE`]; each range gives a *state* (largest score, sum of weights, weighted values),
@@ -16,8 +16,8 @@ use bitnet_model::{ExecError, KvType};
 use super::dots16::Dots16;
 use crate::kv::{BLOCK_SIZE, KvLayout};
 
-/// Queries that run side by side, at most.
-pub(crate) const QUERIES: usize = 4;
+/// Queries that run side by side, at most; see also [`Dots16::QUERIES`].
+pub(crate) const QUERIES: usize = 8;
 /// Blocks of a range.
 const BLOCKS: usize = RANGE / BLOCK_SIZE;
 /// Floats of a state before the weighted values: the largest score, the sum of the weights, padding.
@@ -129,22 +129,22 @@ pub(crate) unsafe fn attend<V: Dots16>(a: &Attend<'_, '_>, scratch: &mut AttendS
     assert!((1..=QUERIES).contains(&count) && states.len() == count * len);
     assert!(a.queries.iter().all(|q| q.head.len() == a.layout.head_dim));
     assert!(a.queries.is_sorted_by_key(|q| q.limit));
-    let waiting = a.queries.iter().take_while(|q| q.limit <= a.range * RANGE).count();
-    // SAFETY: promised by the caller; lengths were checked above.
-    unsafe {
-        match count {
-            4 if waiting == 0 => run::<V, 4>(a, 0, scratch, states),
-            2 if waiting == 0 => run::<V, 2>(a, 0, scratch, states),
-            _ => {
-                for (i, state) in states.chunks_exact_mut(len).enumerate().skip(waiting) {
-                    run::<V, 1>(a, i, scratch, state);
-                }
-            }
+    let mut start = a.queries.iter().take_while(|q| q.limit <= a.range * RANGE).count();
+    while start < count {
+        let states = &mut states[start * len..];
+        // SAFETY: promised by the caller; lengths were checked above.
+        unsafe {
+            start += match count - start {
+                8.. if V::QUERIES >= 8 => run::<V, 8>(a, start, scratch, states),
+                4.. => run::<V, 4>(a, start, scratch, states),
+                2.. => run::<V, 2>(a, start, scratch, states),
+                _ => run::<V, 1>(a, start, scratch, states),
+            };
         }
     }
 }
 
-/// `H` queries from number `start` on, each of which has positions in the range.
+/// `H` queries from number `start` on, each of which has positions in the range, and their states; returns `H`.
 ///
 /// # Safety
 /// As [`attend`].
@@ -154,7 +154,7 @@ unsafe fn run<V: Dots16, const H: usize>(
     start: usize,
     scratch: &mut AttendScratch,
     states: &mut [f32],
-) {
+) -> usize {
     let mut queries = [a.queries[start]; H];
     queries.copy_from_slice(&a.queries[start..start + H]);
     let mut counts = [0; H];
@@ -177,7 +177,7 @@ unsafe fn run<V: Dots16, const H: usize>(
         }
     }
     let len = state_len(a.layout);
-    let new = &scratch.states[..H * len];
+    let (states, new) = (&mut states[..H * len], &scratch.states[..H * len]);
     if a.fresh {
         states.copy_from_slice(new);
     } else {
@@ -185,6 +185,7 @@ unsafe fn run<V: Dots16, const H: usize>(
             merge(state, new);
         }
     }
+    H
 }
 
 /// Puts the state of later positions beside that of earlier ones.
