@@ -4,6 +4,7 @@
 //! * [`kernels`]: sets of kernels (scalar, AVX2, AVX-512 VNNI, NEON), one chosen at run time.
 //! * [`layout`]: ternary weights in strips of sixteen rows, made for streaming.
 //! * [`limits`]: what the machine can do at most, measured.
+//! * [`probe`]: single kernels, for measurements.
 //! * `forward`: the phases of a forward pass and how threads share them.
 //! * `attention`: its attention phase.
 //! * `kv`: the paged key and value cache.
@@ -22,6 +23,7 @@ pub mod limits;
 mod linear;
 mod outcome;
 mod output;
+pub mod probe;
 mod schedule;
 mod scratch;
 mod search;

@@ -21,6 +21,14 @@ pub struct BitLinear {
     out: AlignedBuf<f32>,
 }
 
+/// Activation rows as a product reads them, with the scratch that it needs.
+pub(crate) struct QuantizedRows {
+    q: AlignedBuf<i8>,
+    row_sums: Vec<i32>,
+    factors: Vec<f32>,
+    codes: AlignedBuf<u8>,
+}
+
 impl BitLinear {
     /// Packs `matrix` in two bits a trit for the kernel set `kernels` (by default the fastest).
     ///
@@ -96,7 +104,7 @@ impl BitLinear {
     /// # Panics
     /// If `x` is not whole rows of `cols`, or `out` has not a row of [`BitLinear::padded_rows`] for each.
     pub fn forward_rows(&mut self, x: &[f32], out: &mut [f32]) -> Result<(), ExecError> {
-        let (count, padded, stride) = (x.len() / self.cols, self.strips.padded_cols(), self.padded_rows());
+        let (count, stride) = (x.len() / self.cols, self.padded_rows());
         assert_eq!((x.len(), out.len()), (count * self.cols, count * stride), "whole rows");
         if count == 0 {
             return Ok(());
@@ -105,32 +113,61 @@ impl BitLinear {
             out[..self.rows].copy_from_slice(self.forward(x));
             return Ok(());
         }
-        let mut q = AlignedBuf::<i8>::zeroed(count.next_multiple_of(ROW_BLOCK) * padded)?;
-        let mut codes = AlignedBuf::<u8>::zeroed(code_bytes(count, padded))?;
+        let mut rows = self.quantize_rows(x)?;
+        self.multiply(&mut rows, out);
+        Ok(())
+    }
+
+    /// Quantises activation rows, `[count, cols]`, at least one, and lays them out for [`BitLinear::multiply`].
+    pub(crate) fn quantize_rows(&mut self, x: &[f32]) -> Result<QuantizedRows, ExecError> {
+        let (count, padded) = (x.len() / self.cols, self.strips.padded_cols());
+        let (stored, codes) = match count {
+            1 => (1, 0),
+            _ => (count.next_multiple_of(ROW_BLOCK), code_bytes(count, padded)),
+        };
+        let mut q = AlignedBuf::<i8>::zeroed(stored * padded)?;
         let rows = Shared::new(&mut q);
         let mut done = vec![Quantized::default(); count];
         for (i, (x, done)) in x.chunks_exact(self.cols).zip(&mut done).enumerate() {
             // SAFETY: the kernel set is available; the rows belong to this call.
             unsafe {
                 *done = (self.kernels.norm_quantize)(x, None, 0.0, &mut self.h, &mut self.q);
-                place_row(&self.q, i, rows);
+                if count == 1 {
+                    rows.get_mut(0..padded).copy_from_slice(&self.q);
+                } else {
+                    place_row(&self.q, i, rows);
+                }
             }
         }
         let scale = self.strips.parts()[0].scale;
+        Ok(QuantizedRows {
+            q,
+            row_sums: done.iter().map(|d| d.sum).collect(),
+            factors: done.iter().map(|d| scale / d.scale).collect(),
+            codes: AlignedBuf::zeroed(codes)?,
+        })
+    }
+
+    /// The product alone: `rows`, which this layer quantised, into `out`, `[count, padded_rows]`.
+    ///
+    /// # Panics
+    /// If `out` has not a row for each, or `rows` are those of a layer of another shape.
+    pub(crate) fn multiply(&self, rows: &mut QuantizedRows, out: &mut [f32]) {
+        let stride = self.padded_rows();
+        assert_eq!(out.len(), rows.row_sums.len() * stride, "whole rows");
         let product = Product {
             form: self.strips.form(),
             strips: self.strips.range(0..self.strips.strips()),
             strip_bytes: self.strips.strip_bytes(),
-            q: &q,
-            row_sums: &done.iter().map(|d| d.sum).collect::<Vec<_>>(),
-            factors: &done.iter().map(|d| scale / d.scale).collect::<Vec<_>>(),
+            q: &rows.q,
+            row_sums: &rows.row_sums,
+            factors: &rows.factors,
             out: out.as_mut_ptr(),
             stride,
             accumulate: false,
         };
         // SAFETY: the kernel set is available, and `out` has room for all rows and strips.
-        unsafe { (self.kernels.product)(&product, &mut codes) };
-        Ok(())
+        unsafe { (self.kernels.product)(&product, &mut rows.codes) };
     }
 
     /// Rows of the matrix, padded to whole strips: the length of an output row of [`BitLinear::forward_rows`].
