@@ -38,8 +38,9 @@ const FEWEST_TAKEN: usize = 4;
 const MOST_TAKEN: usize = 64;
 /// Lower ends that a thread keeps at least: fewer would be sorted out too often.
 const FEWEST_KEPT: usize = 16;
-/// Candidates that there is room for from the start, so that steady decoding rarely allocates.
-const CANDIDATES: usize = 1024;
+/// Candidates of a thread that there is room for from the start, so that steady decoding does not allocate: how many there
+/// are depends on the logits and on how threads share the rows.
+const CANDIDATES: usize = 8192;
 
 /// What one thread found for one hidden row.
 #[derive(Default)]
@@ -298,14 +299,19 @@ impl<'a> Scan<'a> {
     ) {
         let k = k.clamp(1, self.int8.rows());
         let threads = team.threads();
+        let kept = 4 * k.max(FEWEST_KEPT);
         let mine = |row: usize| row * threads + team.index()..row * threads + team.index() + 1;
         let all = |row: usize| row * threads..(row + 1) * threads;
         // SAFETY: each thread has its own searches until the last barrier, and its own lower ends until the first.
         unsafe {
             for row in 0..self.rows {
                 self.scratch.searches.get_mut(mine(row))[0].begin();
-                self.scratch.lowers.get_mut(mine(row))[0].clear();
+                let lowers = &mut self.scratch.lowers.get_mut(mine(row))[0];
+                lowers.clear();
+                lowers.reserve(kept);
             }
+            own.merged.clear();
+            own.merged.reserve(kept * threads);
             let mut intervals = Intervals::NONE;
             self.scan(team, |row, panel, sums, bounds, hidden| {
                 let search = &mut self.scratch.searches.get_mut(mine(row))[0];
