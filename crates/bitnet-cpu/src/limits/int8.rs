@@ -30,7 +30,7 @@ struct Loop {
     run: unsafe fn(u32),
 }
 
-/// All loops of this architecture. (NEON is to come here with its kernels.)
+/// All loops of this architecture.
 static LOOPS: &[Loop] = &[
     #[cfg(target_arch = "x86_64")]
     Loop {
@@ -56,6 +56,30 @@ static LOOPS: &[Loop] = &[
         macs: 8,
         available: || true,
         run: x86_64::madd,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Loop {
+        kernels: &["neon-i8mm"],
+        instruction: "smmla, 16 bytes",
+        macs: 32,
+        available: || std::arch::is_aarch64_feature_detected!("i8mm"),
+        run: aarch64::smmla,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Loop {
+        kernels: &["neon-dotprod"],
+        instruction: "sdot, 16 bytes",
+        macs: 16,
+        available: || std::arch::is_aarch64_feature_detected!("dotprod"),
+        run: aarch64::sdot,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Loop {
+        kernels: &["neon"],
+        instruction: "smlal, 8 bytes",
+        macs: 8,
+        available: || std::arch::is_aarch64_feature_detected!("neon"),
+        run: aarch64::smlal,
     },
     #[cfg(not(target_arch = "x86_64"))]
     Loop {
@@ -185,4 +209,43 @@ mod x86_64 {
         }
         black_box(sums);
     }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+    use std::hint::black_box;
+
+    use super::ACCUMULATORS;
+
+    /// A loop over an instruction that has no stable intrinsic. Assembly that is not said to be pure is never left out.
+    macro_rules! multiply {
+        ($name:ident, $feature:literal, $instruction:literal) => {
+            #[target_feature(enable = $feature)]
+            pub(super) fn $name(turns: u32) {
+                let mut sums: [int32x4_t; ACCUMULATORS] = [vdupq_n_s32(0); ACCUMULATORS];
+                let (a, b) = (vdupq_n_s8(3), vdupq_n_s8(1));
+                for _ in 0..turns {
+                    for sum in &mut sums {
+                        // SAFETY: reads and writes registers only; this function has the feature.
+                        unsafe {
+                            asm!(
+                                $instruction,
+                                sum = inout(vreg) *sum,
+                                a = in(vreg) a,
+                                b = in(vreg) b,
+                                options(nomem, nostack, preserves_flags)
+                            );
+                        }
+                    }
+                }
+                black_box(sums);
+            }
+        };
+    }
+
+    multiply!(smmla, "neon,i8mm", "smmla {sum:v}.4s, {a:v}.16b, {b:v}.16b");
+    multiply!(sdot, "neon,dotprod", "sdot {sum:v}.4s, {a:v}.16b, {b:v}.16b");
+    multiply!(smlal, "neon", "smlal {sum:v}.8h, {a:v}.8b, {b:v}.8b");
 }
