@@ -6,14 +6,12 @@
 
 use std::arch::x86_64::*;
 
+use super::{CODES_OF_MULTIPLES, INVERSE_3, INVERSE_9};
 use crate::kernels::{Product, ROW_BLOCK};
 use crate::layout::{Form, TILE_BYTES};
 
 /// Bytes ahead of the tile in use that are asked for.
 const PREFETCH: usize = 2048;
-/// Inverses modulo 2^32: multiplying a multiple of the number by it divides exactly.
-const INVERSE_3: i32 = 0xaaaa_aaabu32.cast_signed();
-const INVERSE_9: i32 = 0x38e3_8e39;
 /// Quads of one code each (512 at most) whose sums fit 16 bits.
 const QUADS_PER_WIDENING: usize = 64;
 
@@ -153,10 +151,9 @@ impl FiveTrits {
 /// The codes of bytes that are 3, 9 or 27 times a code: looked up by their low four bits.
 #[inline(always)]
 unsafe fn code(multiple: __m256i) -> __m256i {
-    const CODES: [i8; 16] = [0, 0, 2, 1, 0, 0, 2, 0, 0, 1, 0, 1, 0, 0, 0, 0];
     // SAFETY: promised by the caller.
     unsafe {
-        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(CODES.as_ptr().cast()));
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(CODES_OF_MULTIPLES.as_ptr().cast()));
         _mm256_shuffle_epi8(table, multiple)
     }
 }

@@ -19,6 +19,7 @@
 
 use std::arch::x86_64::*;
 
+use super::{CODES_OF_MULTIPLES, INVERSE_3, INVERSE_9, INVERSE_27, INVERSE_81};
 use crate::kernels::{Product, ROW_BLOCK, UNPACK_STRIPS};
 use crate::layout::{Form, TILE_BYTES};
 
@@ -30,12 +31,6 @@ const FEW_ROWS: usize = 24;
 const FEW_ROWS_QUADS: usize = 80;
 /// Quads of columns in a section for many rows: 80 KiB of codes for four strips.
 const MANY_ROWS_QUADS: usize = 320;
-
-/// Inverses modulo 2^32: multiplying a multiple of the number by it divides exactly.
-const INVERSE_3: i32 = 0xaaaa_aaabu32.cast_signed();
-const INVERSE_9: i32 = 0x38e3_8e39;
-const INVERSE_27: i32 = 0x684b_da13;
-const INVERSE_81: i32 = 0x7819_48b1;
 
 /// Ternary product.
 ///
@@ -226,11 +221,9 @@ impl Digits for FiveTrits {
 
     #[inline(always)]
     unsafe fn codes(self, tile: __m512i) -> [__m512i; 5] {
-        // What 3, 9 and 27 times 1 or 2 have in their low four bits, and the code it stands for.
-        const CODES: [i8; 16] = [0, 0, 2, 1, 0, 0, 2, 0, 0, 1, 0, 1, 0, 0, 0, 0];
         // SAFETY: see the trait.
         unsafe {
-            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(CODES.as_ptr().cast()));
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(CODES_OF_MULTIPLES.as_ptr().cast()));
             let mut codes = Self::parts(tile);
             for i in 1..4 {
                 codes[i] = _mm512_shuffle_epi8(table, codes[i]);
