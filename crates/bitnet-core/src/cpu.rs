@@ -29,6 +29,9 @@ impl CpuFeatures {
         #[cfg(target_arch = "x86_64")]
         let features = detect!(is_x86_feature_detected: "sse4.1", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw",
             "avx512vl", "avx512vbmi", "avx512vnni", "avx512bf16", "avxvnni", "gfni");
+        #[cfg(target_arch = "x86_64")]
+        let features: Vec<_> =
+            features.into_iter().chain(crate::amx::is_available().then_some("amx-int8")).collect();
         #[cfg(target_arch = "aarch64")]
         let features = detect!(is_aarch64_feature_detected: "neon", "dotprod", "fp16", "i8mm", "bf16", "sve");
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

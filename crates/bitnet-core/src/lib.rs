@@ -1,5 +1,6 @@
 //! Foundations that every other crate of the engine stands on, and nothing about machine learning.
 //!
+//! * [`amx`]: whether the matrix extension of Intel's server processors can be used, on x86-64 only.
 //! * [`bytes`]: read-only views into mapped files or static data, [`bytes::ByteView`].
 //! * [`dtype`]: element types of stored tensors, [`DType`].
 //! * [`buffer`]: zeroed, cache-line aligned memory on huge pages, [`buffer::AlignedBuf`].
@@ -9,6 +10,8 @@
 //! * [`process`]: memory use of this process and of the machine.
 //! * [`MemorySize`]: a byte count that people can read and write.
 
+#[cfg(target_arch = "x86_64")]
+pub mod amx;
 pub mod buffer;
 pub mod bytes;
 pub mod cpu;

@@ -12,18 +12,20 @@ use bitnet_model::{DenseTensor, ModelSpec, Sequence, TopLogits};
 
 use crate::attention::Attention;
 use crate::int8_rows::Int8Rows;
-use crate::kernels::{KernelSet, Product, ROW_BLOCK, place_row};
+use crate::kernels::{KernelSet, Product, RowLayout};
 use crate::kv::KvCache;
 use crate::layout::{STRIP_ROWS, Strips};
 use crate::outcome::Outcome;
 use crate::output::{FullLogits, logit_row_indices};
 use crate::schedule::Ranges;
-use crate::scratch::{ProductScratch, RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
+use crate::scratch::{FfnScratch, ProductScratch, RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
 use crate::search::{OutputShared, Scan};
 use crate::shared::Shared;
 
 /// Strips of gate and up that are computed together, so that the activation finds them in cache.
-const FFN_STRIPS: usize = 8;
+pub(crate) const FFN_STRIPS: usize = 8;
+/// How many rows ahead memory is asked for the results of the activation.
+const AHEAD: usize = 4;
 
 /// One layer in the layout of this crate.
 pub(crate) struct Layer {
@@ -61,7 +63,6 @@ pub(crate) struct Pass<'a> {
     x: Shared<'a, f32>,
     attention: Attention<'a>,
     gate: Shared<'a, f32>,
-    up: Shared<'a, f32>,
     q: Shared<'a, i8>,
     scales: Shared<'a, f32>,
     sums: Shared<'a, i32>,
@@ -86,15 +87,18 @@ pub(crate) enum Want<'a> {
 #[derive(Clone, Copy)]
 struct QuantizedRows<'a> {
     q: &'a [i8],
+    layout: RowLayout,
     scales: &'a [f32],
     sums: &'a [i32],
 }
 
 /// Where a product writes.
 #[derive(Clone, Copy)]
-struct Target<'a> {
-    out: Shared<'a, f32>,
+struct Target<'t> {
+    out: Shared<'t, f32>,
     stride: usize,
+    /// The strip whose outputs are the first of a row.
+    first: usize,
     /// Whether to add to what is there.
     accumulate: bool,
 }
@@ -146,7 +150,6 @@ impl<'a> Pass<'a> {
             x: Shared::new(&mut scratch.x),
             attention,
             gate: Shared::new(&mut scratch.gate),
-            up: Shared::new(&mut scratch.up),
             q: Shared::new(&mut scratch.q),
             scales: Shared::new(&mut scratch.scales),
             sums: Shared::new(&mut scratch.sums),
@@ -201,7 +204,7 @@ impl<'a> Pass<'a> {
     fn attention_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
         let spec = &self.model.spec;
         let source = self.residual(&layer.attn_norm, &layer.qkv);
-        let target = Target { out: self.attention.qkv, stride: self.widths.qkv, accumulate: false };
+        let target = Target { out: self.attention.qkv, stride: self.widths.qkv, first: 0, accumulate: false };
         self.multiply(&source, &layer.qkv, team, own, target, &self.pieces[4 * index]);
         team.barrier();
         let starts = std::array::from_fn(|i| layer.qkv.parts()[i].strips.start * STRIP_ROWS);
@@ -216,7 +219,7 @@ impl<'a> Pass<'a> {
             norm: layer.attn_sub_norm.as_deref(),
             padded: layer.o.padded_cols(),
         };
-        let target = Target { out: self.x, stride: self.widths.hidden, accumulate: true };
+        let target = Target { out: self.x, stride: self.widths.hidden, first: 0, accumulate: true };
         self.multiply(&source, &layer.o, team, own, target, &self.pieces[4 * index + 1]);
         team.barrier();
     }
@@ -224,22 +227,11 @@ impl<'a> Pass<'a> {
     fn ffn_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
         let source = self.residual(&layer.ffn_norm, &layer.gate);
         let rows = self.quantize(&source, team, &mut own.row);
-        let target = |out| Target { out, stride: self.widths.ffn, accumulate: false };
         let ranges = Ranges::new(team, layer.gate.strips(), &self.pieces[4 * index + 2]);
         let parts =
             ranges.flat_map(|r| r.clone().step_by(FFN_STRIPS).map(move |s| s..r.end.min(s + FFN_STRIPS)));
         for part in parts {
-            self.product(&layer.gate, part.clone(), rows, &mut own.product, target(self.gate));
-            self.product(&layer.up, part.clone(), rows, &mut own.product, target(self.up));
-            for row in 0..self.rows {
-                let at = row * self.widths.ffn;
-                let range = at + part.start * STRIP_ROWS..at + part.end * STRIP_ROWS;
-                // SAFETY: these strips belong to this thread; the kernel set is available.
-                unsafe {
-                    let (gate, up) = (self.gate.get_mut(range.clone()), self.up.get(range));
-                    (self.model.kernels.activate)(self.model.spec.activation, gate, up);
-                }
-            }
+            self.gate_and_up(layer, part, rows, &mut own.product, &mut own.ffn);
         }
         team.barrier();
         let source = Source {
@@ -249,9 +241,39 @@ impl<'a> Pass<'a> {
             norm: layer.ffn_sub_norm.as_deref(),
             padded: layer.down.padded_cols(),
         };
-        let target = Target { out: self.x, stride: self.widths.hidden, accumulate: true };
+        let target = Target { out: self.x, stride: self.widths.hidden, first: 0, accumulate: true };
         self.multiply(&source, &layer.down, team, own, target, &self.pieces[4 * index + 3]);
         team.barrier();
+    }
+
+    /// A few strips of the activated product of gate and up. Both are computed to where they stay in cache; only what
+    /// comes of them is written to memory.
+    fn gate_and_up(
+        &self,
+        layer: &Layer,
+        part: Range<usize>,
+        rows: QuantizedRows<'_>,
+        product: &mut ProductScratch,
+        own: &mut FfnScratch,
+    ) {
+        let stride = FFN_STRIPS * STRIP_ROWS;
+        for (strips, out) in [(&layer.gate, &mut own.gate), (&layer.up, &mut own.up)] {
+            let target = Target { out: Shared::new(out), stride, first: part.start, accumulate: false };
+            self.product(strips, part.clone(), rows, product, target);
+        }
+        let len = part.len() * STRIP_ROWS;
+        let result = |row: usize| row * self.widths.ffn + part.start * STRIP_ROWS;
+        for row in 0..self.rows {
+            let (gate, up) = (&mut own.gate[row * stride..][..len], &own.up[row * stride..][..len]);
+            if row + AHEAD < self.rows {
+                self.gate.prefetch(result(row + AHEAD)..result(row + AHEAD) + len);
+            }
+            // SAFETY: these strips belong to this thread; the kernel set is available.
+            unsafe {
+                (self.model.kernels.activate)(self.model.spec.activation, gate, up);
+                self.gate.get_mut(result(row)..result(row) + len).copy_from_slice(gate);
+            }
+        }
     }
 
     /// The residual stream as the source of a product.
@@ -281,14 +303,20 @@ impl<'a> Pass<'a> {
                 kernel(source.rows.get(row_at(0)), source.norm, eps, h, &mut own.q[..source.padded])
             };
             (own.scale, own.sum) = ([done.scale], [done.sum]);
-            return QuantizedRows { q: &own.q[..source.padded], scales: &own.scale, sums: &own.sum };
+            return QuantizedRows {
+                q: &own.q[..source.padded],
+                layout: RowLayout::Single,
+                scales: &own.scale,
+                sums: &own.sum,
+            };
         }
+        let layout = self.model.kernels.row_layout(self.rows);
         for row in team.share(self.rows) {
             // SAFETY: rows are shared out, the source is only read in this phase; the kernel set is available.
             unsafe {
                 let q = &mut own.q[..source.padded];
                 let done = kernel(source.rows.get(row_at(row)), source.norm, eps, h, q);
-                place_row(q, row, self.q);
+                layout.place(q, row, self.q);
                 self.scales.get_mut(row..row + 1)[0] = done.scale;
                 self.sums.get_mut(row..row + 1)[0] = done.sum;
             }
@@ -297,7 +325,8 @@ impl<'a> Pass<'a> {
         // SAFETY: these are written again only in a later phase.
         unsafe {
             QuantizedRows {
-                q: self.q.get(0..self.rows.next_multiple_of(ROW_BLOCK) * source.padded),
+                q: self.q.get(0..layout.len(self.rows, source.padded)),
+                layout,
                 scales: self.scales.get(0..self.rows),
                 sums: self.sums.get(0..self.rows),
             }
@@ -327,15 +356,15 @@ impl<'a> Pass<'a> {
         range: Range<usize>,
         rows: QuantizedRows<'_>,
         scratch: &mut ProductScratch,
-        target: Target<'a>,
+        target: Target<'_>,
     ) {
-        let Target { out, stride, accumulate } = target;
+        let Target { out, stride, first, accumulate } = target;
         for part in strips.parts() {
             let within = range.start.max(part.strips.start)..range.end.min(part.strips.end);
             if within.is_empty() {
                 continue;
             }
-            assert!((self.rows - 1) * stride + within.end * STRIP_ROWS <= out.len());
+            assert!((self.rows - 1) * stride + (within.end - first) * STRIP_ROWS <= out.len());
             let factors = &mut scratch.factors[..self.rows];
             for (f, s) in factors.iter_mut().zip(rows.scales) {
                 *f = part.scale / s;
@@ -348,9 +377,10 @@ impl<'a> Pass<'a> {
                     strips: strips.range(within.clone()),
                     strip_bytes: strips.strip_bytes(),
                     q: rows.q,
+                    layout: rows.layout,
                     row_sums: rows.sums,
                     factors,
-                    out: out.as_mut_ptr().add(within.start * STRIP_ROWS),
+                    out: out.as_mut_ptr().add((within.start - first) * STRIP_ROWS),
                     stride,
                     accumulate,
                 };

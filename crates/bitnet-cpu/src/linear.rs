@@ -6,7 +6,7 @@ use bitnet_core::pool::ThreadPool;
 use bitnet_model::ExecError;
 use bitnet_quant::TernaryMatrix;
 
-use crate::kernels::{self, KernelSet, Product, Quantized, ROW_BLOCK, code_bytes, place_row};
+use crate::kernels::{self, KernelSet, Product, Quantized, RowLayout, code_bytes};
 use crate::layout::{Form, Packer, STRIP_ROWS, Strips};
 use crate::shared::Shared;
 
@@ -24,6 +24,7 @@ pub struct BitLinear {
 /// Activation rows as a product reads them, with the scratch that it needs.
 pub(crate) struct QuantizedRows {
     q: AlignedBuf<i8>,
+    layout: RowLayout,
     row_sums: Vec<i32>,
     factors: Vec<f32>,
     codes: AlignedBuf<u8>,
@@ -84,6 +85,7 @@ impl BitLinear {
                 strips: self.strips.range(0..self.strips.strips()),
                 strip_bytes: self.strips.strip_bytes(),
                 q: &self.q,
+                layout: RowLayout::Single,
                 row_sums: &[done.sum],
                 factors: &[self.strips.parts()[0].scale / done.scale],
                 out: self.out.as_mut_ptr(),
@@ -121,27 +123,22 @@ impl BitLinear {
     /// Quantises activation rows, `[count, cols]`, at least one, and lays them out for [`BitLinear::multiply`].
     pub(crate) fn quantize_rows(&mut self, x: &[f32]) -> Result<QuantizedRows, ExecError> {
         let (count, padded) = (x.len() / self.cols, self.strips.padded_cols());
-        let (stored, codes) = match count {
-            1 => (1, 0),
-            _ => (count.next_multiple_of(ROW_BLOCK), code_bytes(count, padded)),
-        };
-        let mut q = AlignedBuf::<i8>::zeroed(stored * padded)?;
+        let layout = self.kernels.row_layout(count);
+        let codes = if count == 1 { 0 } else { code_bytes(count, padded) };
+        let mut q = AlignedBuf::<i8>::zeroed(layout.len(count, padded))?;
         let rows = Shared::new(&mut q);
         let mut done = vec![Quantized::default(); count];
         for (i, (x, done)) in x.chunks_exact(self.cols).zip(&mut done).enumerate() {
             // SAFETY: the kernel set is available; the rows belong to this call.
             unsafe {
                 *done = (self.kernels.norm_quantize)(x, None, 0.0, &mut self.h, &mut self.q);
-                if count == 1 {
-                    rows.get_mut(0..padded).copy_from_slice(&self.q);
-                } else {
-                    place_row(&self.q, i, rows);
-                }
+                layout.place(&self.q, i, rows);
             }
         }
         let scale = self.strips.parts()[0].scale;
         Ok(QuantizedRows {
             q,
+            layout,
             row_sums: done.iter().map(|d| d.sum).collect(),
             factors: done.iter().map(|d| scale / d.scale).collect(),
             codes: AlignedBuf::zeroed(codes)?,
@@ -160,6 +157,7 @@ impl BitLinear {
             strips: self.strips.range(0..self.strips.strips()),
             strip_bytes: self.strips.strip_bytes(),
             q: &rows.q,
+            layout: rows.layout,
             row_sums: &rows.row_sums,
             factors: &rows.factors,
             out: out.as_mut_ptr(),

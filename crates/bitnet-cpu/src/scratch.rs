@@ -9,9 +9,11 @@ use bitnet_model::{ExecError, ModelSpec};
 use bytemuck::Zeroable;
 
 use crate::attention::{SPLIT_ROWS, TILE};
+use crate::forward::FFN_STRIPS;
 use crate::kernels::attention::{AttendScratch, state_len};
-use crate::kernels::{ROW_BLOCK, code_bytes};
+use crate::kernels::{RowLayout, code_bytes};
 use crate::kv::KvLayout;
+use crate::layout::STRIP_ROWS;
 use crate::search::{OutputScratch, OutputThread};
 
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
@@ -22,10 +24,8 @@ pub(crate) struct Scratch {
     pub(crate) qkv: AlignedBuf<f32>,
     /// Output of attention.
     pub(crate) attention: AlignedBuf<f32>,
-    /// Gate, then the activated product.
+    /// The activated product of gate and up.
     pub(crate) gate: AlignedBuf<f32>,
-    /// Up projection.
-    pub(crate) up: AlignedBuf<f32>,
     /// Quantised rows, in blocks as products read them.
     pub(crate) q: AlignedBuf<i8>,
     /// Activation scales of the quantised rows.
@@ -87,10 +87,17 @@ pub(crate) struct ProductScratch {
     pub(crate) codes: AlignedBuf<u8>,
 }
 
+/// Gate and up projections of a few strips, `[rows][FFN_STRIPS * 16]` each.
+pub(crate) struct FfnScratch {
+    pub(crate) gate: AlignedBuf<f32>,
+    pub(crate) up: AlignedBuf<f32>,
+}
+
 /// Memory of one thread.
 pub(crate) struct ThreadScratch {
     pub(crate) row: RowScratch,
     pub(crate) product: ProductScratch,
+    pub(crate) ffn: FfnScratch,
     /// Inner scratch of attention.
     pub(crate) attend: AttendScratch,
     /// States of the queries of a tile.
@@ -115,6 +122,7 @@ impl Scratch {
             own.push(ThreadScratch {
                 row: RowScratch { h, q, scale: [0.0], sum: [0] },
                 product: ProductScratch { factors: AlignedBuf::zeroed(0)?, codes: AlignedBuf::zeroed(0)? },
+                ffn: FfnScratch { gate: AlignedBuf::zeroed(0)?, up: AlignedBuf::zeroed(0)? },
                 attend: AttendScratch::new(heads.layout)?,
                 states: AlignedBuf::zeroed(tile_queries * state_len(heads.layout))?,
                 encoded: AlignedBuf::zeroed(heads.layout.row_bytes())?,
@@ -126,7 +134,6 @@ impl Scratch {
             qkv: AlignedBuf::zeroed(0)?,
             attention: AlignedBuf::zeroed(0)?,
             gate: AlignedBuf::zeroed(0)?,
-            up: AlignedBuf::zeroed(0)?,
             q: AlignedBuf::zeroed(0)?,
             scales: AlignedBuf::zeroed(0)?,
             sums: AlignedBuf::zeroed(0)?,
@@ -161,12 +168,14 @@ impl Scratch {
             grow(&mut self.qkv, room * w.qkv)?;
             grow(&mut self.attention, room * w.attention)?;
             grow(&mut self.gate, room * w.ffn)?;
-            grow(&mut self.up, room * w.ffn)?;
-            grow(&mut self.q, room.next_multiple_of(ROW_BLOCK) * w.longest)?;
+            let layouts = [RowLayout::Quads, RowLayout::Tiles];
+            grow(&mut self.q, layouts.map(|l| l.len(room, w.longest)).into_iter().fold(0, usize::max))?;
             grow(&mut self.scales, room)?;
             grow(&mut self.sums, room)?;
             for t in &mut self.threads {
                 grow(&mut t.product.factors, room)?;
+                grow(&mut t.ffn.gate, room * FFN_STRIPS * STRIP_ROWS)?;
+                grow(&mut t.ffn.up, room * FFN_STRIPS * STRIP_ROWS)?;
                 if rows > 1 {
                     grow(&mut t.product.codes, code_bytes(room, w.longest))?;
                 }

@@ -2,7 +2,7 @@
 //! logits where that is what was asked for.
 //!
 //! One pass over the int8 rows serves all hidden rows of a batch: a panel is read from memory once and multiplied with
-//! up to [`HIDDEN_BLOCK`] of them at a time. Each thread keeps, for each hidden row, the largest lower ends that it met;
+//! up to four of them (eight with AMX) at a time. Each thread keeps, for each hidden row, the largest lower ends that it met;
 //! the k-th of them is a threshold that only rises, and only vocabulary rows whose upper end reaches it are remembered.
 //! When all panels are done, the k-th best lower end over all threads is the final threshold: k logits are at least as
 //! large, so that a row that stays below it cannot be among the k best.
@@ -25,8 +25,7 @@ use bitnet_model::{DenseTensor, ExecError, TopLogits};
 use crate::int8_rows::Int8Rows;
 use crate::kernels::KernelSet;
 use crate::kernels::int8::{
-    BLOCK_PARTS, HIDDEN_BLOCK, Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PanelBounds, PartSums, QUAD,
-    Sums, below,
+    Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PanelBounds, PartLayout, PartSums, Sums, TILE_PARTS, below,
 };
 use crate::outcome::Outcome;
 use crate::schedule::Ranges;
@@ -96,7 +95,7 @@ impl Best {
 
 /// Memory for the searches of a batch.
 pub(crate) struct OutputScratch {
-    /// Parts of quantised hidden rows, those of a single one or of [`HIDDEN_BLOCK`] of them side by side, quad by quad.
+    /// Parts of quantised hidden rows, block by block as [`PartLayout`] says.
     q: AlignedBuf<i8>,
     hidden: Vec<Hidden>,
     /// Sums of each part of each hidden row.
@@ -139,7 +138,7 @@ impl OutputScratch {
     pub(crate) fn ensure(&mut self, threads: usize, rows: usize, padded: usize) -> Result<(), ExecError> {
         if rows > self.hidden.len() {
             self.q = AlignedBuf::zeroed(0)?;
-            self.q = AlignedBuf::zeroed(rows.next_multiple_of(HIDDEN_BLOCK) * PARTS * padded)?;
+            self.q = AlignedBuf::zeroed((rows * PARTS).next_multiple_of(TILE_PARTS) * padded)?;
             self.hidden.resize(rows, Hidden::default());
             self.part_sums.resize(rows, [0; PARTS]);
             self.best.resize_with(rows, Mutex::default);
@@ -194,9 +193,9 @@ pub(crate) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// Hidden rows that lie side by side.
-    fn block(&self) -> usize {
-        if self.rows == 1 { 1 } else { HIDDEN_BLOCK }
+    /// How hidden rows lie in memory.
+    fn layout(&self) -> PartLayout {
+        PartLayout::of(self.kernels.hidden_tiles, self.rows, self.int8.padded_cols())
     }
 
     /// # Safety
@@ -211,7 +210,7 @@ impl<'a> Scan<'a> {
     /// # Safety
     /// The row belongs to this thread.
     pub(crate) unsafe fn quantize(&self, row: usize, own: &mut OutputThread) {
-        let (padded, block) = (self.int8.padded_cols(), self.block());
+        let (padded, layout) = (self.int8.padded_cols(), self.layout());
         own.units.resize(self.dense.cols(), 0.0);
         own.q.resize(PARTS * padded, 0);
         // SAFETY: the kernel set is available, the row and its place belong to this thread.
@@ -220,14 +219,11 @@ impl<'a> Scan<'a> {
             let hidden = if self.int8.is_exact() { hidden } else { hidden.approximate() };
             self.scratch.hidden.get_mut(row..row + 1)[0] = hidden;
             self.scratch.part_sums.get_mut(row..row + 1)[0] = hidden.sums;
-            let start = row / block * block * PARTS * padded + row % block * PARTS * QUAD;
-            let (coarse, fine) = own.q.split_at(padded);
-            for (i, quads) in coarse.as_chunks::<QUAD>().0.iter().zip(fine.as_chunks::<QUAD>().0).enumerate()
-            {
-                let at = start + i * block * PARTS * QUAD;
-                let (to_coarse, to_fine) = self.scratch.q.get_mut(at..at + PARTS * QUAD).split_at_mut(QUAD);
-                to_coarse.copy_from_slice(quads.0);
-                to_fine.copy_from_slice(quads.1);
+            let size = layout.stride() * padded;
+            let start = row / layout.block() * size;
+            for (part, values) in own.q.chunks_exact(padded).enumerate() {
+                let part = row % layout.block() * PARTS + part;
+                layout.place(values, part, self.scratch.q.part(start..start + size));
             }
         }
     }
@@ -241,20 +237,20 @@ impl<'a> Scan<'a> {
         team: &Team<'_>,
         mut visit: impl FnMut(usize, usize, &PartSums, &PanelBounds, &Hidden),
     ) {
-        let (padded, block) = (self.int8.padded_cols(), self.block());
-        let stride = block * PARTS;
+        let layout = self.layout();
+        let (block, size) = (layout.block(), layout.stride() * self.int8.padded_cols());
         // SAFETY: quantised rows are only read in this phase.
         let (hidden, part_sums) =
             unsafe { (self.scratch.hidden.get(0..self.rows), self.scratch.part_sums.get(0..self.rows)) };
-        let mut sums: Sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
+        let mut sums: Sums = [[0; PANEL_ROWS]; TILE_PARTS];
         for panel in Ranges::new(team, self.int8.panels(), self.scratch.taken).flatten() {
             let (weights, bounds) = self.int8.panel(panel);
             for (i, (hidden, part_sums)) in hidden.chunks(block).zip(part_sums.chunks(block)).enumerate() {
                 let part_sums = part_sums.as_flattened();
                 // SAFETY: as above; the kernel set is available.
                 unsafe {
-                    let q = self.scratch.q.get(i * stride * padded..(i + 1) * stride * padded);
-                    (self.kernels.int8_sums)(&Panel { weights, q, stride, part_sums }, &mut sums);
+                    let q = self.scratch.q.get(i * size..(i + 1) * size);
+                    (self.kernels.int8_sums)(&Panel { weights, q, layout, part_sums }, &mut sums);
                 }
                 for (m, (hidden, sums)) in hidden.iter().zip(sums.as_chunks().0).enumerate() {
                     visit(i * block + m, panel, sums, bounds, hidden);

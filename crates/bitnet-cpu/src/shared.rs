@@ -53,6 +53,28 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(range.start), range.len()) }
     }
 
+    /// A part, in the hands of all threads as well.
+    ///
+    /// # Panics
+    /// If it is not inside.
+    #[inline]
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        Self { ptr: self.ptr.wrapping_add(range.start), len: range.len(), _borrow: PhantomData }
+    }
+
+    /// Asks for a part to be brought near, to be written soon. Nothing where that cannot be said.
+    #[inline]
+    pub(crate) fn prefetch(&self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.len);
+        #[cfg(target_arch = "x86_64")]
+        for at in range.step_by((64 / size_of::<T>()).max(1)) {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            // SAFETY: a prefetch touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.ptr.wrapping_add(at).cast_const().cast()) };
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -11,9 +11,9 @@ use bitnet_model::kv::RANGE;
 use bitnet_model::{Activation, KvType};
 
 use super::attention::{self, AttendScratch, QUERIES, Query};
-use super::int8::{BLOCK_PARTS, COLS_STEP, Hidden, Intervals, PANEL_ROWS, PARTS, Panel, TILE};
+use super::int8::{COLS_STEP, Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PartLayout, TILE, TILE_PARTS};
 use super::scalar::SCALAR;
-use super::{Attend, KernelSet, Product, ROW_BLOCK, choose, code_bytes, place_row};
+use super::{Attend, KernelSet, Product, choose, code_bytes};
 use crate::kv::{BLOCK_SIZE, KvLayout, KvPart};
 use crate::layout::{Form, STRIP_ROWS, TILE_BYTES};
 use crate::shared::Shared;
@@ -52,7 +52,7 @@ const CHECKS: &[(&str, Check)] = &[
 ];
 
 /// Numbers of rows: up to several blocks, with every number of rows in the last one.
-const SEVERAL_ROWS: &[usize] = &[2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 20];
+const SEVERAL_ROWS: &[usize] = &[2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 16, 20, 32, 41, 50];
 
 /// Checks the functions of the set of that name.
 ///
@@ -124,15 +124,13 @@ impl Operands {
         let row_sums: Vec<i32> =
             self.q.chunks_exact(cols).map(|row| row.iter().map(|&q| i32::from(q)).sum()).collect();
         let factors: Vec<f32> = (0..rows).map(|row| 0.37 / (row + 1) as f32).collect();
-        let (mut placed, mut codes) = (self.q.clone(), Vec::new());
-        if rows > 1 {
-            // What lies in scratch, and where rows are missing, must not matter.
-            (placed, codes) =
-                (vec![77i8; rows.next_multiple_of(ROW_BLOCK) * cols], vec![99; code_bytes(rows, cols)]);
-            for (i, row) in self.q.chunks_exact(cols).enumerate() {
-                // SAFETY: only this thread knows the rows.
-                unsafe { place_row(row, i, Shared::new(&mut placed)) };
-            }
+        // What lies in scratch, and where rows are missing, must not matter.
+        let layout = set.row_layout(rows);
+        let mut placed = vec![77i8; layout.len(rows, cols)];
+        let mut codes = if rows == 1 { Vec::new() } else { vec![99; code_bytes(rows, cols)] };
+        for (i, row) in self.q.chunks_exact(cols).enumerate() {
+            // SAFETY: only this thread knows the rows.
+            unsafe { layout.place(row, i, Shared::new(&mut placed)) };
         }
         let mut out = vec![0.5f32; rows * stride];
         for accumulate in [false, true] {
@@ -141,6 +139,7 @@ impl Operands {
                 strips: &self.strips,
                 strip_bytes,
                 q: &placed,
+                layout,
                 row_sums: &row_sums,
                 factors: &factors,
                 out: out.as_mut_ptr(),
@@ -169,7 +168,7 @@ fn packed(form: Form, strips: usize, groups: usize, mut trit: impl FnMut() -> i8
 fn products(set: &KernelSet, form: Form, rows: &[usize]) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(1));
     for &rows in rows {
-        for groups in [1, 2, 3, 17] {
+        for groups in [1, 2, 3, 17, 45] {
             for strips in [1, 4, 6] {
                 let operands = Operands::random(&mut random, form, strips, groups, rows);
                 let what = format!("{rows} rows, {groups} groups, {strips} strips");
@@ -422,32 +421,46 @@ fn int8_hidden(set: &KernelSet) -> Result<usize, String> {
 
 fn int8_sums(set: &KernelSet) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(8));
-    for quads in [4, 8, 12, 260] {
-        let blocks = (PARTS..=BLOCK_PARTS).step_by(PARTS).map(|parts| (BLOCK_PARTS, parts));
-        for (stride, parts) in blocks.chain([(PARTS, PARTS)]) {
+    for quads in [4, 8, 12, 16, 48, 260, 320] {
+        for parts in (PARTS..=TILE_PARTS).step_by(PARTS) {
             for extreme in [None, Some(-127), Some(127)] {
                 let mut weights = int8s(&mut random, quads * TILE, -127);
-                let mut q = int8s(&mut random, quads * 4 * stride, -127);
+                let mut values = int8s(&mut random, quads * 4 * parts, -127);
                 if let Some(value) = extreme {
                     weights.fill(-127);
-                    q.fill(value);
+                    values.fill(value);
                 }
-                let sum = |part: usize| q.as_chunks::<4>().0.iter().skip(part).step_by(stride).flatten();
-                let part_sums: Vec<i32> =
-                    (0..parts).map(|part| sum(part).map(|&q| i32::from(q)).sum()).collect();
-                let panel = Panel { weights: &weights, q: &q, stride, part_sums: &part_sums };
+                let what = format!("{parts} parts of {quads} quads");
+                // Sets take different numbers of parts at once.
                 let run = |set: &KernelSet| {
-                    let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
-                    // SAFETY: the set is available.
-                    unsafe { (set.int8_sums)(&panel, &mut sums) };
-                    sums
+                    let layout = PartLayout::of(set.hidden_tiles, parts / PARTS, quads * 4);
+                    let mut all = Vec::new();
+                    for values in values.chunks(layout.stride() * quads * 4) {
+                        all.extend(panel_sums(set, layout, &weights, values));
+                    }
+                    all
                 };
-                let what = format!("{parts} of {stride} parts of {quads} quads");
-                cases.same(&what, &run(set)[..parts], &run(&SCALAR)[..parts])?;
+                cases.same(&what, &run(set), &run(&SCALAR))?;
             }
         }
     }
     Ok(cases.0)
+}
+
+/// Sums of a panel with the parts in `values`, one after the other.
+fn panel_sums(set: &KernelSet, layout: PartLayout, weights: &[i8], values: &[i8]) -> Vec<[i32; PANEL_ROWS]> {
+    let cols = weights.len() / PANEL_ROWS;
+    let (mut q, mut sums) = (vec![55; layout.stride() * cols], [[0; PANEL_ROWS]; TILE_PARTS]);
+    let mut part_sums = Vec::new();
+    for (part, values) in values.chunks_exact(cols).enumerate() {
+        // SAFETY: only this thread knows the parts.
+        unsafe { layout.place(values, part, Shared::new(&mut q)) };
+        part_sums.push(values.iter().map(|&q| i32::from(q)).sum());
+    }
+    let panel = Panel { weights, q: &q, layout, part_sums: &part_sums };
+    // SAFETY: the set is available.
+    unsafe { (set.int8_sums)(&panel, &mut sums) };
+    sums[..part_sums.len()].to_vec()
 }
 
 fn int8_intervals(set: &KernelSet) -> Result<usize, String> {

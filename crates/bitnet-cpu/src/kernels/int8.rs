@@ -11,6 +11,8 @@ use bitnet_core::{DType, lanes};
 use bitnet_quant::absmax;
 
 use super::generic::{bf16_to_f32, f16_to_f32};
+use super::{TILE_COLS, TILE_ROWS};
+use crate::shared::Shared;
 
 /// Vocabulary rows of a panel.
 pub(crate) const PANEL_ROWS: usize = 32;
@@ -28,6 +30,8 @@ const FINE: f32 = 128.0;
 pub(crate) const HIDDEN_BLOCK: usize = 4;
 /// Their int8 rows.
 pub(crate) const BLOCK_PARTS: usize = HIDDEN_BLOCK * PARTS;
+/// Int8 rows that kernels which take them as tiles scan together at most.
+pub(crate) const TILE_PARTS: usize = TILE_ROWS;
 /// From this width on sums would not fit 32 bits.
 pub(crate) const MAX_COLS: usize = 1 << 16;
 
@@ -38,18 +42,71 @@ const SLACK: f32 = 1.001;
 const SMALLEST: f32 = f32::from_bits((127 - 93) << 23);
 
 /// Sums of one panel for the parts of a block of hidden rows: `[part][vocabulary row]`.
-pub(crate) type Sums = [[i32; PANEL_ROWS]; BLOCK_PARTS];
+pub(crate) type Sums = [[i32; PANEL_ROWS]; TILE_PARTS];
 /// Those of one hidden row.
 pub(crate) type PartSums = [[i32; PANEL_ROWS]; PARTS];
+
+/// How the parts of a block of hidden rows lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartLayout {
+    /// The first four columns of each part, then the next four; [`PARTS`] or [`BLOCK_PARTS`] of them lie side by side, of
+    /// which the last may be unused.
+    Quads {
+        /// Parts that lie side by side.
+        stride: usize,
+    },
+    /// The first 64 columns of each of [`TILE_PARTS`] parts, then the next 64.
+    Tiles,
+}
+
+impl PartLayout {
+    /// How kernels that take tiles or do not want so many hidden rows of `cols` columns.
+    pub(crate) fn of(tiles: bool, hidden_rows: usize, cols: usize) -> Self {
+        match hidden_rows {
+            1 => PartLayout::Quads { stride: PARTS },
+            _ if tiles && cols.is_multiple_of(TILE_COLS) => PartLayout::Tiles,
+            _ => PartLayout::Quads { stride: BLOCK_PARTS },
+        }
+    }
+
+    /// Parts that lie side by side.
+    pub(crate) fn stride(self) -> usize {
+        match self {
+            PartLayout::Quads { stride } => stride,
+            PartLayout::Tiles => TILE_PARTS,
+        }
+    }
+
+    /// Hidden rows of a block.
+    pub(crate) fn block(self) -> usize {
+        self.stride() / PARTS
+    }
+
+    /// Writes part `part` of a block to its place in the block.
+    ///
+    /// # Safety
+    /// No other thread touches this part meanwhile.
+    pub(crate) unsafe fn place(self, values: &[i8], part: usize, block: Shared<'_, i8>) {
+        let (step, stride) = match self {
+            PartLayout::Quads { stride } => (QUAD, stride),
+            PartLayout::Tiles => (TILE_COLS, TILE_PARTS),
+        };
+        for (i, values) in values.chunks_exact(step).enumerate() {
+            let at = (i * stride + part) * step;
+            // SAFETY: promised by the caller.
+            unsafe { block.get_mut(at..at + step) }.copy_from_slice(values);
+        }
+    }
+}
 
 /// A panel and the parts of some hidden rows whose products are wanted.
 pub(crate) struct Panel<'a> {
     /// `[quads][32][4]`.
     pub(crate) weights: &'a [i8],
-    /// First quad of the first part. Its next quad is `stride` quads further, the next part one quad.
+    /// The parts.
     pub(crate) q: &'a [i8],
-    /// Parts that lie side by side: [`PARTS`], or [`BLOCK_PARTS`] of which the last may be unused.
-    pub(crate) stride: usize,
+    /// How they lie there.
+    pub(crate) layout: PartLayout,
     /// Sums of the int8 values of each part that is used, an even number of them.
     pub(crate) part_sums: &'a [i32],
 }
@@ -63,9 +120,11 @@ impl Panel<'_> {
     /// Checks, once a call, what the inner loops rely on.
     pub(crate) fn check(&self) {
         assert!(self.weights.len().is_multiple_of(4 * TILE));
-        assert_eq!(self.q.len(), self.quads() * QUAD * self.stride);
-        assert!((1..=self.stride.min(BLOCK_PARTS)).contains(&self.part_sums.len()));
-        assert!(self.part_sums.len().is_multiple_of(PARTS) && self.stride.is_multiple_of(PARTS));
+        let stride = self.layout.stride();
+        assert_eq!(self.q.len(), self.quads() * QUAD * stride);
+        assert!((1..=stride.min(TILE_PARTS)).contains(&self.part_sums.len()));
+        assert!(self.part_sums.len().is_multiple_of(PARTS) && stride.is_multiple_of(PARTS));
+        assert!(self.layout != PartLayout::Tiles || (self.quads() * QUAD).is_multiple_of(TILE_COLS));
     }
 }
 
@@ -241,12 +300,12 @@ fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Exact sums of a panel in plain Rust.
+/// Exact sums of a panel in plain Rust, of parts that lie quad by quad.
 pub(super) fn scalar_sums(p: &Panel<'_>, out: &mut Sums) {
     p.check();
     for (m, out) in out.iter_mut().enumerate().take(p.part_sums.len()) {
         *out = [0; PANEL_ROWS];
-        let quads = p.q.as_chunks::<QUAD>().0.iter().skip(m).step_by(p.stride);
+        let quads = p.q.as_chunks::<QUAD>().0.iter().skip(m).step_by(p.layout.stride());
         for (tile, q) in p.weights.as_chunks::<TILE>().0.iter().zip(quads) {
             for (sum, w) in out.iter_mut().zip(tile.as_chunks::<QUAD>().0) {
                 *sum += (0..QUAD).map(|i| i32::from(w[i]) * i32::from(q[i])).sum::<i32>();
@@ -276,8 +335,7 @@ mod tests {
     #[test]
     fn sums_are_exact_for_every_set_and_number_of_rows() {
         for quads in [4usize, 8, 20, 640] {
-            let blocks = (1..=HIDDEN_BLOCK).map(|m| (BLOCK_PARTS, m * PARTS));
-            for (stride, rows) in blocks.chain([(PARTS, PARTS)]) {
+            for hidden in 1..=HIDDEN_BLOCK {
                 let mut next = numbers(quads as u64);
                 // A third of the values are the largest there are.
                 let mut value = || match next() {
@@ -286,21 +344,26 @@ mod tests {
                     v => (v * 192.0) as i8,
                 };
                 let weights: Vec<i8> = (0..quads * TILE).map(|_| value()).collect();
-                let q: Vec<i8> = (0..quads * QUAD * stride).map(|_| value()).collect();
-                let of = |row: usize| q.as_chunks::<QUAD>().0.iter().skip(row).step_by(stride);
-                let sum = |row| of(row).flatten().map(|&q| i32::from(q)).sum();
-                let part_sums: Vec<i32> = (0..rows).map(sum).collect();
+                let parts: Vec<Vec<i8>> =
+                    (0..hidden * PARTS).map(|_| (0..quads * QUAD).map(|_| value()).collect()).collect();
+                let part_sums: Vec<i32> =
+                    parts.iter().map(|part| part.iter().map(|&q| i32::from(q)).sum()).collect();
                 for set in available() {
-                    let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
-                    let panel = Panel { weights: &weights, q: &q, stride, part_sums: &part_sums };
+                    let mut sums = [[0; PANEL_ROWS]; TILE_PARTS];
+                    let layout = PartLayout::of(set.hidden_tiles, hidden, quads * QUAD);
+                    let mut q = vec![0; layout.stride() * quads * QUAD];
+                    for (i, part) in parts.iter().enumerate() {
+                        // SAFETY: there is only this thread.
+                        unsafe { layout.place(part, i, Shared::new(&mut q)) };
+                    }
+                    let panel = Panel { weights: &weights, q: &q, layout, part_sums: &part_sums };
                     // SAFETY: the set is available.
                     unsafe { (set.int8_sums)(&panel, &mut sums) };
-                    for (row, sums) in sums.iter().enumerate().take(rows) {
+                    for (part, sums) in parts.iter().zip(&sums) {
                         for (lane, &found) in sums.iter().enumerate() {
-                            let tiles = weights.chunks_exact(TILE).map(|t| &t[lane * QUAD..][..QUAD]);
-                            let products = tiles.zip(of(row)).flat_map(|(w, q)| w.iter().zip(q));
-                            let want: i32 = products.map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
-                            assert_eq!(found, want, "{}: {quads} quads, row {row} of {rows}", set.name);
+                            let tiles = weights.chunks_exact(TILE).flat_map(|t| &t[lane * QUAD..][..QUAD]);
+                            let want: i32 = tiles.zip(part).map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
+                            assert_eq!(found, want, "{}: {quads} quads, {hidden} hidden rows", set.name);
                         }
                     }
                 }
@@ -347,7 +410,7 @@ mod tests {
         let mut scratch = vec![0.0; w.len()];
         let (mut q, mut hq) = (vec![0i8; padded], vec![0i8; PARTS * padded]);
         let mut weights = vec![0i8; padded * PANEL_ROWS];
-        let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
+        let mut sums = [[0; PANEL_ROWS]; TILE_PARTS];
         let mut out = Intervals::NONE;
         // SAFETY: the set is available.
         unsafe {
@@ -356,10 +419,12 @@ mod tests {
             for (tile, q) in weights.as_chunks_mut::<TILE>().0.iter_mut().zip(q.as_chunks::<QUAD>().0) {
                 tile[..QUAD].copy_from_slice(q);
             }
-            let (coarse, fine) = hq.split_at(padded);
-            let pairs = coarse.as_chunks::<QUAD>().0.iter().zip(fine.as_chunks::<QUAD>().0);
-            let placed: Vec<i8> = pairs.flat_map(|(c, f)| [*c, *f]).flatten().collect();
-            let panel = Panel { weights: &weights, q: &placed, stride: PARTS, part_sums: &hidden.sums };
+            let layout = PartLayout::of(set.hidden_tiles, 1, padded);
+            let mut placed = vec![0; hq.len()];
+            for (part, values) in hq.chunks_exact(padded).enumerate() {
+                layout.place(values, part, Shared::new(&mut placed));
+            }
+            let panel = Panel { weights: &weights, q: &placed, layout, part_sums: &hidden.sums };
             (set.int8_sums)(&panel, &mut sums);
             let mut bounds = [[0.0; PANEL_ROWS]; 3];
             (bounds[0][0], bounds[1][0], bounds[2][0]) = (row.scale, row.error, row.norm);

@@ -15,6 +15,7 @@ mod dots16;
 pub(crate) mod generic;
 pub(crate) mod int8;
 mod lanes16;
+mod rows;
 pub(crate) mod scalar;
 pub(crate) mod self_test;
 #[cfg(target_arch = "x86_64")]
@@ -24,15 +25,11 @@ use bitnet_core::DType;
 use bitnet_model::{Activation, KvType};
 
 pub(crate) use generic::Quantized;
+pub(crate) use rows::{ROW_BLOCK, RowLayout, TILE_COLS, TILE_ROWS};
 
 use self::attention::{Attend, AttendScratch};
 
 use crate::layout::{Form, QUAD, STRIP_ROWS, TILE_BYTES};
-use crate::shared::Shared;
-
-/// Rows of a batch that a product takes together. With four strips that is 24 registers of sums on AVX-512, with one
-/// strip twelve on AVX2.
-pub(crate) const ROW_BLOCK: usize = 6;
 
 /// Strips whose codes are unpacked together for several rows.
 pub(crate) const UNPACK_STRIPS: usize = 4;
@@ -40,21 +37,8 @@ pub(crate) const UNPACK_STRIPS: usize = 4;
 /// Bytes of scratch that [`KernelSet::product`] needs for several `rows` of `padded_cols`: unpacked codes, then sums of
 /// 32 bits.
 pub(crate) fn code_bytes(rows: usize, padded_cols: usize) -> usize {
-    UNPACK_STRIPS * STRIP_ROWS * (padded_cols + size_of::<i32>() * rows)
-}
-
-/// Writes quantised row `index` to its place among the rows of a batch (see [`Product::q`]).
-///
-/// # Safety
-/// No other thread touches this row meanwhile.
-pub(crate) unsafe fn place_row(row: &[i8], index: usize, rows: Shared<'_, i8>) {
-    let quads = row.len() / 4;
-    let first = (index / ROW_BLOCK * quads * ROW_BLOCK + index % ROW_BLOCK) * 4;
-    assert!(quads == 0 || first + (quads - 1) * ROW_BLOCK * 4 + 4 <= rows.len());
-    for (i, quad) in row.as_chunks::<4>().0.iter().enumerate() {
-        // SAFETY: inside by the check above; the row belongs to this thread.
-        unsafe { rows.as_mut_ptr().add(first + i * ROW_BLOCK * 4).cast::<[i8; 4]>().write_unaligned(*quad) };
-    }
+    let cols = padded_cols.next_multiple_of(TILE_COLS);
+    UNPACK_STRIPS * STRIP_ROWS * (cols + size_of::<i32>() * rows.next_multiple_of(2 * TILE_ROWS))
 }
 
 /// A product of consecutive strips with quantised rows:
@@ -66,9 +50,10 @@ pub(crate) struct Product<'a> {
     pub(crate) strips: &'a [u8],
     /// Bytes of a strip: `64 * groups`.
     pub(crate) strip_bytes: usize,
-    /// Rows of `group_cols * groups` activations. A single row lies there as it is. Several lie in blocks of [`ROW_BLOCK`] rows:
-    /// the first four columns of all rows of the block, then the next four, so that a kernel reads one stream.
+    /// Rows of `group_cols * groups` activations.
     pub(crate) q: &'a [i8],
+    /// How they lie there, as [`KernelSet::row_layout`] says.
+    pub(crate) layout: RowLayout,
     /// Sum of each row.
     pub(crate) row_sums: &'a [i32],
     /// `weight scale / activation scale` of each row.
@@ -95,18 +80,18 @@ impl Product<'_> {
         self.groups() * self.form.digits()
     }
 
-    /// Rows in a block: 1 for a single row.
+    /// Quads from four columns of a row to its next four, where rows do not lie in tiles.
     fn row_block(&self) -> usize {
-        if self.rows() == 1 { 1 } else { ROW_BLOCK }
+        if self.layout == RowLayout::Single { 1 } else { ROW_BLOCK }
     }
 
-    /// The first four columns of a row; the next four are `4 * row_block` bytes further.
+    /// The first four columns of a row; the next four are [`Product::row_block`] quads further.
     ///
     /// # Panics
     /// If there is no such row.
     fn row_start(&self, row: usize) -> *const i8 {
         let (block, cols) = (self.row_block(), self.quads() * QUAD);
-        self.q[row / block * block * cols + row % block * 4..].as_ptr()
+        self.q[row / block * block * cols + row % block * QUAD..].as_ptr()
     }
 
     fn strip_count(&self) -> usize {
@@ -117,9 +102,9 @@ impl Product<'_> {
     fn check(&self, codes: &[u8]) {
         assert!(self.strip_bytes > 0 && self.strip_bytes.is_multiple_of(TILE_BYTES));
         assert!(self.strips.len().is_multiple_of(self.strip_bytes));
-        let rows = self.rows().next_multiple_of(self.row_block());
-        assert_eq!(self.q.len(), rows * self.quads() * QUAD);
+        assert_eq!(self.q.len(), self.layout.len(self.rows(), self.quads() * QUAD));
         assert_eq!(self.factors.len(), self.rows());
+        assert_eq!(self.layout == RowLayout::Single, self.rows() == 1);
         assert!(self.rows() == 1 || codes.len() >= code_bytes(self.rows(), self.quads() * QUAD));
     }
 
@@ -156,13 +141,17 @@ type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
 /// `product` also needs outputs that exist and belong to the calling thread.
 pub struct KernelSet {
-    /// Its name: `scalar`, `avx2`, `avx512vnni`, `avx512vbmi`, `neon`, `neon-dotprod`, `neon-i8mm`.
+    /// Its name: `scalar`, `avx2`, `avx512vnni`, `avx512vbmi`, `amx-int8`, `neon`, `neon-dotprod`, `neon-i8mm`.
     pub name: &'static str,
     /// What it asks of the processor.
     pub requires: &'static str,
     available: fn() -> bool,
     /// Whether [`Form::FiveTrits`] may be faster than [`Form::TwoBit`], so that it is worth a measurement.
     pub(crate) measure_forms: bool,
+    /// Number of rows from which on a product reads them in [`RowLayout::Tiles`].
+    pub(crate) tiles_from: usize,
+    /// Whether the output layer reads several hidden rows in [`int8::PartLayout::Tiles`], where columns allow it.
+    pub(crate) hidden_tiles: bool,
     /// Ternary product. For several rows it needs [`code_bytes`] of scratch.
     pub(crate) product: ProductFn,
     /// Norm, if there is one, and int8 quantisation of a row.
@@ -194,6 +183,15 @@ impl KernelSet {
     pub fn is_available(&self) -> bool {
         (self.available)()
     }
+
+    /// How a product reads so many rows.
+    pub(crate) fn row_layout(&self, rows: usize) -> RowLayout {
+        match rows {
+            1 => RowLayout::Single,
+            _ if rows >= self.tiles_from => RowLayout::Tiles,
+            _ => RowLayout::Quads,
+        }
+    }
 }
 
 impl std::fmt::Debug for KernelSet {
@@ -204,6 +202,8 @@ impl std::fmt::Debug for KernelSet {
 
 /// All sets of this architecture, the fastest first.
 pub(crate) static ALL: &[KernelSet] = &[
+    #[cfg(target_arch = "x86_64")]
+    x86_64::AMX,
     #[cfg(target_arch = "x86_64")]
     x86_64::AVX512_VBMI,
     #[cfg(target_arch = "x86_64")]

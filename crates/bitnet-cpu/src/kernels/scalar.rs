@@ -11,6 +11,8 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     requires: "any processor",
     available: || true,
     measure_forms: false,
+    tiles_from: usize::MAX,
+    hidden_tiles: false,
     product,
     norm_quantize,
     rms_norm,

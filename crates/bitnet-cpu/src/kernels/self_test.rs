@@ -2,14 +2,15 @@
 //!
 //! A processor or compiler fault then costs speed and a warning, not wrong text. Takes well under a millisecond.
 
-use super::int8::{BLOCK_PARTS, PANEL_ROWS, PARTS, Panel, Sums, TILE};
-use super::{KernelSet, Product, ROW_BLOCK, code_bytes, place_row, scalar};
+use super::int8::{PANEL_ROWS, PARTS, Panel, PartLayout, Sums, TILE, TILE_PARTS};
+use super::{KernelSet, Product, code_bytes, scalar};
 use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
 
 const GROUPS: usize = 21;
 const STRIPS: usize = 5;
-const ROWS: usize = 9;
+const ROWS: usize = 37;
+const HIDDEN: usize = 3;
 
 /// `set` if it computes the same bits as scalar code; otherwise the scalar set and a warning.
 pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<String>) {
@@ -17,7 +18,7 @@ pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<Strin
     let same = |form, rows| products(set, form, rows) == products(scalar, form, rows);
     let products_agree =
         [Form::TwoBit, Form::FiveTrits].iter().all(|&form| same(form, 1) && same(form, ROWS));
-    let sums_agree = [PARTS, BLOCK_PARTS].iter().all(|&rows| int8_sums(set, rows) == int8_sums(scalar, rows));
+    let sums_agree = [1, HIDDEN].iter().all(|&rows| int8_sums(set, rows) == int8_sums(scalar, rows));
     if products_agree && sums_agree {
         return (set, Vec::new());
     }
@@ -29,19 +30,22 @@ pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<Strin
     (scalar, vec![warning])
 }
 
-/// Sums of a panel of int8 rows with so many parts of hidden rows.
-fn int8_sums(set: &KernelSet, rows: usize) -> Sums {
-    const QUADS: usize = 12;
+/// Sums of a panel of int8 rows with so many hidden rows.
+fn int8_sums(set: &KernelSet, hidden: usize) -> Sums {
+    const QUADS: usize = 16;
     let weights: Vec<i8> = (0..QUADS * TILE).map(|i| ((i * 37 % 255) as i16 - 127) as i8).collect();
-    let q: Vec<i8> = (0..rows * QUADS * QUAD).map(|i| ((i * 91 % 255) as i16 - 127) as i8).collect();
-    let part_sums: Vec<i32> = (0..rows)
-        .map(|row| {
-            let quads = q.as_chunks::<QUAD>().0.iter().skip(row).step_by(rows);
-            quads.flatten().map(|&q| i32::from(q)).sum()
-        })
-        .collect();
-    let mut sums = [[0; PANEL_ROWS]; BLOCK_PARTS];
-    let panel = Panel { weights: &weights, q: &q, stride: rows, part_sums: &part_sums };
+    let layout = PartLayout::of(set.hidden_tiles, hidden, QUADS * QUAD);
+    let mut q = vec![0i8; layout.stride() * QUADS * QUAD];
+    let mut part_sums = Vec::new();
+    for part in 0..hidden * PARTS {
+        let values: Vec<i8> =
+            (0..QUADS * QUAD).map(|i| (((part * 57 + i) * 91 % 255) as i16 - 127) as i8).collect();
+        // SAFETY: only this thread knows the parts.
+        unsafe { layout.place(&values, part, Shared::new(&mut q)) };
+        part_sums.push(values.iter().map(|&q| i32::from(q)).sum());
+    }
+    let mut sums = [[0; PANEL_ROWS]; TILE_PARTS];
+    let panel = Panel { weights: &weights, q: &q, layout, part_sums: &part_sums };
     // SAFETY: the set is available, as `choose` checked.
     unsafe { (set.int8_sums)(&panel, &mut sums) };
     sums
@@ -53,13 +57,11 @@ fn products(set: &KernelSet, form: Form, rows: usize) -> Vec<u32> {
     let strips = tiles(form);
     let q: Vec<i8> = (0..rows * cols).map(|i| ((i * 89 % 256) as u8).cast_signed()).collect();
     let row_sums: Vec<i32> = q.chunks_exact(cols).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
-    let mut placed = q.clone();
-    if rows > 1 {
-        placed = vec![0i8; rows.next_multiple_of(ROW_BLOCK) * cols];
-        for (i, row) in q.chunks_exact(cols).enumerate() {
-            // SAFETY: only this thread knows the rows.
-            unsafe { place_row(row, i, Shared::new(&mut placed)) };
-        }
+    let layout = set.row_layout(rows);
+    let mut placed = vec![0i8; layout.len(rows, cols)];
+    for (i, row) in q.chunks_exact(cols).enumerate() {
+        // SAFETY: only this thread knows the rows.
+        unsafe { layout.place(row, i, Shared::new(&mut placed)) };
     }
     let factors: Vec<f32> = (0..rows).map(|i| 0.37 / (i + 1) as f32).collect();
     let mut out = vec![0.5f32; rows * STRIPS * 16];
@@ -70,6 +72,7 @@ fn products(set: &KernelSet, form: Form, rows: usize) -> Vec<u32> {
             strips: &strips,
             strip_bytes: GROUPS * TILE_BYTES,
             q: &placed,
+            layout,
             row_sums: &row_sums,
             factors: &factors,
             out: out.as_mut_ptr(),

@@ -14,7 +14,7 @@ use bitnet_core::process;
 use bitnet_model::{ExecError, Weights};
 
 use super::{Form, STRIP_ROWS, TILE_BYTES};
-use crate::kernels::{KernelSet, Product};
+use crate::kernels::{KernelSet, Product, RowLayout};
 use crate::shared::Shared;
 
 /// Fewer ternary weights than this stay in caches or are fast anyway: they take two bits without measurement.
@@ -77,6 +77,7 @@ fn measure(kernels: &KernelSet, pool: &mut ThreadPool) -> Result<[f64; 2], ExecE
                         form,
                         strips: data.get(share.start * strip_bytes..share.end * strip_bytes),
                         strip_bytes,
+                        layout: RowLayout::Single,
                         q: &q,
                         row_sums: &[q.len() as i32],
                         factors: &[1.0],

@@ -10,8 +10,13 @@ use std::time::{Duration, Instant};
 
 use bitnet_core::pool::ThreadPool;
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::x86_64::amx;
+
 /// Accumulators of a loop.
 const ACCUMULATORS: usize = 12;
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(amx::TURN == ACCUMULATORS, "a turn is as many multiplications");
 /// Turns between two looks at the clock: some ten microseconds.
 const TURNS: u32 = 2_000;
 /// How long a measurement takes.
@@ -32,6 +37,14 @@ struct Loop {
 
 /// All loops of this architecture.
 static LOOPS: &[Loop] = &[
+    #[cfg(target_arch = "x86_64")]
+    Loop {
+        kernels: &["amx-int8"],
+        instruction: "tdpbssd, 16x64 bytes times 64x16",
+        macs: amx::MACS,
+        available: bitnet_core::amx::is_available,
+        run: amx::multiply_registers,
+    },
     #[cfg(target_arch = "x86_64")]
     Loop {
         kernels: &["avx512vbmi", "avx512vnni"],

@@ -23,6 +23,8 @@ pub(in crate::kernels) const DOTPROD: KernelSet = KernelSet {
     requires: "NEON with dot products (sdot)",
     available: || is_aarch64_feature_detected!("dotprod"),
     measure_forms: true,
+    tiles_from: usize::MAX,
+    hidden_tiles: false,
     product,
     attend,
     int8_sums: int8_sums_dotprod,

@@ -53,7 +53,7 @@ unsafe fn pair(p: &Panel<'_>, out: &mut Sums) {
                 acc[1][v] = sdot::<1>(acc[1][v], w, a);
             }
             tile = tile.add(TILE);
-            q = q.wrapping_add(p.stride * QUAD);
+            q = q.wrapping_add(p.layout.stride() * QUAD);
         }
         for (acc, out) in acc.iter().zip(out) {
             for v in 0..VECTORS {
@@ -85,7 +85,7 @@ unsafe fn several<const P: usize>(p: &Panel<'_>, half: usize, part: usize, out: 
                 }
             }
             tile = tile.wrapping_add(TILE);
-            q = q.wrapping_add(p.stride * QUAD);
+            q = q.wrapping_add(p.layout.stride() * QUAD);
         }
         for (m, acc) in acc.as_flattened().iter().enumerate() {
             for v in 0..VECTORS / 2 {
@@ -104,7 +104,7 @@ pub(super) fn int8_sums(p: &Panel<'_>, out: &mut Sums) {
     for (part, out) in out.iter_mut().enumerate().take(p.part_sums.len()) {
         let mut wide = [[vdupq_n_s32(0); 2]; VECTORS];
         let (tiles, quads) = (p.weights.as_chunks::<TILE>().0, p.q.as_chunks::<QUAD>().0);
-        for (tile, quad) in tiles.iter().zip(quads.iter().skip(part).step_by(p.stride)) {
+        for (tile, quad) in tiles.iter().zip(quads.iter().skip(part).step_by(p.layout.stride())) {
             let a = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(quad.map(|q| q as u8))));
             for v in 0..VECTORS {
                 // SAFETY: a tile has this many vectors.

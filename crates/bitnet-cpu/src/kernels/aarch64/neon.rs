@@ -19,6 +19,8 @@ pub(in crate::kernels) const NEON: KernelSet = KernelSet {
     requires: "NEON",
     available: || is_aarch64_feature_detected!("neon"),
     measure_forms: false,
+    tiles_from: usize::MAX,
+    hidden_tiles: false,
     product,
     norm_quantize,
     rms_norm,

@@ -15,6 +15,8 @@ pub(in crate::kernels) const AVX2: KernelSet = KernelSet {
             && is_x86_feature_detected!("f16c")
     },
     measure_forms: false,
+    tiles_from: usize::MAX,
+    hidden_tiles: false,
     product,
     norm_quantize,
     rms_norm,

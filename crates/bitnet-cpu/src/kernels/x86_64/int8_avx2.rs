@@ -62,7 +62,7 @@ unsafe fn pair(p: &Panel<'_>, out: &mut Sums) {
                 acc[1][i] = add_products(acc[1][i], w, fine, magnitudes[1]);
             }
             tile = tile.add(TILE);
-            q = q.wrapping_add(p.stride * QUAD);
+            q = q.wrapping_add(p.layout.stride() * QUAD);
         }
         for (acc, out) in acc.iter().zip(out) {
             for (i, acc) in acc.iter().enumerate() {
@@ -93,7 +93,7 @@ unsafe fn several<const M: usize>(p: &Panel<'_>, half: usize, row: usize, out: &
                 acc[m][1] = add_products(acc[m][1], w[1], a, magnitude);
             }
             tile = tile.wrapping_add(TILE);
-            q = q.wrapping_add(p.stride * QUAD);
+            q = q.wrapping_add(p.layout.stride() * QUAD);
         }
         for m in 0..M {
             let to = out[row + m].as_mut_ptr().add(16 * half);

@@ -52,7 +52,7 @@ unsafe fn pair(p: &Panel<'_>, out: &mut Sums) {
                 acc[1][0] = _mm512_dpbusd_epi32(acc[1][0], low, fine);
                 acc[1][1] = _mm512_dpbusd_epi32(acc[1][1], high, fine);
                 tile = tile.add(TILE);
-                q = q.wrapping_add(p.stride * QUAD);
+                q = q.wrapping_add(p.layout.stride() * QUAD);
             }
         }
     }
@@ -86,7 +86,7 @@ unsafe fn several<const M: usize>(p: &Panel<'_>, out: &mut Sums) {
                 acc[m][1] = _mm512_dpbusd_epi32(acc[m][1], high, a);
             }
             tile = tile.add(TILE);
-            q = q.wrapping_add(p.stride * QUAD);
+            q = q.wrapping_add(p.layout.stride() * QUAD);
         }
         for m in 0..M {
             store(p, m, acc[m], out);

@@ -1,16 +1,19 @@
 //! Kernels for x86-64.
 
+pub(crate) mod amx;
 mod avx2;
 mod avx512;
 mod dots;
+mod int8_amx;
 mod int8_avx2;
 mod int8_avx512;
+mod product_amx;
 mod product_avx2;
 mod product_avx512;
 mod vectors;
 
 pub(super) use avx2::AVX2;
-pub(super) use avx512::{AVX512, AVX512_VBMI};
+pub(super) use avx512::{AMX, AVX512, AVX512_VBMI};
 
 /// Inverses modulo 2^32: multiplying a multiple of the number by it divides exactly.
 const INVERSE_3: i32 = 0xaaaa_aaabu32.cast_signed();

@@ -66,7 +66,7 @@ pub(super) unsafe fn product_vbmi(p: &Product<'_>, codes: &mut [u8]) {
 ///
 /// # Safety
 /// The processor has AVX-512 F, BW, VNNI, and VBMI for [`FiveTritsVbmi`].
-trait Digits: Copy {
+pub(super) trait Digits: Copy {
     /// Digits of a byte.
     const COUNT: usize;
     /// Rows up to which codes are not kept in memory at all.
@@ -92,7 +92,7 @@ unsafe fn quad(p: *const i32) -> __m512i {
 
 /// Two bits a trit.
 #[derive(Clone, Copy)]
-struct TwoBit {
+pub(super) struct TwoBit {
     masks: [__m512i; 4],
 }
 
@@ -238,7 +238,7 @@ impl Digits for FiveTrits {
 /// Five trits a byte with VBMI: what is left after the largest digit is looked up in a table of 81 bytes that hold the
 /// other four as bit pairs.
 #[derive(Clone, Copy)]
-struct FiveTritsVbmi {
+pub(super) struct FiveTritsVbmi {
     pairs: TwoBit,
     table: [__m512i; 2],
 }
@@ -556,7 +556,7 @@ unsafe fn row_block<const S: usize, const M: usize>(
 /// The outputs exist and belong to this thread.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
-unsafe fn store(p: &Product<'_>, strip: usize, row: usize, sums: __m512i) {
+pub(super) unsafe fn store(p: &Product<'_>, strip: usize, row: usize, sums: __m512i) {
     let exact = _mm512_sub_epi32(sums, _mm512_set1_epi32(p.row_sums[row]));
     let mut y = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(p.factors[row]));
     // SAFETY: promised by the caller.
