@@ -23,6 +23,7 @@ pub(super) const TOOLS: &[&str] = &["xtask"];
 
 /// The only places where `unsafe` may stand, as prefixes of paths, with what they are for.
 pub(super) const UNSAFE_ALLOWED: &[(&str, &str)] = &[
+    ("crates/bitnet-core/src/amx", "asking processor and system for AMX"),
     ("crates/bitnet-core/src/bytes", "mapped files"),
     ("crates/bitnet-core/src/buffer", "aligned buffers"),
     ("crates/bitnet-core/src/pool", "fork-join thread pool"),

@@ -47,8 +47,8 @@ impl Tiles {
         }
         // SAFETY: the processor has AMX, the configuration is valid and 64 bytes long.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const config, options(readonly, nostack, preserves_flags))
-        };
+            asm!("ldtilecfg [{}]", in(reg) &raw const config, options(readonly, nostack, preserves_flags));
+        }
         Self(())
     }
 

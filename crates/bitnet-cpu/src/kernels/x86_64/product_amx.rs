@@ -186,8 +186,8 @@ unsafe fn prefetch_outputs(p: &Product<'_>, row: usize, strip: usize) {
         for strip in [strip, strip + 1] {
             // SAFETY: a prefetch touches nothing.
             unsafe {
-                _mm_prefetch::<_MM_HINT_ET0>(p.out.wrapping_add(row * p.stride + strip * STRIP_ROWS).cast())
-            };
+                _mm_prefetch::<_MM_HINT_ET0>(p.out.wrapping_add(row * p.stride + strip * STRIP_ROWS).cast());
+            }
         }
     }
 }
