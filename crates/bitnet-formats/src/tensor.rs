@@ -41,6 +41,24 @@ pub enum StoredType {
     },
 }
 
+/// Types of ggml by name, so that plans of GGUF files need not know their numbers.
+#[allow(missing_docs, reason = "the names say all")]
+impl StoredType {
+    pub const Q4_0: Self = Self::Ggml { id: 2, name: "q4_0" };
+    pub const Q4_1: Self = Self::Ggml { id: 3, name: "q4_1" };
+    pub const Q5_0: Self = Self::Ggml { id: 6, name: "q5_0" };
+    pub const Q5_1: Self = Self::Ggml { id: 7, name: "q5_1" };
+    pub const Q8_0: Self = Self::Ggml { id: 8, name: "q8_0" };
+    pub const Q4_K: Self = Self::Ggml { id: 12, name: "q4_K" };
+    pub const Q5_K: Self = Self::Ggml { id: 13, name: "q5_K" };
+    pub const Q6_K: Self = Self::Ggml { id: 14, name: "q6_K" };
+    pub const TQ1_0: Self = Self::Ggml { id: 34, name: "tq1_0" };
+    pub const TQ2_0: Self = Self::Ggml { id: 35, name: "tq2_0" };
+    pub const IQ1_BN: Self = Self::Ggml { id: 134, name: "iq1_bn" };
+    pub const IQ2_BN: Self = Self::Ggml { id: 135, name: "iq2_bn" };
+    pub const IQ2_BN_R4: Self = Self::Ggml { id: 335, name: "iq2_bn_r4" };
+}
+
 impl StoredType {
     /// The usual lower-case name; block types of ggml keep its spelling, such as `q6_K`.
     pub const fn name(self) -> &'static str {
