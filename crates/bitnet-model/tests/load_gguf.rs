@@ -257,15 +257,19 @@ fn what_cannot_be_run_is_named() {
         gguf.tensors.insert(name.to_owned(), tensor);
         gguf.error()
     };
-    let q8 = StoredType::Ggml { id: 8, name: "q8_0" };
-    let error = with_tensor("token_embd.weight", Tensor::zeros(q8, &[512, 256]));
-    assert!(
-        error.contains("token_embd.weight") && error.contains("q8_0") && error.contains("not supported"),
-        "{error}"
-    );
-    let tq2 = StoredType::Ggml { id: 35, name: "tq2_0" };
-    let error = with_tensor("blk.0.attn_q.weight", Tensor::zeros(tq2, &[256, 256]));
-    assert!(error.contains("blk.0.attn_q.weight") && error.contains("tq2_0"), "{error}");
+    let iq4 = StoredType::Ggml { id: 20, name: "iq4_nl" };
+    for name in ["token_embd.weight", "output_norm.weight", "blk.0.attn_q.weight"] {
+        let shape: &[u64] = if name.starts_with("output") {
+            &[256]
+        } else {
+            &[if name.starts_with('t') { 512 } else { 256 }, 256]
+        };
+        let error = with_tensor(name, Tensor::zeros(iq4, shape));
+        assert!(
+            error.contains(name) && error.contains("iq4_nl") && error.contains("not supported"),
+            "{error}"
+        );
+    }
     let error = with_tensor("blk.1.attn_q.bias", Tensor::zeros(StoredType::F32, &[256]));
     assert!(error.contains("blk.1.attn_q.bias"), "{error}");
     let error = with_tensor("blk.2.attn_norm.weight", Tensor::zeros(StoredType::F32, &[256]));
@@ -274,12 +278,20 @@ fn what_cannot_be_run_is_named() {
     assert!(error.contains("[255], expected [256]"), "{error}");
     let mut split = base.clone();
     split.set("split.count", GgufValue::U16(3));
-    assert!(split.error().contains("a split GGUF (this is part 1 of 3)"));
+    assert!(split.error().contains("split.no"));
+    split.set("split.no", GgufValue::U16(1));
+    assert!(
+        split.error().contains("\"-00002-of-00003.gguf\", but is called \"model.gguf\""),
+        "{}",
+        split.error()
+    );
     let mut other = base.clone();
     other.set("general.architecture", text("qwen3"));
     assert!(other.error().contains("qwen3"));
     let mut llama = Gguf::of(&vector("tiny-llama-bitlinear"), "llama", QUARTER);
-    llama.tensors.insert("blk.0.attn_q.weight".to_owned(), Tensor::zeros(q8, &[128, 128]));
+    llama.tensors.insert("blk.0.attn_q.weight".to_owned(), Tensor::zeros(StoredType::Q8_0, &[128, 128]));
+    assert!(llama.error().contains("not a BitNet model"), "{}", llama.error());
+    llama.tensors.insert("blk.0.attn_q.weight".to_owned(), Tensor::zeros(iq4, &[128, 128]));
     assert!(llama.error().contains("not a BitNet model"), "{}", llama.error());
 }
 
