@@ -67,6 +67,24 @@ fn byte_order_of_i2s_can_be_told() {
 }
 
 #[test]
+fn rows_that_are_not_whole_groups_tell_of_another_byte_order() {
+    let mut gguf = Gguf::of(&vector("tiny-bitnet-bf16-packed"), "bitnet-b1.58", QUARTER);
+    gguf.set("bitnet-b1.58.feed_forward_length", GgufValue::U32(192));
+    for layer in 0..2 {
+        for name in ["ffn_gate", "ffn_up"] {
+            let tensor = Tensor::zeros(StoredType::I2S, &[192, 128]);
+            gguf.tensors.insert(format!("blk.{layer}.{name}.weight"), tensor);
+        }
+        let mut down = Tensor::zeros(StoredType::I2S, &[128, 192]);
+        down.bytes[128 * 48..][..4].copy_from_slice(&1f32.to_le_bytes());
+        gguf.tensors.insert(format!("blk.{layer}.ffn_down.weight"), down);
+        gguf.norm(&format!("blk.{layer}.ffn_sub_norm"), &[1.0; 192]);
+    }
+    let error = gguf.error();
+    assert!(error.contains("192 columns in groups of 128") && error.contains("--i2s-layout"), "{error}");
+}
+
+#[test]
 fn architecture_bitnet_with_a_large_vocabulary_is_the_2b_model() {
     let folder = vector("tiny-bitnet-bf16-packed");
     let mut gguf = Gguf::of(&folder, "bitnet", QUARTER);
