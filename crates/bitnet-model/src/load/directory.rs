@@ -2,7 +2,7 @@
 
 use bitnet_core::CoreError;
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{ShardIndex, TensorSet, read_safetensors, read_shards};
+use bitnet_formats::{ShardIndex, TensorSet, gguf_part_of, read_safetensors, read_shards};
 use bitnet_quant::TritCodec;
 
 use super::config::{HfConfig, ScaleRule};
@@ -39,8 +39,7 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
     };
     let (set, place, file_bytes) = match &file {
         WeightFile::Gguf(name) => {
-            let view = open(folder, name)?;
-            return gguf::load(&view, &folder.origin(name), name, options);
+            return gguf::load(folder, open(folder, name)?, name, options);
         }
         WeightFile::Single(name) => {
             let view = open(folder, name)?;
@@ -123,12 +122,19 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
         return Err(LoadError::MissingFile { place: folder.place(), file: INDEX.to_owned(), remedy });
     }
     let mut ggufs = ending(".gguf");
+    // The first part that is there stands for all of a model.
+    ggufs.dedup_by(|next, kept| gguf_part_of(next).is_some_and(|(stem, _)| is_part_of(kept, stem)));
     match (safetensors.len(), ggufs.len()) {
         (0, 1) => Ok(WeightFile::Gguf(ggufs.remove(0))),
         (0, 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
         (0, _) => Err(LoadError::Ambiguous { place: folder.place(), names: ggufs }),
         _ => Err(LoadError::Ambiguous { place: folder.place(), names: safetensors }),
     }
+}
+
+/// Whether a file is a part of the model that is called `stem`.
+fn is_part_of(name: &str, stem: &str) -> bool {
+    gguf_part_of(name).is_some_and(|(its, _)| its == stem)
 }
 
 /// Says what a folder without a usable model holds.
