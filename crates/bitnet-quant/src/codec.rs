@@ -6,6 +6,7 @@
 use bitnet_core::DType;
 
 use crate::absmean;
+use crate::elements::Elements;
 use crate::{QuantError, Result};
 
 /// Byte order of GGUF type 36 (I2_S). The file does not say which; `Group128` is what official files have.
@@ -35,6 +36,8 @@ pub enum TritCodec {
         /// What a weight is multiplied by before rounding, from [`absmean::measure`].
         inv: f32,
     },
+    /// Single elements, in rows or in columns.
+    Elements(Elements),
 }
 
 impl TritCodec {
@@ -46,6 +49,7 @@ impl TritCodec {
             TritCodec::I2S(I2sLayout::Group64) => "I2_S (64-group)",
             TritCodec::I2S(I2sLayout::Rows4) => "I2_S (1x4)",
             TritCodec::Dense { .. } => "dense",
+            TritCodec::Elements(elements) => elements.name(),
         }
     }
 
@@ -70,6 +74,7 @@ impl TritCodec {
             TritCodec::Dense { dtype, .. } => {
                 product.checked_mul(dtype.size() as u64).ok_or_else(|| refuse("too large"))
             }
+            TritCodec::Elements(elements) => elements.byte_len(rows, cols),
         }
     }
 
@@ -97,6 +102,7 @@ impl TritCodec {
                 decode_dense(dtype, inv, &data[row * cols * size..][..cols * size], out);
                 true
             }
+            TritCodec::Elements(elements) => elements.decode_row(data, row, out),
         }
     }
 }

@@ -30,10 +30,8 @@ pub enum QuantError {
         /// The rule that the shape breaks.
         rule: &'static str,
     },
-    /// A two-bit code that stands for no trit.
-    #[error(
-        "row {row} holds the code 3, which stands for no trit; the file is corrupt or has another layout"
-    )]
+    /// A code that stands for no trit.
+    #[error("row {row} holds a code that stands for no trit; the file is corrupt or has another layout")]
     InvalidCode {
         /// Output row, as the model counts it.
         row: usize,

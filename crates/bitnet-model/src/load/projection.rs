@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
 use bitnet_quant::absmean;
-use bitnet_quant::{QuantError, RowOrder, TernaryMatrix, TritCodec};
+use bitnet_quant::{Element, Elements, QuantError, RowOrder, TernaryMatrix, TritCodec};
 
 use super::error::{LoadError, Result};
 
@@ -19,6 +19,15 @@ pub(super) enum Form {
     Masters {
         /// Element type.
         dtype: DType,
+        /// A separate scale that multiplies the product.
+        factor: Option<f32>,
+    },
+    /// The same, stored as `[cols, rows]`.
+    MastersInColumns {
+        /// Element type.
+        dtype: DType,
+        /// Output features, the length of a stored row.
+        rows: usize,
         /// A separate scale that multiplies the product.
         factor: Option<f32>,
     },
@@ -61,7 +70,7 @@ impl Projection {
     fn resolve(&self, rule: MasterRule) -> Result<(TritCodec, f32)> {
         let (dtype, factor) = match self.form {
             Form::Ternary(codec, scale) => return Ok((codec, scale)),
-            Form::Masters { dtype, factor } => (dtype, factor),
+            Form::Masters { dtype, factor } | Form::MastersInColumns { dtype, factor, .. } => (dtype, factor),
         };
         let m = absmean::measure(dtype, self.data.as_slice()).map_err(|source| self.quant(source))?;
         self.data.release();
@@ -80,7 +89,14 @@ impl Projection {
                 remedy: "take the packed weights or the masters without scales",
             });
         }
-        Ok((TritCodec::Dense { dtype, inv: m.inv }, m.scale * factor.unwrap_or(1.0)))
+        let codec = match self.form {
+            Form::MastersInColumns { rows, .. } => {
+                let element = Element::Master { dtype, inv: m.inv };
+                TritCodec::Elements(Elements { element, transposed: true, stride: rows })
+            }
+            _ => TritCodec::Dense { dtype, inv: m.inv },
+        };
+        Ok((codec, m.scale * factor.unwrap_or(1.0)))
     }
 
     fn finish(self, (codec, scale): (TritCodec, f32)) -> Result<TernaryMatrix> {
@@ -95,7 +111,10 @@ impl Projection {
 /// # Errors
 /// That of the first projection in order that cannot be used.
 pub(super) fn finish_all(projections: Vec<Projection>, rule: MasterRule) -> Result<Vec<TernaryMatrix>> {
-    let masters = projections.iter().filter(|p| matches!(p.form, Form::Masters { .. })).count();
+    let masters = projections
+        .iter()
+        .filter(|p| matches!(p.form, Form::Masters { .. } | Form::MastersInColumns { .. }))
+        .count();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(masters);
     let resolved = if threads > 1 {
         resolve_in_parallel(&projections, rule, threads)?
