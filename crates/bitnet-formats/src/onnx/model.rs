@@ -114,9 +114,15 @@ impl OnnxNode {
     /// What to call the node in a message: its operator and its name, or its output if it has none.
     pub fn describe(&self) -> String {
         let name = if self.name.is_empty() { self.output() } else { &self.name };
-        let domain = if self.domain.is_empty() { String::new() } else { format!("{}.", self.domain) };
-        format!("node {} ({domain}{})", crate::error::quoted(name), self.op_type)
+        let domain = if self.domain.is_empty() { String::new() } else { format!("{}.", plain(&self.domain)) };
+        format!("node {} ({domain}{})", crate::error::quoted(name), plain(&self.op_type))
     }
+}
+
+/// The name of an operator or domain: as it is, unless it is none.
+fn plain(name: &str) -> String {
+    let is_plain = name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain { name.to_owned() } else { crate::error::quoted(name) }
 }
 
 impl OnnxFile {

@@ -188,9 +188,11 @@ impl OnnxWriter {
     /// # Errors
     /// As [`TensorWriter::finish`]. Then there is no model; a data file that is whole may have been put in place.
     pub fn finish(mut self) -> Result<()> {
-        if self.pieces.len() == 0 {
-            self.model.write_tensor(GLUE, &self.tail)?;
+        if self.pieces.len() > 0 {
+            // It knows which tensor is missing; the data file is dropped.
+            return self.model.finish();
         }
+        self.model.write_tensor(GLUE, &self.tail)?;
         if let Some(data) = self.data.take() {
             data.finish()?;
         }

@@ -93,7 +93,7 @@ impl<'a> Graph<'a> {
             return Ok(None);
         }
         if least != largest {
-            let what = format!("tensor {} with scales from {least} to {largest}", tensor.name);
+            let what = format!("tensor {:?} with scales from {least} to {largest}", tensor.name);
             return Err(self.unsupported(what, "one scale for a whole projection is"));
         }
         Ok(Some(least))
@@ -116,7 +116,7 @@ impl<'a> Graph<'a> {
         let refuse =
             |what: String| self.unsupported(what, "one integer zero point for a whole projection is");
         let Some(tensor) = self.tensor(name) else {
-            return Err(refuse(format!("a zero point that is computed ({name})")));
+            return Err(refuse(format!("a zero point that is computed ({name:?})")));
         };
         let count = tensor.elements().unwrap_or(0) as usize;
         let (bits, signed) = match tensor.stored {
@@ -131,16 +131,16 @@ impl<'a> Graph<'a> {
             _ => {
                 let number = self.one_number(name)?.filter(|number| number.fract() == 0.0);
                 let number =
-                    number.ok_or_else(|| refuse(format!("zero point {name} of type {}", tensor.stored)))?;
+                    number.ok_or_else(|| refuse(format!("zero point {name:?} of type {}", tensor.stored)))?;
                 return Ok(number.clamp(-1e6, 1e6) as i32);
             }
         };
         let bytes = tensor.data.as_slice();
         let mut values = (0..count).map(|index| integer(bytes, index, bits, signed));
-        let first = values.next().ok_or_else(|| refuse(format!("the empty zero point {name}")))?;
+        let first = values.next().ok_or_else(|| refuse(format!("the empty zero point {name:?}")))?;
         match values.find(|&value| value != first) {
             None => Ok(first),
-            Some(other) => Err(refuse(format!("zero point {name} with the values {first} and {other}"))),
+            Some(other) => Err(refuse(format!("zero point {name:?} with the values {first} and {other}"))),
         }
     }
 }

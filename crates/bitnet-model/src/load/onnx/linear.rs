@@ -158,7 +158,8 @@ fn block_zero(graph: &Graph<'_>, name: &str, rows: u64, per_row: u64) -> Result<
     let bytes = tensor.data.as_slice();
     let row_bytes = per_row.div_ceil(4);
     if row_bytes.checked_mul(rows) != Some(bytes.len() as u64) || bytes.is_empty() {
-        let what = format!("zero point {name} of {} bytes for {rows} rows of {per_row} blocks", bytes.len());
+        let what =
+            format!("zero point {name:?} of {} bytes for {rows} rows of {per_row} blocks", bytes.len());
         return Err(graph.unsupported(what, "two bits a block, rows in whole bytes, are"));
     }
     let first = i32::from(bytes[0] & 3);
@@ -166,7 +167,7 @@ fn block_zero(graph: &Graph<'_>, name: &str, rows: u64, per_row: u64) -> Result<
         let other =
             (0..per_row as usize).map(|i| super::graph::integer(row, i, 2, false)).find(|&z| z != first);
         if let Some(other) = other {
-            let what = format!("zero point {name} with the values {first} and {other}");
+            let what = format!("zero point {name:?} with the values {first} and {other}");
             return Err(graph.unsupported(what, "one zero point for a whole projection is"));
         }
     }
@@ -196,14 +197,15 @@ fn factor_behind(graph: &Graph<'_>, output: &str) -> Result<Option<f32>> {
         let node = graph.node(reader);
         let change = match (node.op_type.as_str(), node.inputs.as_slice()) {
             ("Cast" | "Identity", _) => None,
-            ("Mul", [a, b]) => {
-                let other = if a == value { b } else { a };
-                match multiplier(graph, other)? {
-                    Some(found) => Some(found),
-                    None => break,
-                }
-            }
-            ("Div", [a, b]) if a == value => multiplier(graph, b)?.map(|divisor| 1.0 / divisor),
+            ("Mul", [a, b]) => match multiplier(graph, if a == value { b } else { a })? {
+                Multiplier::Constant(found) => Some(found),
+                Multiplier::Activation => None,
+                Multiplier::Unknown => break,
+            },
+            ("Div", [a, b]) if a == value => match multiplier(graph, b)? {
+                Multiplier::Constant(divisor) => Some(1.0 / divisor),
+                Multiplier::Activation | Multiplier::Unknown => None,
+            },
             ("Add", [a, b]) => {
                 let other = if a == value { b } else { a };
                 if graph.tensor(other).is_some() && !is_zero(graph, other) {
@@ -221,18 +223,50 @@ fn factor_behind(graph: &Graph<'_>, output: &str) -> Result<Option<f32>> {
     Ok(factor)
 }
 
-/// The constant in a multiplier: itself, or what a computed scale is multiplied or divided by.
-fn multiplier(graph: &Graph<'_>, name: &str) -> Result<Option<f32>> {
+/// What a product is multiplied or divided by.
+enum Multiplier {
+    /// A constant, or one that a computed scale is multiplied or divided by.
+    Constant(f32),
+    /// The scale of the activations.
+    Activation,
+    /// Anything else.
+    Unknown,
+}
+
+fn multiplier(graph: &Graph<'_>, name: &str) -> Result<Multiplier> {
+    // Largest values of int8 and uint8, from which scales of activations are computed.
+    const LIMITS: [f32; 3] = [127.0, 128.0, 255.0];
     if graph.tensor(name).is_some() {
-        return graph.scalar(name);
+        return Ok(graph.scalar(name)?.map_or(Multiplier::Unknown, Multiplier::Constant));
     }
-    let Some(index) = graph.producer(name) else { return Ok(None) };
+    if is_activation_scale(graph, name) {
+        return Ok(Multiplier::Activation);
+    }
+    let Some(index) = graph.producer(name) else { return Ok(Multiplier::Unknown) };
     let node = graph.node(index);
-    let [a, b] = node.inputs.as_slice() else { return Ok(None) };
+    let [a, b] = node.inputs.as_slice() else { return Ok(Multiplier::Unknown) };
     Ok(match (node.op_type.as_str(), graph.scalar(a)?, graph.scalar(b)?) {
-        ("Mul" | "Div", Some(constant), None) => Some(constant),
-        ("Mul", None, Some(constant)) => Some(constant),
-        ("Div", None, Some(constant)) => Some(1.0 / constant),
-        _ => None,
+        ("Mul" | "Div", Some(limit), None) | ("Mul" | "Div", None, Some(limit))
+            if LIMITS.iter().any(|&known| limit == known || limit == 1.0 / known) =>
+        {
+            Multiplier::Activation
+        }
+        ("Mul" | "Div", Some(constant), None) | ("Mul", None, Some(constant)) => {
+            Multiplier::Constant(constant)
+        }
+        ("Div", None, Some(constant)) => Multiplier::Constant(1.0 / constant),
+        _ => Multiplier::Unknown,
     })
+}
+
+/// Whether a value scales a row that is then rounded.
+fn is_activation_scale(graph: &Graph<'_>, name: &str) -> bool {
+    let produced = graph.producer(name).map(|index| graph.node(index).op_type.as_str());
+    let is_scaling = |index: &usize| {
+        let node = graph.node(*index);
+        let rounds =
+            |index: &usize| matches!(graph.node(*index).op_type.as_str(), "Round" | "QuantizeLinear");
+        matches!(node.op_type.as_str(), "Mul" | "Div") && graph.consumers(node.output()).iter().any(rounds)
+    };
+    produced == Some("DynamicQuantizeLinear") || graph.consumers(name).iter().any(is_scaling)
 }

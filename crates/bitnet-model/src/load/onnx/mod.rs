@@ -58,7 +58,8 @@ pub(super) fn load(folder: &Folder<'_>, name: &str, options: &LoadOptions) -> Re
     generation.stop_tokens.splice(0..0, config.eos.iter().copied());
     let text = text::from_folder(folder, &config, options, &mut generation, &mut warnings)?;
     generation.finish(spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
-    let own_name = file.metadata.get("bitnet.name").filter(|name| !name.trim().is_empty());
+    let is_name = |name: &&String| !name.trim().is_empty() && !name.chars().any(char::is_control);
+    let own_name = file.metadata.get("bitnet.name").filter(is_name);
     let stem = name.strip_suffix(".onnx").unwrap_or(name);
     Ok(LoadedModel {
         name: own_name.map_or(stem, String::as_str).to_owned(),

@@ -41,7 +41,7 @@ pub(super) fn is_global(name: &str, word: &str) -> bool {
 pub(super) fn in_checkpoint(name: &str) -> Option<&str> {
     let at = name.find("model.layers.")?;
     let is_parameter = [".weight", ".weight_scale", ".bias"].iter().any(|end| name.ends_with(end));
-    is_parameter.then(|| &name[at..])
+    (is_parameter && !name.chars().any(char::is_control)).then(|| &name[at..])
 }
 
 #[cfg(test)]

@@ -258,7 +258,7 @@ impl<'g, 'a> Fronts<'g, 'a> {
             [one] => Ok(Some(one)),
             [a, b, ..] => {
                 let node = self.graph.node(self.linears[number].node).describe();
-                let what = format!("{node} behind the vectors {} and {}", a.name, b.name);
+                let what = format!("{node} behind the vectors {:?} and {:?}", a.name, b.name);
                 Err(self.graph.unsupported(what, only))
             }
         }

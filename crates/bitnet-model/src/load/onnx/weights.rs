@@ -68,7 +68,7 @@ fn matrix(
     factor: Option<f32>,
 ) -> Result<Form> {
     let tensor = constant.tensor;
-    let named = |what: &str| format!("tensor {} {what}", tensor.name);
+    let named = |what: &str| format!("tensor {:?} {what}", tensor.name);
     if let Some(dtype) = tensor.stored.dense() {
         return masters(graph, slot, constant, dtype, in_columns, factor);
     }
@@ -106,7 +106,7 @@ fn masters(
 ) -> Result<Form> {
     let tensor = constant.tensor;
     let refuse =
-        |what: &str, remedy| Err(graph.unsupported(format!("tensor {} {what}", tensor.name), remedy));
+        |what: &str, remedy| Err(graph.unsupported(format!("tensor {:?} {what}", tensor.name), remedy));
     if constant.zero != 0 {
         return refuse("of floats with a zero point", "integers with a zero point are");
     }
@@ -163,7 +163,7 @@ impl Blocks<'_> {
         let (scales, name) = (self.scales, &self.scales.name);
         let Some(dtype) = scales.stored.dense() else {
             return refuse(
-                format!("tensor {name} of type {}", scales.stored),
+                format!("tensor {name:?} of type {}", scales.stored),
                 "scales of f32, f16 and bf16 are",
             );
         };
@@ -171,7 +171,7 @@ impl Blocks<'_> {
         let block_bytes = (self.block / 4) as usize;
         let count = self.tensor.data.len() / block_bytes;
         if self.tensor.stored != StoredType::U8 || count == 0 || bytes.len() != count * dtype.size() {
-            let what = format!("tensor {name} with {} bytes of scales for {count} blocks", bytes.len());
+            let what = format!("tensor {name:?} with {} bytes of scales for {count} blocks", bytes.len());
             return refuse(what, "one scale a block of bytes is");
         }
         let mut found: Option<f32> = None;
@@ -182,7 +182,8 @@ impl Blocks<'_> {
                 continue;
             }
             if let Some(first) = found {
-                let what = format!("tensor {name} with the scales {first} and {} (block {block})", value[0]);
+                let what =
+                    format!("tensor {name:?} with the scales {first} and {} (block {block})", value[0]);
                 return refuse(what, "one scale for all blocks of a projection is");
             }
             found = Some(value[0]);
@@ -205,7 +206,8 @@ impl Blocks<'_> {
 pub(super) fn table(graph: &Graph<'_>, linear: &Linear<'_>) -> Result<StoredTensor> {
     let tensor = linear.weight.tensor();
     let refuse = |what: &str| {
-        graph.unsupported(format!("tensor {} {what}", tensor.name), "an output layer of f32, f16 or bf16 is")
+        graph
+            .unsupported(format!("tensor {:?} {what}", tensor.name), "an output layer of f32, f16 or bf16 is")
     };
     let Weight::Matrix { constant, in_columns } = &linear.weight else {
         return Err(refuse("of 2-bit blocks in the output layer"));
