@@ -201,6 +201,26 @@ fn names_and_graph_agree() {
 }
 
 #[test]
+fn norms_without_names_are_found_in_the_graph() {
+    let named = load_path(&testdata("onnx/torch-named")).unwrap();
+    let mut changed = Changed::fixture("torch-named");
+    let mut renamed = bitnet_formats::TensorSet::new();
+    for (number, tensor) in changed.file.tensors.iter().enumerate() {
+        let is_norm = tensor.name.contains("norm");
+        let name = if is_norm { format!("onnx::Mul_{number}") } else { tensor.name.clone() };
+        for node in &mut changed.file.nodes {
+            node.inputs
+                .iter_mut()
+                .filter(|input| **input == tensor.name)
+                .for_each(|input| *input = name.clone());
+        }
+        renamed.insert(StoredTensor { name, ..tensor.clone() }).unwrap();
+    }
+    changed.file.tensors = renamed;
+    assert_eq!(logits(&changed.load().unwrap(), &[3, 17, 39]), logits(&named, &[3, 17, 39]));
+}
+
+#[test]
 fn what_is_no_such_decoder_is_refused_by_name() {
     let error = |name: &str, change: &dyn Fn(&mut Changed)| {
         let mut changed = Changed::fixture(name);

@@ -107,6 +107,15 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// Whether a value is a constant of zeros (of either sign) only.
+    pub(super) fn is_zero(&self, name: &str) -> bool {
+        let Some(tensor) = self.tensor(name) else { return false };
+        match tensor.stored.dense() {
+            Some(_) => matches!(self.one_number(name), Ok(Some(number)) if number == 0.0),
+            None => tensor.data.as_slice().iter().all(|&byte| byte == 0),
+        }
+    }
+
     /// The whole number of a zero point: one or several equal elements.
     ///
     /// # Errors

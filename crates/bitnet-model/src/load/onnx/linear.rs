@@ -97,7 +97,7 @@ fn matrix<'a>(graph: &Graph<'a>, index: usize, obscured: &mut Vec<String>) -> Re
             if flag("transA") || node.float("alpha").unwrap_or(1.0) != 1.0 {
                 return Err(graph.unsupported(format!("{} with transA or alpha", node.describe()), only));
             }
-            if node.input(2).is_some_and(|bias| !is_zero(graph, bias)) {
+            if node.input(2).is_some_and(|bias| !graph.is_zero(bias)) {
                 return Err(bias_error(graph, &node.describe()));
             }
         }
@@ -137,7 +137,7 @@ fn blocks<'a>(graph: &Graph<'a>, index: usize) -> Result<Linear<'a>> {
     if node.input(4).is_some() {
         return Err(refuse("g_idx (a permutation of the columns)"));
     }
-    if node.input(5).is_some_and(|bias| !is_zero(graph, bias)) {
+    if node.input(5).is_some_and(|bias| !graph.is_zero(bias)) {
         return Err(bias_error(graph, &node.describe()));
     }
     let per_row = cols.div_ceil(block);
@@ -174,15 +174,6 @@ fn block_zero(graph: &Graph<'_>, name: &str, rows: u64, per_row: u64) -> Result<
     Ok(first)
 }
 
-/// Whether a value is a constant of zeros (of either sign) only.
-fn is_zero(graph: &Graph<'_>, name: &str) -> bool {
-    let Some(tensor) = graph.tensor(name) else { return false };
-    match tensor.stored.dense() {
-        Some(_) => matches!(graph.one_number(name), Ok(Some(number)) if number == 0.0),
-        None => tensor.data.as_slice().iter().all(|&byte| byte == 0),
-    }
-}
-
 fn bias_error(graph: &Graph<'_>, node: &str) -> crate::LoadError {
     graph.unsupported(format!("{node} with a bias"), "projections without biases are")
 }
@@ -208,7 +199,7 @@ fn factor_behind(graph: &Graph<'_>, output: &str) -> Result<Option<f32>> {
             },
             ("Add", [a, b]) => {
                 let other = if a == value { b } else { a };
-                if graph.tensor(other).is_some() && !is_zero(graph, other) {
+                if graph.tensor(other).is_some() && !graph.is_zero(other) {
                     return Err(bias_error(graph, &node.describe()));
                 }
                 break;

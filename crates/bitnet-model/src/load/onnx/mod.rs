@@ -177,7 +177,9 @@ impl<'a> Model<'_, 'a> {
     fn roles(&self, naming: &Naming) -> Result<Found<'_, 'a>> {
         let linears = &self.linears.found;
         let (mut roles, fronts) = match Roles::by_names(self.graph, linears, naming, self.spec) {
-            Some(roles) => (roles, None),
+            Some(roles) if self.has_named_norms(naming) => (roles, None),
+            // Norms that were cast before they were stored lose their names.
+            Some(roles) => (roles, Some(Fronts::new(self.graph, linears)?)),
             None if self.has_checkpoint_names(naming) => (Roles::default(), None),
             None => {
                 if let Some(what) = self.linears.obscured.first() {
@@ -203,6 +205,18 @@ impl<'a> Model<'_, 'a> {
             roles.output = Some(number);
         }
         Ok(Found { roles, fronts })
+    }
+
+    /// Whether the norms of the first layer and the last one can be found by their names.
+    fn has_named_norms(&self, naming: &Naming) -> bool {
+        let first =
+            self.vector(self.spec.hidden_size, &|name| names::is_part(name, 0, naming.parts.attn_norm));
+        first.is_some() && self.final_norm().is_some()
+    }
+
+    fn final_norm(&self) -> Option<&'a StoredTensor> {
+        let fits = |name: &str| names::is_global(name, "norm") || name.contains("final_norm");
+        self.vector(self.spec.hidden_size, &fits)
     }
 
     /// Whether all projections are there under the names of a checkpoint, so that the graph need not be understood.
@@ -287,7 +301,7 @@ impl<'a> Model<'_, 'a> {
         let len = spec.hidden_size;
         let last = match (&found.fronts, found.roles.output) {
             (Some(fronts), Some(output)) => fronts.norm(output, len as u64)?,
-            _ => self.vector(len, &|name| names::is_global(name, "norm") || name.contains("final_norm")),
+            _ => self.final_norm(),
         };
         last.map_or(Ok(()), |tensor| Ok(set.insert(renamed(tensor, &naming.final_norm))?))
     }
@@ -337,7 +351,9 @@ impl<'a> Model<'_, 'a> {
             if weight.is_some_and(|weight| products.iter().any(|product| product.ends_with(weight))) {
                 continue;
             }
-            if set.get(name).is_none() && !products.contains(&tensor.name.as_str()) {
+            // A bias of zeros changes nothing; one that is added elsewhere was refused with its node.
+            let is_nothing = name.ends_with(".bias") && self.graph.is_zero(&tensor.name);
+            if !is_nothing && set.get(name).is_none() && !products.contains(&tensor.name.as_str()) {
                 set.insert(renamed(tensor, name))?;
             }
         }
