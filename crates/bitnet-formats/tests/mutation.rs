@@ -360,8 +360,11 @@ fn varint(mut value: u64) -> Vec<u8> {
     out
 }
 
-/// The fields of a message as ranges of its bytes, with the content of those that have a length; nothing if it is none.
-fn protobuf_fields(bytes: &[u8]) -> Option<Vec<(std::ops::Range<usize>, Option<std::ops::Range<usize>>)>> {
+/// Where a field is, and its content if it has a length.
+type ProtobufField = (std::ops::Range<usize>, Option<std::ops::Range<usize>>);
+
+/// The fields of a message; nothing if the bytes are none.
+fn protobuf_fields(bytes: &[u8]) -> Option<Vec<ProtobufField>> {
     let mut fields = Vec::new();
     let mut at = 0;
     let number = |at: &mut usize| -> Option<u64> {

@@ -234,7 +234,7 @@ fn what_is_no_such_decoder_is_refused_by_name() {
             if name == "bits" {
                 *value = OnnxAttribute::Int(4);
             }
-        })
+        });
     });
     assert!(message.contains("MatMulNBits") && message.contains("bits = 4"), "{message}");
 
@@ -252,8 +252,24 @@ fn what_is_no_such_decoder_is_refused_by_name() {
     });
     assert!(message.contains("Floor"), "{message}");
 
-    let message = error("anonymous", &|c| c.node("Softmax").op_type = "Gather".to_owned());
-    assert!(message.contains("layer 0") || message.contains("node"), "{message}");
+    let rename = |c: &mut Changed, from: &str, to: &str| {
+        c.file.nodes.iter_mut().filter(|n| n.op_type == from).for_each(|n| n.op_type = to.to_owned());
+    };
+    let message = error("anonymous", &|c| rename(c, "Softmax", "Identity"));
+    assert!(message.contains("without attention"), "{message}");
+    let message = error("anonymous", &|c| rename(c, "Sigmoid", "Tanh"));
+    assert!(message.contains("(Tanh)"), "{message}");
+    let message = error("torch-named", &|c| c.config["hidden_act"] = "silu".into());
+    assert!(message.contains("(Relu)") && message.contains("SiLU"), "{message}");
+    // A bias behind a projection: the two halves of a residual stream are no constants, this is one.
+    let message = error("blocks", &|c| {
+        let bias = c.file.tensors.iter().find(|t| t.shape == [32]).unwrap().name.clone();
+        let at = c.file.nodes.iter().position(|n| n.op_type == "MatMulNBits").unwrap();
+        let y = c.file.nodes[at].outputs[0].clone();
+        c.file.nodes[at].outputs[0] = "before_bias".to_owned();
+        c.file.nodes.insert(at + 1, bitnet_formats::OnnxNode::new("Add", &["before_bias", &bias], &[&y]));
+    });
+    assert!(message.contains("(Add)") && message.contains("bias"), "{message}");
 
     let message = error("torch-named", &|c| c.config["num_hidden_layers"] = 3.into());
     assert!(message.contains("layer 2"), "{message}");

@@ -59,7 +59,7 @@ impl<'a> Builder<'a> {
         let embedding = b.naming.embedding.clone();
         b.items.push(Item::table(&embedding, &weights.embedding));
         let row = b.op("/model/embed_tokens", "Gather", &[&embedding, "input_ids"]);
-        let mut x = b.to_float("/model/embed_tokens", row, &weights.embedding);
+        let mut x = b.cast_to_float("/model/embed_tokens", row, &weights.embedding);
         let shared = b.shared();
         for (layer, weights) in weights.layers.iter().enumerate() {
             x = b.layer(layer, weights, &x, &shared);
@@ -315,7 +315,7 @@ impl<'a> Builder<'a> {
                 self.naming.output.to_owned()
             }
         };
-        let table = self.to_float("/lm_head", name, weights.output_layer());
+        let table = self.cast_to_float("/lm_head", name, weights.output_layer());
         let columns =
             self.op_with("/lm_head", "Transpose", &[&table], &[("perm", OnnxAttribute::Ints(vec![1, 0]))]);
         self.op("/lm_head", "MatMul", &[&h, &columns]);
@@ -323,7 +323,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Values of a table's type as f32.
-    fn to_float(&mut self, path: &str, value: String, table: &DenseTensor) -> String {
+    fn cast_to_float(&mut self, path: &str, value: String, table: &DenseTensor) -> String {
         if table.dtype() == bitnet_core::DType::F32 {
             return value;
         }

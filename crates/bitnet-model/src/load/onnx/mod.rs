@@ -10,6 +10,7 @@ mod constant;
 mod graph;
 mod linear;
 mod names;
+mod operators;
 mod roles;
 mod walk;
 mod weights;
@@ -131,6 +132,7 @@ fn build(
     config_file: &str,
 ) -> Result<(ModelSpec, Weights, Vec<String>)> {
     let graph = Graph::new(file, origin);
+    operators::check(&graph, config.spec.activation)?;
     let linears = linear::find(&graph)?;
     let mut naming = Naming::hugging_face("model.");
     let model = Model { graph: &graph, linears: &linears, spec: &config.spec };

@@ -22,7 +22,7 @@ fn layer(name: &str) -> Option<(usize, Vec<&str>)> {
 pub(super) fn projection(naming: &Naming, name: &str) -> Option<(usize, usize)> {
     let (number, words) = layer(name)?;
     let find = |part: &&str| part.rsplit('.').next().is_some_and(|last| words.contains(&last));
-    let projection = naming.parts.projections.iter().position(|part| find(&part))?;
+    let projection = naming.parts.projections.iter().position(find)?;
     Some((number, projection))
 }
 

@@ -51,13 +51,11 @@ impl Roles {
             let named = |name: &str| names::projection(naming, name);
             let tensor = &linear.weight.tensor().name;
             let node = &graph.node(linear.node).name;
-            match named(tensor).or_else(|| named(node)) {
-                Some((layer, projection)) if layer < spec.num_layers => {
-                    if !roles.put(layer, projection, number) {
-                        return None;
-                    }
-                }
-                _ => {}
+            let place = named(tensor).or_else(|| named(node)).filter(|(layer, _)| *layer < spec.num_layers);
+            if let Some((layer, projection)) = place
+                && !roles.put(layer, projection, number)
+            {
+                return None;
             }
         }
         roles.is_complete(spec).then_some(roles)
