@@ -18,6 +18,7 @@ The exit status is 0 if all checks passed.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import subprocess
@@ -94,6 +95,8 @@ def check(program, model, form, tokens, folder):
     import onnx
     import onnxruntime
 
+    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
+    tokens = [token % vocabulary for token in tokens]
     path = folder / f"{model.name}-{form}.onnx"
     expected = engine_logits(program, model, tokens, path, form)
     onnx.checker.check_model(str(path), full_check=True)

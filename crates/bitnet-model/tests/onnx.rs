@@ -276,7 +276,7 @@ fn what_is_no_such_decoder_is_refused_by_name() {
     let message = error("torch-named", &|c| c.config["num_hidden_layers"] = 1.into());
     assert!(message.contains("node") && message.contains("MatMul"), "{message}");
     let message = error("torch-named", &|c| c.config["intermediate_size"] = 64.into());
-    assert!(message.contains("[48, 32]") && message.contains("[64, 32]"), "{message}");
+    assert!(message.contains("[48]") && message.contains("[64]"), "{message}");
 }
 
 #[test]
