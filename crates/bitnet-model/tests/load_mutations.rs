@@ -190,7 +190,8 @@ proptest! {
     #[test]
     fn damaged_onnx_models(fixture in any::<bool>(), damages in prop::collection::vec(damage(), 1..4)) {
         use std::sync::OnceLock;
-        static FILES: [OnceLock<Vec<(String, Vec<u8>)>>; 2] = [OnceLock::new(), OnceLock::new()];
+        type Files = Vec<(String, Vec<u8>)>;
+        static FILES: [OnceLock<Files>; 2] = [OnceLock::new(), OnceLock::new()];
         let mut files = FILES[usize::from(fixture)].get_or_init(|| onnx_files(fixture)).clone();
         for damage in &damages {
             apply(&mut files[0].1, damage, usize::MAX);
