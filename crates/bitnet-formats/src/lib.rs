@@ -3,6 +3,7 @@
 //! * [`tensor`]: [`StoredTensor`], a named range of bytes with type and shape, and [`TensorSet`], all of a model's.
 //! * [`safetensors`]: single files, shards with their index, and a streaming writer.
 //! * [`gguf`]: GGUF versions 2 and 3, its typed metadata, and a streaming writer.
+//! * [`onnx`]: ONNX graphs with their tensors, and a streaming writer.
 //! * [`detect()`]: which container some bytes are, by content.
 //!
 //! Readers take a [`ByteView`](bitnet_core::bytes::ByteView) and copy no tensor data. Every count, length and offset
@@ -14,6 +15,7 @@ mod detect;
 mod error;
 mod ggml;
 pub mod gguf;
+pub mod onnx;
 mod output;
 pub mod safetensors;
 pub mod tensor;
@@ -22,6 +24,9 @@ pub use detect::{Container, detect};
 pub use error::{FormatError, Result};
 pub use gguf::{
     GgufArray, GgufFile, GgufMetadata, GgufValue, create_gguf, gguf_part_of, read_gguf, read_gguf_parts,
+};
+pub use onnx::{
+    OnnxAttribute, OnnxDim, OnnxFile, OnnxNode, OnnxPlan, OnnxValueInfo, OnnxWriter, create_onnx, read_onnx,
 };
 pub use output::TensorWriter;
 pub use safetensors::{SafetensorsFile, ShardIndex, create_safetensors, read_safetensors, read_shards};

@@ -26,6 +26,10 @@ pub enum StoredType {
     U16,
     U8,
     Bool,
+    U4,
+    I4,
+    U2,
+    I2,
     /// 8-bit float with 4 exponent bits.
     F8E4M3,
     /// 8-bit float with 5 exponent bits.
@@ -78,6 +82,10 @@ impl StoredType {
             StoredType::U16 => "u16",
             StoredType::U8 => "u8",
             StoredType::Bool => "bool",
+            StoredType::U4 => "u4",
+            StoredType::I4 => "i4",
+            StoredType::U2 => "u2",
+            StoredType::I2 => "i2",
             StoredType::F8E4M3 => "f8_e4m3",
             StoredType::F8E5M2 => "f8_e5m2",
             StoredType::I2S => "i2_s",
@@ -129,6 +137,8 @@ impl StoredType {
             StoredType::I8 | StoredType::U8 | StoredType::Bool | StoredType::F8E4M3 | StoredType::F8E5M2 => {
                 Some(1)
             }
+            // Several elements share a byte.
+            StoredType::U4 | StoredType::I4 | StoredType::U2 | StoredType::I2 => None,
             StoredType::I2S | StoredType::Ggml { .. } => None,
         }
     }
@@ -146,6 +156,9 @@ impl StoredType {
                 }
                 (count / 4).checked_add(I2S_TAIL)
             }
+            // ONNX packs all elements of a tensor one after the other, the first in the low bits.
+            StoredType::U4 | StoredType::I4 => Some(element_count(shape)?.div_ceil(2)),
+            StoredType::U2 | StoredType::I2 => Some(element_count(shape)?.div_ceil(4)),
             _ => element_count(shape)?.checked_mul(self.element_size()?),
         }
     }

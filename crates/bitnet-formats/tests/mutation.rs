@@ -11,8 +11,9 @@ use std::path::Path;
 
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{
-    FormatError, GgufArray, GgufValue, ShardIndex, StoredType, TensorPlan, TensorSet, create_gguf,
-    create_safetensors, read_gguf, read_gguf_parts, read_safetensors, read_shards,
+    FormatError, GgufArray, GgufValue, OnnxAttribute, OnnxDim, OnnxNode, OnnxPlan, OnnxValueInfo, ShardIndex,
+    StoredType, TensorPlan, TensorSet, create_gguf, create_onnx, create_safetensors, read_gguf,
+    read_gguf_parts, read_onnx, read_safetensors, read_shards,
 };
 
 thread_local! {
@@ -394,4 +395,170 @@ fn damaged_parts_of_gguf() {
         });
         assert_both_happen(refused);
     }
+}
+/// A number of protobuf.
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+/// Where a field is, and its content if it has a length.
+type ProtobufField = (std::ops::Range<usize>, Option<std::ops::Range<usize>>);
+
+/// The fields of a message; nothing if the bytes are none.
+fn protobuf_fields(bytes: &[u8]) -> Option<Vec<ProtobufField>> {
+    let mut fields = Vec::new();
+    let mut at = 0;
+    let number = |at: &mut usize| -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = *bytes.get(*at)?;
+            *at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    };
+    while at < bytes.len() {
+        let start = at;
+        let mut content = None;
+        match number(&mut at)? & 7 {
+            0 => drop(number(&mut at)?),
+            1 => at += 8,
+            2 => {
+                let len = usize::try_from(number(&mut at)?).ok()?;
+                content = Some(at..at.checked_add(len)?);
+                at += len;
+            }
+            5 => at += 4,
+            _ => return None,
+        }
+        bytes.get(start..at)?;
+        fields.push((start..at, content));
+    }
+    Some(fields)
+}
+
+/// Damages something deep in a message and mends the lengths around it, so that the damage is what is tested.
+fn damage_protobuf(bytes: &mut Vec<u8>, depth: usize, random: &mut Random) {
+    let fields = protobuf_fields(bytes).unwrap_or_default();
+    if fields.is_empty() || depth == 0 || random.below(8) == 0 {
+        return damage_bytes(bytes, usize::MAX, random);
+    }
+    let (field, content) = fields[random.below(fields.len())].clone();
+    match content {
+        _ if random.below(12) == 0 => drop(bytes.drain(field)),
+        _ if random.below(12) == 0 => {
+            let copies = [1, 2, 50][random.below(3)];
+            let piece = bytes[field.clone()].repeat(copies);
+            let to = fields[random.below(fields.len())].0.start;
+            bytes.splice(to..to, piece);
+        }
+        None => {
+            let mut piece = bytes[field.clone()].to_vec();
+            let value = EXTREMES[random.below(EXTREMES.len())];
+            match random.below(3) {
+                0 => damage_bytes(&mut piece, usize::MAX, random),
+                1 => piece[0] ^= 1 << (3 + random.below(4)),
+                _ => piece.splice(1.., varint(value)).for_each(drop),
+            }
+            bytes.splice(field, piece);
+        }
+        Some(content) => {
+            let mut inner = bytes[content.clone()].to_vec();
+            damage_protobuf(&mut inner, depth - 1, random);
+            let head = bytes[field.start..content.start].to_vec();
+            let key = head.iter().position(|byte| *byte < 0x80).map_or(head.len(), |end| end + 1);
+            let piece = [&head[..key], &varint(inner.len() as u64), &inner].concat();
+            bytes.splice(field, piece);
+        }
+    }
+}
+
+/// An ONNX model with a bit of everything, and its data file.
+fn onnx(path: &Path) -> (Vec<u8>, Vec<u8>) {
+    let mut tensors = plan();
+    tensors.push((TensorPlan::new("two", StoredType::U2, [3, 5]), vec![0x55; 4]));
+    tensors.push((TensorPlan::new("large", StoredType::U8, [200]), vec![7; 200]));
+    let node = |i: usize| {
+        let (input, output) = (format!("model.layers.{i}.weight"), format!("v{i}"));
+        OnnxNode::new("Transpose", &[&input, "", "x"], &[&output])
+            .with("perm", OnnxAttribute::Ints(vec![1, 0]))
+            .with("alpha", OnnxAttribute::Float(0.5))
+            .with("mode", OnnxAttribute::Text("linear".to_owned()))
+            .with("scales", OnnxAttribute::Floats(vec![1.0, 2.0]))
+    };
+    let constant =
+        |name: &str, value: OnnxAttribute| OnnxNode::new("Constant", &[], &[name]).with("value", value);
+    let mut nodes: Vec<OnnxNode> = (0..12).map(node).collect();
+    nodes.push(constant("c0", OnnxAttribute::Int(3)));
+    nodes.push(constant("c1", OnnxAttribute::Floats(vec![1.0, 2.0])));
+    let value = |name: &str| OnnxValueInfo {
+        name: name.to_owned(),
+        stored: StoredType::I64,
+        dims: vec![OnnxDim::Named("batch".to_owned()), OnnxDim::Fixed(4)],
+    };
+    let plan = OnnxPlan {
+        name: "graph".to_owned(),
+        ir_version: 8,
+        opsets: vec![(String::new(), 18), ("com.microsoft".to_owned(), 1)],
+        metadata: vec![("key".to_owned(), "value".to_owned())],
+        nodes,
+        inputs: vec![value("x")],
+        outputs: vec![value("v11")],
+        tensors: tensors.iter().map(|(plan, _)| plan.clone()).collect(),
+        external_from: Some(200),
+    };
+    let mut writer = create_onnx(path, &plan).unwrap();
+    tensors.iter().for_each(|(plan, bytes)| writer.write_tensor(&plan.name, bytes).unwrap());
+    writer.finish().unwrap();
+    (std::fs::read(path).unwrap(), std::fs::read(path.with_extension("shard.data")).unwrap())
+}
+
+/// Reads damaged ONNX files, of which half have lengths that fit.
+fn drive_onnx(good: &[u8], data: Vec<u8>, location: &str) {
+    let data = ByteView::from_vec(data);
+    let damaged = |random: &mut Random| {
+        let mut bytes = good.to_vec();
+        match random.below(2) {
+            0 => damage_bytes(&mut bytes, usize::MAX, random),
+            _ => (0..=random.below(2)).for_each(|_| damage_protobuf(&mut bytes, 5, random)),
+        }
+        bytes
+    };
+    let refused = drive(damaged, |bytes| {
+        let read = read_onnx(ByteView::from_vec(bytes), "m.file", &mut |name| {
+            if name == location {
+                return Ok(data.clone());
+            }
+            let source = std::io::ErrorKind::NotFound.into();
+            Err(bitnet_core::CoreError::Io { path: "m.shard".into(), source }.into())
+        })?;
+        std::hint::black_box(sum(&read.tensors));
+        std::hint::black_box(read.nodes.iter().map(|node| node.describe().len()).sum::<usize>());
+        Ok(())
+    });
+    assert!(refused > cases() / 8 && refused < cases(), "{refused} of {} files were refused", cases());
+}
+
+#[test]
+fn damaged_onnx() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, data) = onnx(&folder.path().join("m.shard"));
+    drive_onnx(&good, data, "m.shard.data");
+}
+
+#[test]
+fn damaged_onnx_of_an_exporter() {
+    // Half floats in lists of numbers, Constant nodes, data in another file.
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/onnx/anonymous"));
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    drive_onnx(&read("model.onnx"), read("weights.bin"), "weights.bin");
 }

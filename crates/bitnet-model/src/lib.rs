@@ -3,6 +3,7 @@
 //! * [`spec`]: [`ModelSpec`], the architecture as data.
 //! * [`weights`]: [`Weights`], the tensors as views into model files.
 //! * [`executor`]: the [`Executor`] trait that every backend implements, with its batch types.
+//! * [`export`]: from a loaded model to formats that other programs run.
 //! * [`kv`]: how keys and values are kept, [`KvType`].
 //! * [`load`](mod@load): from model files of any published form to spec and weights.
 //! * [`reference`](mod@reference): the forward pass in plain scalar Rust, the oracle that executors are tested against.
@@ -14,6 +15,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod executor;
+pub mod export;
 pub mod kv;
 pub mod load;
 pub mod reference;

@@ -52,6 +52,11 @@ impl DenseTensor {
         self.stored
     }
 
+    /// Element type of [`PlainRows`]: that of the tensor, or f32 if it is stored in blocks.
+    pub fn plain_type(&self) -> DType {
+        self.stored.plain().unwrap_or(DType::F32)
+    }
+
     /// The stored bytes of all rows.
     pub fn data(&self) -> &ByteView {
         &self.data

@@ -183,6 +183,50 @@ proptest! {
     }
 }
 
+/// An exported graph and one of our own, with what belongs to it.
+fn onnx_files(fixture: bool) -> Vec<(String, Vec<u8>)> {
+    let files = |names: &[&str], folder: &std::path::Path| {
+        let read = |name: &&str| ((*name).to_owned(), std::fs::read(folder.join(name)).unwrap());
+        names.iter().map(read).collect()
+    };
+    if fixture {
+        return files(&["model.onnx", "config.json"], &testdata("onnx/integers"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let options = bitnet_model::export::OnnxOptions { external_above: 0, ..Default::default() };
+    let model = vector("tiny-bitnet-bf16-packed");
+    bitnet_model::export::write_onnx(&model, &dir.path().join("m.onnx"), &options, &mut |_, _| ()).unwrap();
+    files(&["m.onnx", "m.onnx.data"], dir.path())
+}
+
+proptest! {
+    #![proptest_config(cases(1500))]
+
+    #[test]
+    fn damaged_onnx_models(fixture in any::<bool>(), damages in prop::collection::vec(damage(), 1..4)) {
+        use std::sync::OnceLock;
+        type Files = Vec<(String, Vec<u8>)>;
+        static FILES: [OnceLock<Files>; 2] = [OnceLock::new(), OnceLock::new()];
+        let mut files = FILES[usize::from(fixture)].get_or_init(|| onnx_files(fixture)).clone();
+        for damage in &damages {
+            apply(&mut files[0].1, damage, usize::MAX);
+        }
+        load_files(files);
+    }
+}
+
+#[test]
+fn names_and_numbers_of_onnx_graphs_changed_in_place() {
+    // Changes that keep every length, so that it is the graph and not the container that is damaged.
+    let files = onnx_files(true);
+    let graph = &files[0].1;
+    for at in (0..graph.len()).step_by(61) {
+        let mut files = files.clone();
+        files[0].1[at] = graph[(at * 7 + 13) % graph.len()];
+        load_files(files);
+    }
+}
+
 #[test]
 fn configurations_with_every_field_wrong_in_turn() {
     let base = Folder::vector("tiny-bitnet-bf16-packed").config;

@@ -2,6 +2,7 @@
 //!
 //! * [`matrix`]: [`TernaryMatrix`], a ternary weight matrix as it lies in a file, read row by row as trits.
 //! * [`codec`]: how the trits of a row are stored ([`TritCodec`]), and the packers that write them.
+//! * [`elements`]: matrices of single integers or masters, in rows or columns, as graphs store them.
 //! * [`absmean`]: ternary weights from full-precision masters.
 //! * [`absmax`]: int8 activations, one scale a token row.
 //!
@@ -11,9 +12,11 @@
 pub mod absmax;
 pub mod absmean;
 pub mod codec;
+pub mod elements;
 mod error;
 pub mod matrix;
 
 pub use codec::{I2sLayout, TritCodec};
+pub use elements::{Element, Elements};
 pub use error::{QuantError, Result};
 pub use matrix::{RowOrder, TernaryMatrix};

@@ -9,7 +9,7 @@ use super::config::{HfConfig, ScaleRule};
 use super::error::{LoadError, Result};
 use super::folder::Folder;
 use super::json::JsonFile;
-use super::{GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, summaries, text};
+use super::{GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, onnx, summaries, text};
 use crate::{LayerWeights, Weights};
 
 const CONFIG: &str = "config.json";
@@ -25,6 +25,8 @@ enum WeightFile {
     Sharded,
     /// A GGUF file.
     Gguf(String),
+    /// An ONNX file, with others for its data.
+    Onnx(String),
 }
 
 /// Loads the model of a folder; `only` names the weight file if the person did.
@@ -41,6 +43,7 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
         WeightFile::Gguf(name) => {
             return gguf::load(folder, open(folder, name)?, name, options);
         }
+        WeightFile::Onnx(name) => return onnx::load(folder, name, options),
         WeightFile::Single(name) => {
             let view = open(folder, name)?;
             let origin = folder.origin(name);
@@ -124,8 +127,11 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
     let mut ggufs = ending(".gguf");
     // The first part that is there stands for all of a model.
     ggufs.dedup_by(|next, kept| gguf_part_of(next).is_some_and(|(stem, _)| is_part_of(kept, stem)));
+    let mut graphs = ending(".onnx");
     match (safetensors.len(), ggufs.len()) {
         (0, 1) => Ok(WeightFile::Gguf(ggufs.remove(0))),
+        (0, 0) if graphs.len() == 1 => Ok(WeightFile::Onnx(graphs.remove(0))),
+        (0, 0) if graphs.len() > 1 => Err(LoadError::Ambiguous { place: folder.place(), names: graphs }),
         (0, 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
         (0, _) => Err(LoadError::Ambiguous { place: folder.place(), names: ggufs }),
         _ => Err(LoadError::Ambiguous { place: folder.place(), names: safetensors }),
@@ -144,7 +150,6 @@ fn what_is_there(names: &[String], ending: &dyn Fn(&str) -> Vec<String>) -> Stri
     }
     for (ends, kind) in [
         (&[".bin", ".pt", ".pth", ".ckpt"][..], "PyTorch weights"),
-        (&[".onnx"][..], "an ONNX model"),
         (&[".msgpack", ".h5", ".ot"][..], "weights of another framework"),
     ] {
         if let Some(name) = ends.iter().find_map(|end| ending(end).into_iter().next()) {

@@ -58,7 +58,11 @@ fn naming(tensors: &Tensors<'_>) -> Naming {
     if tensors.has_sub_norms(&first) { first } else { Naming::hugging_face(prefix) }
 }
 
-fn projection(
+/// The projection of a slot under the names of a checkpoint.
+///
+/// # Errors
+/// If a tensor is missing or has another type or shape.
+pub(super) fn projection(
     tensors: &Tensors<'_>,
     rule: Option<ScaleRule>,
     config_file: &str,

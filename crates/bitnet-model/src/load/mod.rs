@@ -4,8 +4,9 @@
 //! * [`LoadOptions`] says what the files cannot tell or tell wrongly.
 //! * [`GenerationDefaults`]: how the model wants to be sampled and where it stops.
 //!
-//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors file or several) and GGUF, in
-//! one file or several, with every ternary type that a scale for the whole tensor can be had from. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
+//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors file or several), GGUF, in
+//! one file or several, with every ternary type that a scale for the whole tensor can be had from, and ONNX graphs of such
+//! models. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
 //! their scale. Configuration is checked before anything is sized by it, and every tensor's type and shape before it is
 //! used. Not here: downloading, and the layouts that executors compute with.
 
@@ -21,6 +22,7 @@ mod gguf_weights;
 mod hugging;
 mod json;
 pub(crate) mod naming;
+mod onnx;
 mod projection;
 mod tensors;
 mod text;
@@ -42,7 +44,7 @@ pub use generation::GenerationDefaults;
 /// Where a model is.
 #[derive(Debug, Clone)]
 pub enum ModelSource {
-    /// A model folder, a `.gguf` file, or a `.safetensors` file with its configuration beside it.
+    /// A model folder, a `.gguf` file, or a `.safetensors` or `.onnx` file with its configuration beside it.
     Path(PathBuf),
     /// The files of a model folder, or one GGUF file, in memory.
     Memory {
@@ -146,18 +148,10 @@ fn load_file(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
     let origin = path.display().to_string();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match detect(view.as_slice()) {
-        Container::Gguf => {
-            let folder = Folder::Disk(path.parent().unwrap_or(Path::new("")).to_owned());
-            gguf::load(&folder, view, &name, options)
-        }
-        Container::Safetensors => {
-            let parent = match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            directory::load(&Folder::Disk(parent.to_owned()), Some(&name), options)
-        }
-        found @ (Container::PytorchZip | Container::PytorchLegacy | Container::Onnx | Container::OldGgml) => {
+        Container::Gguf => gguf::load(&Folder::Disk(folder_of(path)), view, &name, options),
+        Container::Safetensors => directory::load(&Folder::Disk(folder_of(path)), Some(&name), options),
+        Container::Onnx => onnx::load(&Folder::Disk(folder_of(path)), &name, options),
+        found @ (Container::PytorchZip | Container::PytorchLegacy | Container::OldGgml) => {
             Err(no_model(origin, format!("this is {}, which is not read", found.name())))
         }
         // The readers know best why a file is not one of theirs.
@@ -169,6 +163,14 @@ fn load_file(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
             };
             Err(error.map_or_else(|| no_model(origin, format!("this is {}", found.name())), LoadError::from))
         }
+    }
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bitnet_core::DenseType;
 use bitnet_core::bytes::ByteView;
+use bitnet_core::{DType, DenseType};
 use bitnet_quant::absmean;
-use bitnet_quant::{QuantError, RowOrder, TernaryMatrix, TritCodec};
+use bitnet_quant::{Element, Elements, QuantError, RowOrder, TernaryMatrix, TritCodec};
 
 use super::error::{LoadError, Result};
 
@@ -26,6 +26,15 @@ pub(super) enum Form {
     Masters {
         /// How they are stored.
         dtype: DenseType,
+        /// A separate scale that multiplies the product.
+        factor: Option<f32>,
+    },
+    /// The same, stored as `[cols, rows]`.
+    MastersInColumns {
+        /// Element type.
+        dtype: DType,
+        /// Output features, the length of a stored row.
+        rows: usize,
         /// A separate scale that multiplies the product.
         factor: Option<f32>,
     },
@@ -75,6 +84,7 @@ impl Projection {
                 Ok((codec, scale * factor.unwrap_or(1.0)))
             }
             Form::Masters { dtype, factor } => self.measure(dtype, factor, rule),
+            Form::MastersInColumns { dtype, factor, .. } => self.measure(dtype.into(), factor, rule),
         }
     }
 
@@ -103,7 +113,14 @@ impl Projection {
                 remedy: "take the packed weights or the masters without scales",
             });
         }
-        Ok((TritCodec::Dense { dtype, inv: m.inv }, m.scale * factor.unwrap_or(1.0)))
+        let codec = match self.form {
+            Form::MastersInColumns { rows, dtype, .. } => {
+                let element = Element::Master { dtype, inv: m.inv };
+                TritCodec::Elements(Elements { element, transposed: true, stride: rows })
+            }
+            _ => TritCodec::Dense { dtype, inv: m.inv },
+        };
+        Ok((codec, m.scale * factor.unwrap_or(1.0)))
     }
 
     fn finish(self, (codec, scale): (TritCodec, f32)) -> Result<TernaryMatrix> {

@@ -22,6 +22,7 @@ pub mod two_bit;
 
 use bitnet_core::DenseType;
 
+use crate::elements::Elements;
 use crate::{QuantError, Result};
 
 pub use bn::{pack_iq1_bn, pack_iq2_bn, pack_iq2_bn_r4};
@@ -58,6 +59,8 @@ pub enum TritCodec {
         /// What a weight is multiplied by before rounding, from [`absmean::measure`](crate::absmean::measure).
         inv: f32,
     },
+    /// Single elements, in rows or in columns.
+    Elements(Elements),
 }
 
 impl TritCodec {
@@ -76,6 +79,7 @@ impl TritCodec {
             TritCodec::Tl1(_) => "TL1",
             TritCodec::Tl2(_) => "TL2",
             TritCodec::Dense { .. } => "dense",
+            TritCodec::Elements(elements) => elements.name(),
         }
     }
 
@@ -94,7 +98,7 @@ impl TritCodec {
             TritCodec::Dense { dtype, .. } => {
                 (1, dtype.block_len(), "the number of columns must be whole blocks of the type")
             }
-            TritCodec::Tl1(_) | TritCodec::Tl2(_) => (1, 1, ""),
+            TritCodec::Tl1(_) | TritCodec::Tl2(_) | TritCodec::Elements(_) => (1, 1, ""),
         }
     }
 
@@ -124,6 +128,7 @@ impl TritCodec {
             TritCodec::Dense { dtype, .. } => (product / dtype.block_len() as u64)
                 .checked_mul(dtype.block_bytes() as u64)
                 .ok_or_else(|| refuse("too large")),
+            TritCodec::Elements(elements) => elements.byte_len(rows, cols),
         }
     }
 
@@ -144,6 +149,7 @@ impl TritCodec {
                 dense::decode(dtype, inv, data, row, out);
                 true
             }
+            TritCodec::Elements(elements) => elements.decode_row(data, row, out),
         }
     }
 

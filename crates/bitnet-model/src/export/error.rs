@@ -1,0 +1,24 @@
+//! [`ExportError`]: why a model could not be written.
+
+/// What can go wrong while a model is written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The file could not be written.
+    #[error(transparent)]
+    Format(#[from] bitnet_formats::FormatError),
+    /// A tensor of the model could not be read.
+    #[error(transparent)]
+    Core(#[from] bitnet_core::CoreError),
+    /// The ternary weights are damaged.
+    #[error("{tensor}: {source}")]
+    Quant {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        source: bitnet_quant::QuantError,
+    },
+}
+
+/// Result with [`ExportError`].
+pub(crate) type Result<T, E = ExportError> = std::result::Result<T, E>;
