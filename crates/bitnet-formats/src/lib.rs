@@ -3,6 +3,7 @@
 //! * [`tensor`]: [`StoredTensor`], a named range of bytes with type and shape, and [`TensorSet`], all of a model's.
 //! * [`safetensors`]: single files, shards with their index, and a streaming writer.
 //! * [`gguf`]: GGUF versions 2 and 3, its typed metadata, and a streaming writer.
+//! * [`pytorch`]: files of `torch.save` of both forms, read without running anything.
 //! * [`detect()`]: which container some bytes are, by content.
 //!
 //! Readers take a [`ByteView`](bitnet_core::bytes::ByteView) and copy no tensor data. Every count, length and offset
@@ -15,6 +16,7 @@ mod error;
 mod ggml;
 pub mod gguf;
 mod output;
+pub mod pytorch;
 pub mod safetensors;
 pub mod tensor;
 
@@ -22,5 +24,6 @@ pub use detect::{Container, detect};
 pub use error::{FormatError, Result};
 pub use gguf::{GgufArray, GgufFile, GgufMetadata, GgufValue, create_gguf, read_gguf};
 pub use output::TensorWriter;
+pub use pytorch::{PytorchFile, read_pytorch, read_pytorch_shards};
 pub use safetensors::{SafetensorsFile, ShardIndex, create_safetensors, read_safetensors, read_shards};
 pub use tensor::{StoredTensor, StoredType, TensorPlan, TensorSet};
