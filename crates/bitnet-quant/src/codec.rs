@@ -5,8 +5,8 @@
 
 use bitnet_core::DType;
 
-use crate::absmean;
 use crate::{QuantError, Result};
+use crate::{absmean, int2_tiles};
 
 /// Byte order of GGUF type 36 (I2_S). The file does not say which; `Group128` is what official files have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +28,8 @@ pub enum TritCodec {
     HfPacked,
     /// GGUF I2_S, without its scale and padding tail.
     I2S(I2sLayout),
+    /// Tiles of 16 rows and 32 columns, from microsoft/BitNet's GPU kernels ([`int2_tiles`]).
+    Int2Tiles,
     /// Full-precision masters, rounded to trits while they are read.
     Dense {
         /// Element type.
@@ -45,6 +47,7 @@ impl TritCodec {
             TritCodec::I2S(I2sLayout::Group128) => "I2_S",
             TritCodec::I2S(I2sLayout::Group64) => "I2_S (64-group)",
             TritCodec::I2S(I2sLayout::Rows4) => "I2_S (1x4)",
+            TritCodec::Int2Tiles => "int2 tiles",
             TritCodec::Dense { .. } => "dense",
         }
     }
@@ -67,6 +70,7 @@ impl TritCodec {
                 Err(refuse("the number of columns must be a multiple of 64"))
             }
             TritCodec::HfPacked | TritCodec::I2S(_) => Ok(product / 4),
+            TritCodec::Int2Tiles => int2_tiles::byte_len(rows, cols).map_err(refuse),
             TritCodec::Dense { dtype, .. } => {
                 product.checked_mul(dtype.size() as u64).ok_or_else(|| refuse("too large"))
             }
@@ -92,6 +96,7 @@ impl TritCodec {
             TritCodec::I2S(I2sLayout::Group64) => {
                 decode_groups::<16>(&data[row * cols / 4..][..cols / 4], out)
             }
+            TritCodec::Int2Tiles => int2_tiles::decode_row(data, row, out),
             TritCodec::Dense { dtype, inv } => {
                 let size = dtype.size();
                 decode_dense(dtype, inv, &data[row * cols * size..][..cols * size], out);

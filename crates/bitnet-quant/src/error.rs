@@ -31,9 +31,7 @@ pub enum QuantError {
         rule: &'static str,
     },
     /// A two-bit code that stands for no trit.
-    #[error(
-        "row {row} holds the code 3, which stands for no trit; the file is corrupt or has another layout"
-    )]
+    #[error("row {row} holds a code that stands for no trit; the file is corrupt or has another layout")]
     InvalidCode {
         /// Output row, as the model counts it.
         row: usize,

@@ -2,6 +2,7 @@
 //!
 //! * [`matrix`]: [`TernaryMatrix`], a ternary weight matrix as it lies in a file, read row by row as trits.
 //! * [`codec`]: how the trits of a row are stored ([`TritCodec`]) and the packers that write them.
+//! * [`int2_tiles`]: the layout of microsoft/BitNet's GPU kernels.
 //! * [`absmean`]: ternary weights from full-precision masters.
 //! * [`absmax`]: int8 activations, one scale a token row.
 //!
@@ -12,6 +13,7 @@ pub mod absmax;
 pub mod absmean;
 pub mod codec;
 mod error;
+pub mod int2_tiles;
 pub mod matrix;
 
 pub use codec::{I2sLayout, TritCodec};

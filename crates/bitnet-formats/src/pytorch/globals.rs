@@ -17,7 +17,7 @@ pub(super) enum Global {
     /// A storage class.
     Storage(StorageClass),
     /// An element type such as `torch.bfloat16`.
-    Element(StoredType),
+    Element(Element),
     /// A class of harmless things that weights do not consist of: numbers of numpy, sets, arguments of a program.
     Inert,
 }
@@ -31,11 +31,45 @@ pub(super) enum Rebuild {
     Untyped,
 }
 
+/// An element type in one byte, so that values stay small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element(u8);
+
+/// The types that elements can have.
+const TYPES: [StoredType; 15] = [
+    StoredType::BF16,
+    StoredType::F16,
+    StoredType::F32,
+    StoredType::F64,
+    StoredType::U8,
+    StoredType::I8,
+    StoredType::I16,
+    StoredType::I32,
+    StoredType::I64,
+    StoredType::Bool,
+    StoredType::F8E4M3,
+    StoredType::F8E5M2,
+    StoredType::U16,
+    StoredType::U32,
+    StoredType::U64,
+];
+
+impl Element {
+    fn of(stored: StoredType) -> Option<Self> {
+        TYPES.iter().position(|&known| known == stored).map(|place| Self(place as u8))
+    }
+
+    /// The type.
+    pub(super) fn stored(self) -> StoredType {
+        TYPES[usize::from(self.0)]
+    }
+}
+
 /// What a storage holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StorageClass {
     /// Elements of a type.
-    Of(StoredType),
+    Of(Element),
     /// Bytes; each tensor tells its own type.
     Untyped,
 }
@@ -44,7 +78,7 @@ impl StorageClass {
     /// Bytes of one of the elements that storages are measured in.
     pub(super) fn unit(self) -> u64 {
         match self {
-            StorageClass::Of(stored) => stored.element_size().unwrap_or(1),
+            StorageClass::Of(element) => element.stored().element_size().unwrap_or(1),
             StorageClass::Untyped => 1,
         }
     }
@@ -94,7 +128,7 @@ const UNREAD: [&str; 12] = [
 ];
 
 /// Element types of `torch`.
-const ELEMENTS: [(&str, StoredType); 20] = [
+const ELEMENTS: [(&str, StoredType); 21] = [
     ("bfloat16", StoredType::BF16),
     ("float16", StoredType::F16),
     ("half", StoredType::F16),
@@ -115,6 +149,7 @@ const ELEMENTS: [(&str, StoredType); 20] = [
     ("uint32", StoredType::U32),
     ("uint64", StoredType::U64),
     ("float8_e4m3fn", StoredType::F8E4M3),
+    ("float8_e5m2", StoredType::F8E5M2),
 ];
 
 /// Harmless names that training checkpoints mention.
@@ -154,7 +189,7 @@ const INERT: [(&str, &str); 30] = [
 /// Looks a name up.
 pub(super) fn look_up(module: &str, name: &str) -> Looked {
     let found = |list: &[(&str, StoredType)], name: &str| {
-        list.iter().find(|(known, _)| *known == name).map(|&(_, stored)| stored)
+        list.iter().find(|(known, _)| *known == name).and_then(|&(_, stored)| Element::of(stored))
     };
     Looked::Up(match (module, name) {
         ("collections", "OrderedDict" | "defaultdict" | "Counter") => Global::Dict,
@@ -167,15 +202,15 @@ pub(super) fn look_up(module: &str, name: &str) -> Looked {
         ("torch" | "torch.cuda", name) if UNREAD.contains(&name) => return Looked::Unsupported,
         ("torch" | "torch.cuda", name) if name.ends_with("Storage") => {
             match found(&STORAGES, name.trim_end_matches("Storage")) {
-                Some(stored) => Global::Storage(StorageClass::Of(stored)),
+                Some(element) => Global::Storage(StorageClass::Of(element)),
                 None => return Looked::Forbidden,
             }
         }
-        ("torch", "float8_e5m2") => Global::Element(StoredType::F8E5M2),
-        ("torch", name) if found(&ELEMENTS, name).is_some() => {
-            Global::Element(found(&ELEMENTS, name).unwrap_or(StoredType::U8))
-        }
         _ if INERT.contains(&(module, name)) => Global::Inert,
+        ("torch", name) => match found(&ELEMENTS, name) {
+            Some(element) => Global::Element(element),
+            None => return Looked::Forbidden,
+        },
         _ => return Looked::Forbidden,
     })
 }
@@ -188,9 +223,14 @@ mod tests {
     fn what_tensors_consist_of_is_known_and_nothing_that_acts() {
         assert_eq!(
             look_up("torch", "BFloat16Storage"),
-            Looked::Up(Global::Storage(StorageClass::Of(StoredType::BF16)))
+            Looked::Up(Global::Storage(StorageClass::Of(Element::of(StoredType::BF16).unwrap())))
         );
-        assert_eq!(look_up("torch", "int64"), Looked::Up(Global::Element(StoredType::I64)));
+        let int64 = Element::of(StoredType::I64).unwrap();
+        assert_eq!(look_up("torch", "int64"), Looked::Up(Global::Element(int64)));
+        assert_eq!(int64.stored(), StoredType::I64);
+        for (name, stored) in STORAGES.iter().chain(&ELEMENTS) {
+            assert!(Element::of(*stored).is_some(), "{name}");
+        }
         assert_eq!(look_up("torch", "ComplexFloatStorage"), Looked::Unsupported);
         for (module, name) in [
             ("os", "system"),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bitnet_core::bytes::ByteView;
 
 use super::budget::Budget;
-use super::globals::{Global, StorageClass};
+use super::globals::{Element, Global, StorageClass};
 use super::strided;
 use crate::error::quoted;
 use crate::tensor::StoredType;
@@ -50,7 +50,7 @@ pub(super) struct View {
     /// Place in [`Heap::storages`].
     pub(super) storage: u32,
     /// Type, if not that of the storage.
-    pub(super) element: Option<StoredType>,
+    pub(super) element: Option<Element>,
     /// First element.
     pub(super) offset: u64,
     /// Sizes, outermost first.

@@ -132,8 +132,7 @@ fn finish<'a, 'o>(
         let (place, element) = (view.storage as usize, view.element);
         let storage = &heap.storages[place];
         let stored = match (element, storage.class) {
-            (Some(element), _) => element,
-            (None, StorageClass::Of(stored)) => stored,
+            (Some(element), _) | (None, StorageClass::Of(element)) => element.stored(),
             (None, StorageClass::Untyped) => {
                 let problem = "it has no element type: its storage is untyped";
                 return Err(FormatError::malformed(&origin, format!("tensor {}", quoted(&name)), problem));

@@ -3,8 +3,6 @@
 //! It knows what `torch.save` writes with pickle protocols 2 to 5. Each step consumes at least one byte of the file,
 //! and whatever grows is charged to the file's budget, so time and memory are bounded by the size of the file.
 
-use std::collections::HashMap;
-
 use super::globals::{Looked, look_up};
 use super::heap::{Heap, Value};
 use super::rebuild;
@@ -17,8 +15,8 @@ const LONGEST_NAME: usize = 256;
 /// Bytes that a slot of the stack may take while the stack grows.
 const SLOT: usize = 3 * size_of::<Value<'static>>();
 
-/// Bytes that an entry of the memo may take while the table grows.
-const MEMO_ENTRY: usize = 5 * size_of::<(u32, Value<'static>)>();
+/// Most places of the memo that may be left out: places are numbered in order, by some writers from 1 on.
+const MEMO_GAP: u64 = 64;
 
 /// Runs one pickle and returns its value and the bytes after it. `part` names the pickle in messages.
 ///
@@ -37,7 +35,7 @@ pub(super) fn unpickle<'a>(
         stack: Vec::new(),
         highest: 0,
         marks: Vec::new(),
-        memo: HashMap::new(),
+        memo: Vec::new(),
         heap,
     };
     loop {
@@ -59,7 +57,7 @@ struct Machine<'a, 'h, 'o> {
     highest: usize,
     /// Heights of the stack at the open marks.
     marks: Vec<usize>,
-    memo: HashMap<u32, Value<'a>>,
+    memo: Vec<Option<Value<'a>>>,
     heap: &'h mut Heap<'a, 'o>,
 }
 
@@ -182,13 +180,21 @@ impl<'a> Machine<'a, '_, '_> {
 
     fn remember(&mut self, place: u64) -> Result<()> {
         let value = self.top()?;
-        self.heap.budget.objects(MEMO_ENTRY)?;
-        self.memo.insert(place as u32, value);
+        let len = self.memo.len() as u64;
+        if place > len + MEMO_GAP {
+            return Err(self.wrong(format!("{place} is remembered after {len} values")));
+        }
+        let place = place as usize;
+        while self.memo.len() <= place {
+            self.heap.budget.objects(SLOT)?;
+            self.memo.push(None);
+        }
+        self.memo[place] = Some(value);
         Ok(())
     }
 
     fn recall(&mut self, place: u64) -> Result<()> {
-        let value = self.memo.get(&(place as u32)).copied();
+        let value = self.memo.get(place as usize).copied().flatten();
         let value = value.ok_or_else(|| self.wrong(format!("nothing was remembered under {place}")))?;
         self.push(value)
     }
