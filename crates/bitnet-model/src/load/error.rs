@@ -19,7 +19,7 @@ impl std::fmt::Display for ShapeText {
 #[non_exhaustive]
 pub enum LoadError {
     /// There is nothing at the path.
-    #[error("{}: no such file or folder; give a model folder, a .gguf file or a .safetensors file", path.display())]
+    #[error("{}: no such file or folder; give a model folder, or a .gguf, .safetensors or PyTorch file", path.display())]
     NotFound {
         /// The path.
         path: PathBuf,
@@ -33,7 +33,9 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The folder or file holds no model in a form that can be read.
-    #[error("{place}: {found}; expected config.json with *.safetensors, or one .gguf file")]
+    #[error(
+        "{place}: {found}; expected config.json with *.safetensors or pytorch_model.bin, or one .gguf file"
+    )]
     NoModel {
         /// Folder or file.
         place: String,

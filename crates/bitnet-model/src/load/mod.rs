@@ -4,8 +4,8 @@
 //! * [`LoadOptions`] says what the files cannot tell or tell wrongly.
 //! * [`GenerationDefaults`]: how the model wants to be sampled and where it stops.
 //!
-//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors file or several) and GGUF
-//! with I2_S. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
+//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors or PyTorch file or several),
+//! the checkpoints of microsoft/BitNet's GPU programs, and GGUF with I2_S. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
 //! their scale. Configuration is checked before anything is sized by it, and every tensor's type and shape before it is
 //! used. Not here: downloading, and the layouts that executors compute with.
 
@@ -19,8 +19,10 @@ mod gguf;
 mod gguf_spec;
 mod hugging;
 mod json;
+mod microsoft;
 pub(crate) mod naming;
 mod projection;
+mod pytorch;
 mod tensors;
 mod text;
 
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{Container, StoredTensor, TensorSet, detect, read_gguf, read_safetensors};
+use bitnet_formats::{Container, StoredTensor, TensorSet, detect, read_gguf, read_pytorch, read_safetensors};
 use bitnet_quant::I2sLayout;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
@@ -41,7 +43,7 @@ pub use generation::GenerationDefaults;
 /// Where a model is.
 #[derive(Debug, Clone)]
 pub enum ModelSource {
-    /// A model folder, a `.gguf` file, or a `.safetensors` file with its configuration beside it.
+    /// A model folder, a `.gguf` file, or a safetensors or PyTorch file with its configuration beside it.
     Path(PathBuf),
     /// The files of a model folder, or one GGUF file, in memory.
     Memory {
@@ -146,20 +148,22 @@ fn load_file(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match detect(view.as_slice()) {
         Container::Gguf => gguf::load(&view, &origin, &name, options),
-        Container::Safetensors => {
+        Container::Safetensors | Container::PytorchZip | Container::PytorchLegacy => {
             let parent = match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
             };
             directory::load(&Folder::Disk(parent.to_owned()), Some(&name), options)
         }
-        found @ (Container::PytorchZip | Container::PytorchLegacy | Container::Onnx | Container::OldGgml) => {
+        found @ (Container::Onnx | Container::OldGgml) => {
             Err(no_model(origin, format!("this is {}, which is not read", found.name())))
         }
         // The readers know best why a file is not one of theirs.
         found => {
             let error = if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) {
                 read_gguf(view, &origin).err()
+            } else if pytorch::has_ending(&name) {
+                read_pytorch(view, &origin).err()
             } else {
                 read_safetensors(view, &origin).err()
             };
