@@ -98,6 +98,8 @@ impl SentencePiece {
             }
             spelled.push_str(word);
         }
+        // The library takes spaces off the end after it has spelled them.
+        spelled.truncate(spelled.trim_end_matches(SPACE).len());
         spelled
     }
 
