@@ -165,7 +165,7 @@ pub enum LoadError {
     /// A tokenizer is needed and there is none.
     #[error(
         "{place}: the model has no usable tokenizer ({why}); looked for tokenizer.json, then tokenizer.model \
-         (tiktoken text) or the vocabulary inside a GGUF; put the model's tokenizer.json there or give one with --tokenizer"
+         (SentencePiece or tiktoken text) or the vocabulary inside a GGUF; put the model's tokenizer.json there or give one with --tokenizer"
     )]
     TokenizerMissing {
         /// Folder or file of the model.

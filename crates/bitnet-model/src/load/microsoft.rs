@@ -142,3 +142,39 @@ fn check_tiles(tensor: &StoredTensor, part: &Part, slot: &Slot) -> Result<()> {
     }
     check_shape(tensor, &[part.rows, slot.cols / 4])
 }
+
+#[cfg(test)]
+mod tests {
+    use bitnet_core::bytes::ByteView;
+
+    use super::*;
+    use crate::synth::ShapePreset;
+
+    fn set(hidden: u64, ffn: u64, qkv: u64) -> TensorSet {
+        let mut set = TensorSet::new();
+        let mut put = |name: String, shape: [u64; 2]| {
+            let (data, origin) = (ByteView::from_vec(Vec::new()), "m.pt".into());
+            set.insert(StoredTensor { name, shape: shape.to_vec(), stored: StoredType::BF16, data, origin })
+                .unwrap();
+        };
+        put("tok_embeddings.weight".to_owned(), [128_256, hidden]);
+        for layer in 0..30 {
+            put(format!("layers.{layer}.attention.wqkv.weight"), [qkv, hidden]);
+            put(format!("layers.{layer}.feed_forward.w13.weight"), [2 * ffn, hidden]);
+        }
+        set
+    }
+
+    #[test]
+    fn the_2b_model_is_known_by_its_shapes_and_no_other() {
+        let set_2b = set(2560, 6912, 3840);
+        assert!(is_microsoft(&set_2b) && !is_microsoft(&TensorSet::new()));
+        let spec = HfConfig::read(&config(&set_2b, "m.pt").unwrap().root()).unwrap().spec;
+        let wanted = ShapePreset::B2_4T.spec();
+        // These two are told by the tensors.
+        assert_eq!(ModelSpec { sub_norms: true, tied_output: true, ..spec }, wanted);
+        let message = config(&set(3200, 8640, 4800), "m.pt").unwrap_err().to_string();
+        assert!(message.starts_with("m.pt: ") && message.contains("hidden size 3200"), "{message}");
+        assert!(message.contains("put the model's config.json beside it"), "{message}");
+    }
+}
