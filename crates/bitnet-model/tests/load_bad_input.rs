@@ -56,7 +56,8 @@ fn files_that_are_something_else() {
         ("c.safetensors", b"<!DOCTYPE html><html>", "web page"),
         ("d.gguf", b"hello, this is no model", "GGUF"),
         ("e.txt", b"hello, this is no model", "safetensors"),
-        ("f.bin", b"PK\x03\x04........archive/data.pkl", "PyTorch"),
+        ("f.bin", b"PK\x03\x04........archive/data.pkl", "incomplete"),
+        ("h.pt", b"hello, this is no model", "not a PyTorch file"),
         ("g.gguf", b"GGUF\x03\0\0\0", "g.gguf"),
     ] {
         let path = dir.path().join(name);
