@@ -49,6 +49,7 @@ pub struct PytorchFile {
 /// # Errors
 /// [`FormatError`] if the file is of another kind, cut short or malformed; [`FormatError::ForbiddenGlobal`] if it mentions
 /// a name that weights have no need of.
+#[expect(clippy::needless_pass_by_value, reason = "the file is handed over: its tensors hold on to it")]
 pub fn read_pytorch(view: ByteView, origin: &str) -> Result<PytorchFile> {
     let budget = Budget::new(view.len() as u64, origin);
     match detect(view.as_slice()) {

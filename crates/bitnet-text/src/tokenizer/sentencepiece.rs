@@ -46,7 +46,7 @@ pub(super) fn read(bytes: &[u8], added: &[AddedTokenInfo], origin: &str) -> Resu
     let (vocabulary, tokens) = vocabulary(&model, added, origin)?;
     let mut scores: Vec<f32> = model.pieces.iter().map(|piece| piece.score).collect();
     scores.resize(vocabulary.len(), 0.0);
-    let unknown = model.pieces.iter().position(|piece| is_unknown(piece)).map(|id| id as u32);
+    let unknown = model.pieces.iter().position(is_unknown).map(|id| id as u32);
     let user_defined = vocabulary.ids_of(TokenKind::Added).filter(|&id| (id as usize) < model.pieces.len());
     let rules = Rules {
         collapses_spaces: model.remove_extra_spaces,
