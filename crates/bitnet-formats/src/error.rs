@@ -95,6 +95,17 @@ pub enum FormatError {
         /// What to do instead.
         remedy: &'static str,
     },
+    /// A pickle mentions something that weights have no need of.
+    #[error(
+        "{origin}: the pickle mentions {name}, which no weights consist of; nothing was run. Do not open this file with \
+         programs that would run it, unless you trust where it is from; state dicts and safetensors files do without"
+    )]
+    ForbiddenGlobal {
+        /// Name of the file.
+        origin: String,
+        /// Module and name, quoted.
+        name: String,
+    },
     /// A tensor name occurs twice.
     #[error(
         "tensor {name} occurs twice, in {origin} and in {other}; remove one of them or convert the model again"

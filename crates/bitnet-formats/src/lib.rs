@@ -4,6 +4,7 @@
 //! * [`safetensors`]: single files, shards with their index, and a streaming writer.
 //! * [`gguf`]: GGUF versions 2 and 3, its typed metadata, and a streaming writer.
 //! * [`onnx`]: ONNX graphs with their tensors, and a streaming writer.
+//! * [`pytorch`]: files of `torch.save` of both forms, read without running anything.
 //! * [`detect()`]: which container some bytes are, by content.
 //!
 //! Readers take a [`ByteView`](bitnet_core::bytes::ByteView) and copy no tensor data. Every count, length and offset
@@ -17,6 +18,7 @@ mod ggml;
 pub mod gguf;
 pub mod onnx;
 mod output;
+pub mod pytorch;
 pub mod safetensors;
 pub mod tensor;
 
@@ -29,5 +31,6 @@ pub use onnx::{
     OnnxAttribute, OnnxDim, OnnxFile, OnnxNode, OnnxPlan, OnnxValueInfo, OnnxWriter, create_onnx, read_onnx,
 };
 pub use output::TensorWriter;
+pub use pytorch::{PytorchFile, read_pytorch, read_pytorch_shards};
 pub use safetensors::{SafetensorsFile, ShardIndex, create_safetensors, read_safetensors, read_shards};
 pub use tensor::{StoredTensor, StoredType, TensorPlan, TensorSet};

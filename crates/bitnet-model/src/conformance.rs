@@ -127,12 +127,42 @@ pub fn samples() -> Vec<Sample> {
         num_layers: 1,
         ..base.clone()
     };
-    vec![
-        sample("relu2, sub-norms, tied bf16", base, DType::BF16, 1, 75),
+    let mut samples = vec![
+        sample("relu2, sub-norms, tied bf16", base.clone(), DType::BF16, 1, 75),
         sample("silu, no sub-norms, untied f16", silu, DType::F16, 2, 290),
         sample("heads wider than the stream, tied f32", odd, DType::F32, 3, 270),
         sample("long rows, grouped heads", wide, DType::BF16, 4, 75),
         sample("long context, wide heads", long, DType::F32, 5, 555),
+    ];
+    samples.extend(first_reproductions(&base));
+    samples
+}
+
+/// Models shaped like those of 1bitLLM.
+fn first_reproductions(base: &ModelSpec) -> [Sample; 2] {
+    // As 1bitLLM's 3B: a head is no multiple of a vector, a row no multiple of a tile.
+    let first = ModelSpec {
+        hidden_size: 200,
+        intermediate_size: 540,
+        num_heads: 2,
+        num_kv_heads: 2,
+        head_dim: 100,
+        activation: Activation::Silu,
+        rope_theta: 10_000.0,
+        ..base.clone()
+    };
+    // As its large and xl.
+    let large = ModelSpec {
+        hidden_size: 192,
+        intermediate_size: 1092,
+        head_dim: 96,
+        num_layers: 1,
+        vocab_size: 98,
+        ..first.clone()
+    };
+    [
+        sample("a head for each key, heads of 100, tied f16", first, DType::F16, 6, 75),
+        sample("a head for each key, heads of 96, tied f32", large, DType::F32, 7, 40),
     ]
 }
 

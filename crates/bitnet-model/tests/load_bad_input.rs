@@ -33,10 +33,13 @@ fn paths_without_a_model() {
     assert!(matches!(load_path(missing), Err(LoadError::NotFound { .. })));
     assert!(error(missing).contains("/no/such/model: no such file or folder"));
     assert!(folder_with(&[]).contains("holds no files; expected config.json with *.safetensors"));
+    assert!(folder_with(&["config.json", "pytorch_model.bin"]).contains("not a PyTorch file"));
+    assert!(folder_with(&["model.pt"]).contains("not a PyTorch file"));
+    assert!(folder_with(&["a.pt", "b.bin"]).contains("several models (a.pt, b.bin)"));
+    assert!(folder_with(&["training_args.bin", "optimizer.pt"]).contains("2 files"));
     assert!(
-        folder_with(&["config.json", "pytorch_model.bin"]).contains("PyTorch weights (pytorch_model.bin)")
+        folder_with(&["pytorch_model-00001-of-00002.bin", "x.bin"]).contains("pytorch_model.bin.index.json")
     );
-    assert!(folder_with(&["model.pt"]).contains("PyTorch weights"));
     assert!(folder_with(&["model.onnx"]).contains("ONNX"));
     assert!(folder_with(&["README.md"]).contains("only README.md"));
     assert!(folder_with(&["README.md", "config.json"]).contains("2 files"));
@@ -53,7 +56,8 @@ fn files_that_are_something_else() {
         ("c.safetensors", b"<!DOCTYPE html><html>", "web page"),
         ("d.gguf", b"hello, this is no model", "GGUF"),
         ("e.txt", b"hello, this is no model", "safetensors"),
-        ("f.bin", b"PK\x03\x04........archive/data.pkl", "PyTorch"),
+        ("f.bin", b"PK\x03\x04........archive/data.pkl", "incomplete"),
+        ("h.pt", b"hello, this is no model", "not a PyTorch file"),
         ("g.gguf", b"GGUF\x03\0\0\0", "g.gguf"),
     ] {
         let path = dir.path().join(name);

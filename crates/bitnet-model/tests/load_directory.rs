@@ -315,17 +315,13 @@ fn llama3_vocabulary_as_tiktoken_file_with_both_stop_tokens() {
 }
 
 #[test]
-fn sentencepiece_models_are_noted_and_a_tokenizer_can_be_given() {
+fn unreadable_sentencepiece_models_are_noted_and_a_tokenizer_can_be_given() {
     let mut folder = Folder::vector("tiny-bitnet-packed");
     folder.file("tokenizer.model", b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00\x18\x02".to_vec());
     let model = folder.load().unwrap();
-    assert!(model.tokenizer_note.as_deref().unwrap().contains("SentencePiece"));
+    assert!(model.tokenizer_note.as_deref().unwrap().contains("UNIGRAM"));
     let message = model.require_tokenizer().unwrap_err().to_string();
-    assert!(
-        message.contains("SentencePiece")
-            && message.contains("--tokenizer")
-            && message.contains(&model.place)
-    );
+    assert!(message.contains("UNIGRAM") && message.contains("--tokenizer") && message.contains(&model.place));
     let options = LoadOptions { tokenizer: Some(bundled("tokenizer.json")), ..LoadOptions::default() };
     let model = folder.load_with(&options).unwrap();
     assert!(model.tokenizer.is_some() && model.warnings[0].contains("8192"));

@@ -3,6 +3,7 @@
 //! * [`matrix`]: [`TernaryMatrix`], a ternary weight matrix as it lies in a file, read row by row as trits.
 //! * [`codec`]: how the trits of a row are stored ([`TritCodec`]), and the packers that write them.
 //! * [`elements`]: matrices of single integers or masters, in rows or columns, as graphs store them.
+//! * [`int2_tiles`]: the layout of microsoft/BitNet's GPU kernels.
 //! * [`absmean`]: ternary weights from full-precision masters.
 //! * [`absmax`]: int8 activations, one scale a token row.
 //!
@@ -14,6 +15,7 @@ pub mod absmean;
 pub mod codec;
 pub mod elements;
 mod error;
+pub mod int2_tiles;
 pub mod matrix;
 
 pub use codec::{I2sLayout, TritCodec};

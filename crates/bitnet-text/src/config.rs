@@ -1,9 +1,12 @@
 //! [`TokenizerConfig`]: the parts of `tokenizer_config.json` that matter for encoding and chat.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Result, TextError};
+use crate::tokenizer::looks_like_control;
 
 /// What `tokenizer_config.json` says. Everything is optional in such files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +25,39 @@ pub struct TokenizerConfig {
     pub add_bos_token: Option<bool>,
     /// Name of the class that the file was written for.
     pub tokenizer_class: Option<String>,
+    /// `added_tokens_decoder`: tokens that are taken whole, some of them beyond the vocabulary file. In order of their ids.
+    pub added_tokens: Vec<AddedTokenInfo>,
+}
+
+/// A token that is taken whole, as configuration files describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedTokenInfo {
+    /// Its id.
+    pub id: u32,
+    /// Its spelling.
+    pub content: String,
+    /// Whether it is a control token, which no user may write.
+    pub special: bool,
+    /// Whether it takes the white space before it along.
+    pub lstrip: bool,
+    /// Whether it takes the white space after it along.
+    pub rstrip: bool,
+    /// Whether it does not count inside a word.
+    pub single_word: bool,
+}
+
+/// An entry of `added_tokens_decoder`, under its id.
+#[derive(Deserialize)]
+struct AddedFile {
+    content: String,
+    #[serde(default)]
+    special: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    #[serde(default)]
+    single_word: bool,
 }
 
 /// The file as it is.
@@ -39,6 +75,8 @@ struct ConfigFile {
     chat_template: Value,
     add_bos_token: Option<bool>,
     tokenizer_class: Option<String>,
+    #[serde(default)]
+    added_tokens_decoder: Option<BTreeMap<u32, AddedFile>>,
 }
 
 impl TokenizerConfig {
@@ -61,8 +99,46 @@ impl TokenizerConfig {
             chat_template: template(file.chat_template, origin)?,
             add_bos_token: file.add_bos_token,
             tokenizer_class: file.tokenizer_class,
+            added_tokens: file.added_tokens_decoder.unwrap_or_default().into_iter().map(added).collect(),
         })
     }
+
+    /// Reads an `added_tokens.json`, spellings with their ids, and puts [`added_tokens`](Self::added_tokens) with it, which
+    /// go first where both name an id. Tokens that this configuration uses as begin, end, padding or unknown are special,
+    /// and such as look like it.
+    ///
+    /// # Errors
+    /// [`TextError::Json`] if the file is something else.
+    pub fn with_added_tokens_file(&self, bytes: &[u8], origin: &str) -> Result<Vec<AddedTokenInfo>> {
+        let file: BTreeMap<String, u32> = serde_json::from_slice(bytes).map_err(|error| TextError::Json {
+            origin: origin.to_owned(),
+            expected: "an added_tokens.json",
+            message: error.to_string(),
+        })?;
+        let named = [&self.bos_token, &self.eos_token, &self.pad_token, &self.unk_token];
+        let mut all = self.added_tokens.clone();
+        for (content, id) in file {
+            if all.iter().all(|token| token.id != id) {
+                let special = named.iter().any(|name| name.as_deref() == Some(&content))
+                    || looks_like_control(&content);
+                all.push(AddedTokenInfo {
+                    id,
+                    content,
+                    special,
+                    lstrip: false,
+                    rstrip: false,
+                    single_word: false,
+                });
+            }
+        }
+        all.sort_by_key(|token| token.id);
+        Ok(all)
+    }
+}
+
+fn added((id, file): (u32, AddedFile)) -> AddedTokenInfo {
+    let AddedFile { content, special, lstrip, rstrip, single_word } = file;
+    AddedTokenInfo { id, content, special, lstrip, rstrip, single_word }
 }
 
 /// A token is its spelling, or an object that has it as `content`.
@@ -118,6 +194,30 @@ mod tests {
         assert_eq!(config.add_bos_token, Some(false));
         assert_eq!(config.chat_template.as_deref(), Some("{{ x }}"));
         assert_eq!(read("{}").unwrap(), TokenizerConfig::default());
+    }
+
+    #[test]
+    fn added_tokens_of_both_files() {
+        let config = read(
+            r#"{"pad_token": "<pad>", "added_tokens_decoder": {"10": {"content": "x", "lstrip": true}, "2": {"content": "</s>", "special": true}}}"#,
+        )
+        .unwrap();
+        let ids: Vec<u32> = config.added_tokens.iter().map(|token| token.id).collect();
+        assert_eq!(
+            (ids, config.added_tokens[1].lstrip, config.added_tokens[0].special),
+            (vec![2, 10], true, true)
+        );
+        let all = config
+            .with_added_tokens_file(br#"{"<pad>": 11, "y": 10, "z": 3, "<|im|>": 12}"#, "added")
+            .unwrap();
+        let told: Vec<(u32, &str, bool)> =
+            all.iter().map(|token| (token.id, token.content.as_str(), token.special)).collect();
+        assert_eq!(
+            told,
+            [(2, "</s>", true), (3, "z", false), (10, "x", false), (11, "<pad>", true), (12, "<|im|>", true)]
+        );
+        let error = config.with_added_tokens_file(b"[]", "added").unwrap_err().to_string();
+        assert!(error.contains("an added_tokens.json"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! offending value and what to do.
 
 /// What this crate's functions return.
-pub type Result<T> = std::result::Result<T, TextError>;
+pub type Result<T, E = TextError> = std::result::Result<T, E>;
 
 /// A failure while reading a tokenizer or template, encoding text or rendering a chat.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! Text in, tokens out, and back again.
 //!
 //! - [`Tokenizer`]: encodes text with the vocabulary of a model, whatever file it came in (`tokenizer.json`,
-//!   a tiktoken file, the vocabulary inside a GGUF). Special tokens spelled out in text stay text unless asked for.
+//!   a tiktoken file, a SentencePiece model, the vocabulary inside a GGUF). Special tokens spelled out in text stay text unless asked for.
 //! - [`ChatTemplate`], [`ChatMessage`], [`TokenizerConfig`]: the prompt format of a chat model.
 //! - [`Detokenizer`]: tokens to text as they arrive, whole characters only.
 //! - [`StopStrings`]: ends a text at the first of several strings, across any chunk borders.
@@ -18,7 +18,7 @@ mod stop;
 mod tokenizer;
 
 pub use chat::{ChatMessage, ChatTemplate};
-pub use config::TokenizerConfig;
+pub use config::{AddedTokenInfo, TokenizerConfig};
 pub use detokenize::Detokenizer;
 pub use error::{Result, TextError};
 pub use stop::{StopOutcome, StopStrings};

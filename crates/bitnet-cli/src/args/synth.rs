@@ -19,17 +19,23 @@ pub(crate) enum Shape {
     /// For tests: 4 layers of 256
     Tiny,
     /// 1bitLLM/bitnet_b1_58-large
-    #[value(name = "700m")]
+    #[value(name = "700m", alias = "1bitllm-large")]
     B700M,
+    /// 1bitLLM/bitnet_b1_58-xl
+    #[value(name = "1.3b", alias = "1bitllm-xl")]
+    B1_3B,
     /// microsoft/bitnet-b1.58-2B-4T
     #[value(name = "2b4t", alias = "2b-4t")]
     B2_4T,
     /// 1bitLLM/bitnet_b1_58-3B
-    #[value(name = "3b")]
+    #[value(name = "3b", alias = "1bitllm-3b")]
     B3B,
     /// HF1BitLLM/Llama3-8B-1.58
     #[value(name = "8b")]
     B8B,
+    /// For tests, like 1bitLLM's: 2 layers, heads of 100
+    #[value(name = "tiny-1bitllm")]
+    TinyFirst,
 }
 
 impl From<Shape> for ShapePreset {
@@ -40,6 +46,8 @@ impl From<Shape> for ShapePreset {
             Shape::B2_4T => Self::B2_4T,
             Shape::B3B => Self::B3B,
             Shape::B8B => Self::B8B,
+            Shape::B1_3B => Self::B1_3B,
+            Shape::TinyFirst => Self::TinyFirst,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::tensor::{StoredTensor, StoredType, TensorSet};
 use crate::{Container, FormatError, Result, detect};
 use header::Header;
 
+pub(crate) use shards::collect_shards;
 pub use shards::{ShardIndex, read_shards};
 pub use writer::create_safetensors;
 

@@ -80,10 +80,22 @@ pub fn read_shards(
     origin: &str,
     open: &mut dyn FnMut(&str) -> Result<ByteView>,
 ) -> Result<TensorSet> {
+    collect_shards(index, origin, &mut |file| Ok(read_safetensors(open(file)?, file)?.tensors))
+}
+
+/// Puts the tensors of all files of an index together; `read` reads one of them.
+///
+/// # Errors
+/// Those of `read`; [`FormatError::MissingFromShard`] and [`FormatError::NotInIndex`] if files and index disagree.
+pub(crate) fn collect_shards(
+    index: &ShardIndex,
+    origin: &str,
+    read: &mut dyn FnMut(&str) -> Result<TensorSet>,
+) -> Result<TensorSet> {
     let mut all = TensorSet::new();
     for file in &index.files {
-        let shard = read_safetensors(open(file)?, file)?;
-        for tensor in &shard.tensors {
+        let shard = read(file)?;
+        for tensor in &shard {
             let place = match index.weight_map.get(&tensor.name) {
                 Some(place) if place == file => continue,
                 Some(place) => format!("in {}", quoted(place)),
@@ -96,7 +108,7 @@ pub fn read_shards(
                 place,
             });
         }
-        all.merge(shard.tensors)?;
+        all.merge(shard)?;
     }
     match index.weight_map.iter().find(|(name, _)| all.get(name).is_none()) {
         None => Ok(all),

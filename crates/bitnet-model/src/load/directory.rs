@@ -2,14 +2,16 @@
 
 use bitnet_core::CoreError;
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{ShardIndex, TensorSet, gguf_part_of, read_safetensors, read_shards};
+use bitnet_formats::{ShardIndex, TensorSet, gguf_part_of, read_pytorch_shards, read_shards};
 use bitnet_quant::TritCodec;
 
 use super::config::{HfConfig, ScaleRule};
 use super::error::{LoadError, Result};
 use super::folder::Folder;
 use super::json::JsonFile;
-use super::{GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, onnx, summaries, text};
+use super::{
+    GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, microsoft, onnx, pytorch, summaries, text,
+};
 use crate::{LayerWeights, Weights};
 
 const CONFIG: &str = "config.json";
@@ -19,10 +21,10 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Which file holds the weights.
 #[derive(Debug, PartialEq)]
 enum WeightFile {
-    /// One safetensors file.
+    /// One safetensors or PyTorch file.
     Single(String),
-    /// Several, listed in the index.
-    Sharded,
+    /// Several, listed in the index of this name.
+    Sharded(&'static str),
     /// A GGUF file.
     Gguf(String),
     /// An ONNX file, with others for its data.
@@ -39,7 +41,8 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
         Some(name) => named_file(folder, &names, name)?,
         None => find_weights(folder, &names)?,
     };
-    let (set, place, file_bytes) = match &file {
+    let mut warnings = Vec::new();
+    let (set, kind, place, file_bytes) = match &file {
         WeightFile::Gguf(name) => {
             return gguf::load(folder, open(folder, name)?, name, options);
         }
@@ -48,14 +51,23 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
             let view = open(folder, name)?;
             let origin = folder.origin(name);
             let bytes = view.len() as u64;
-            (read_safetensors(view, &origin)?.tensors, origin, bytes)
+            let (set, kind) = pytorch::read_either(view, name, &origin, &mut warnings)?;
+            (set, kind, origin, bytes)
         }
-        WeightFile::Sharded => read_sharded(folder)?,
+        WeightFile::Sharded(index) => read_sharded(folder, index)?,
     };
     let config_file = folder.origin(CONFIG);
-    let json = JsonFile::parse(open(folder, CONFIG)?.as_slice(), &config_file)?;
+    let is_microsoft = microsoft::is_microsoft(&set);
+    let json = match folder.open(CONFIG)? {
+        None if is_microsoft => microsoft::config(&set, &place)?,
+        _ => JsonFile::parse(open(folder, CONFIG)?.as_slice(), &config_file)?,
+    };
     let config = HfConfig::read(&json.root())?;
-    let model = hugging::build(&set, &place, &config, &config_file)?;
+    let model = if is_microsoft {
+        microsoft::build(&set, &place, &config)?
+    } else {
+        hugging::build(&set, &place, &config, &config_file)?
+    };
     let mut generation = match folder.open("generation_config.json")? {
         None => GenerationDefaults::default(),
         Some(view) => {
@@ -65,12 +77,12 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
     };
     generation.bos = generation.bos.or(config.bos);
     generation.stop_tokens.splice(0..0, config.eos.iter().copied());
-    let mut warnings = model.warnings;
+    warnings.extend(model.warnings);
     let text = text::from_folder(folder, &config, options, &mut generation, &mut warnings)?;
     generation.finish(model.spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
     Ok(LoadedModel {
         name: folder.model_name(),
-        format: format!("safetensors, {}", describe(&model.weights, config.scale_rule)),
+        format: format!("{kind}, {}", describe(&model.weights, config.scale_rule)),
         place: folder.place(),
         spec: model.spec,
         weights: model.weights,
@@ -94,8 +106,10 @@ fn open(folder: &Folder<'_>, name: &str) -> Result<ByteView> {
 
 /// A file that was named: one shard of several stands for all of them.
 fn named_file(folder: &Folder<'_>, names: &[String], name: &str) -> Result<WeightFile> {
-    if has(names, INDEX) && shard_index(folder)?.files.iter().any(|file| file == name) {
-        return Ok(WeightFile::Sharded);
+    for index in [INDEX, pytorch::INDEX] {
+        if has(names, index) && shard_index(folder, index)?.files.iter().any(|file| file == name) {
+            return Ok(WeightFile::Sharded(index));
+        }
     }
     Ok(WeightFile::Single(name.to_owned()))
 }
@@ -110,7 +124,7 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
         return Ok(WeightFile::Single(SINGLE.to_owned()));
     }
     if has(names, INDEX) {
-        return Ok(WeightFile::Sharded);
+        return Ok(WeightFile::Sharded(INDEX));
     }
     let ending = |end: &str| -> Vec<String> {
         names.iter().filter(|n| n.to_ascii_lowercase().ends_with(end)).cloned().collect()
@@ -119,22 +133,37 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
     if safetensors.len() == 1 {
         return Ok(WeightFile::Single(safetensors.remove(0)));
     }
-    if safetensors.iter().any(|name| name.contains("-of-")) {
+    let missing_index = |file: &str| {
         let remedy =
             "it tells which of the files holds which tensor; fetch it from where the weights came from";
-        return Err(LoadError::MissingFile { place: folder.place(), file: INDEX.to_owned(), remedy });
+        Err(LoadError::MissingFile { place: folder.place(), file: file.to_owned(), remedy })
+    };
+    let is_shard = |name: &String| name.contains("-of-");
+    if safetensors.iter().any(is_shard) {
+        return missing_index(INDEX);
     }
+    if !safetensors.is_empty() {
+        return Err(LoadError::Ambiguous { place: folder.place(), names: safetensors });
+    }
+    let torch = match pytorch::find(names) {
+        pytorch::Found::Named(name) => return Ok(WeightFile::Single(name)),
+        pytorch::Found::Sharded => return Ok(WeightFile::Sharded(pytorch::INDEX)),
+        pytorch::Found::Others(others) => others,
+        pytorch::Found::Nothing => Vec::new(),
+    };
     let mut ggufs = ending(".gguf");
     // The first part that is there stands for all of a model.
     ggufs.dedup_by(|next, kept| gguf_part_of(next).is_some_and(|(stem, _)| is_part_of(kept, stem)));
     let mut graphs = ending(".onnx");
-    match (safetensors.len(), ggufs.len()) {
-        (0, 1) => Ok(WeightFile::Gguf(ggufs.remove(0))),
-        (0, 0) if graphs.len() == 1 => Ok(WeightFile::Onnx(graphs.remove(0))),
-        (0, 0) if graphs.len() > 1 => Err(LoadError::Ambiguous { place: folder.place(), names: graphs }),
-        (0, 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
-        (0, _) => Err(LoadError::Ambiguous { place: folder.place(), names: ggufs }),
-        _ => Err(LoadError::Ambiguous { place: folder.place(), names: safetensors }),
+    match (ggufs.len(), &torch[..], graphs.len()) {
+        (1, ..) => Ok(WeightFile::Gguf(ggufs.remove(0))),
+        (0, [one], _) => Ok(WeightFile::Single(one.clone())),
+        (0, [], 1) => Ok(WeightFile::Onnx(graphs.remove(0))),
+        (0, [], 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
+        (0, [], _) => Err(LoadError::Ambiguous { place: folder.place(), names: graphs }),
+        (0, several, _) if several.iter().any(is_shard) => missing_index(pytorch::INDEX),
+        (0, several, _) => Err(LoadError::Ambiguous { place: folder.place(), names: several.to_vec() }),
+        _ => Err(LoadError::Ambiguous { place: folder.place(), names: ggufs }),
     }
 }
 
@@ -148,13 +177,8 @@ fn what_is_there(names: &[String], ending: &dyn Fn(&str) -> Vec<String>) -> Stri
     if names.is_empty() {
         return "the folder holds no files".to_owned();
     }
-    for (ends, kind) in [
-        (&[".bin", ".pt", ".pth", ".ckpt"][..], "PyTorch weights"),
-        (&[".msgpack", ".h5", ".ot"][..], "weights of another framework"),
-    ] {
-        if let Some(name) = ends.iter().find_map(|end| ending(end).into_iter().next()) {
-            return format!("the folder holds {kind} ({name}), which are not read");
-        }
+    if let Some(name) = [".msgpack", ".h5", ".ot"].iter().find_map(|end| ending(end).into_iter().next()) {
+        return format!("the folder holds weights of another framework ({name}), which are not read");
     }
     match names {
         [one] => format!("the folder holds only {one}"),
@@ -163,15 +187,16 @@ fn what_is_there(names: &[String], ending: &dyn Fn(&str) -> Vec<String>) -> Stri
     }
 }
 
-fn shard_index(folder: &Folder<'_>) -> Result<ShardIndex> {
-    Ok(ShardIndex::from_json(open(folder, INDEX)?.as_slice(), &folder.origin(INDEX))?)
+fn shard_index(folder: &Folder<'_>, index: &str) -> Result<ShardIndex> {
+    Ok(ShardIndex::from_json(open(folder, index)?.as_slice(), &folder.origin(index))?)
 }
 
-fn read_sharded(folder: &Folder<'_>) -> Result<(TensorSet, String, u64)> {
-    let index = shard_index(folder)?;
+/// Reads all files of an index: tensors, their kind, the folder and the bytes of all files.
+fn read_sharded(folder: &Folder<'_>, index_file: &str) -> Result<(TensorSet, &'static str, String, u64)> {
+    let index = shard_index(folder, index_file)?;
     let mut bytes = 0;
     let mut missing = None;
-    let result = read_shards(&index, &folder.origin(INDEX), &mut |name| {
+    let mut open = |name: &str| {
         let Some(view) = folder.open(name)? else {
             missing = Some(name.to_owned());
             let path = folder.origin(name).into();
@@ -179,13 +204,18 @@ fn read_sharded(folder: &Folder<'_>) -> Result<(TensorSet, String, u64)> {
         };
         bytes += view.len() as u64;
         Ok(view)
-    });
+    };
+    let (result, kind) = if index_file == pytorch::INDEX {
+        (read_pytorch_shards(&index, &folder.origin(index_file), &mut open), "PyTorch")
+    } else {
+        (read_shards(&index, &folder.origin(index_file), &mut open), "safetensors")
+    };
     match (result, missing) {
         (_, Some(file)) => {
             let remedy = "the index lists it; fetch all files of the model";
             Err(LoadError::MissingFile { place: folder.place(), file, remedy })
         }
-        (result, None) => Ok((result?, folder.place(), bytes)),
+        (result, None) => Ok((result?, kind, folder.place(), bytes)),
     }
 }
 
@@ -196,6 +226,7 @@ fn describe(weights: &Weights, rule: Option<ScaleRule>) -> String {
     for codec in codecs {
         let kind = match (codec, rule) {
             (TritCodec::Dense { dtype, .. }, _) => format!("{dtype} masters"),
+            (TritCodec::Int2Tiles, _) => TritCodec::Int2Tiles.name().to_owned(),
             (_, Some(ScaleRule::Multiply)) => "packed (autobitlinear)".to_owned(),
             _ => "packed (bitlinear)".to_owned(),
         };

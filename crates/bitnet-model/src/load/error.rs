@@ -19,7 +19,10 @@ impl std::fmt::Display for ShapeText {
 #[non_exhaustive]
 pub enum LoadError {
     /// There is nothing at the path.
-    #[error("{}: no such file or folder; give a model folder or a .gguf, .safetensors or .onnx file", path.display())]
+    #[error(
+        "{}: no such file or folder; give a model folder, or a .gguf, .safetensors, .onnx or PyTorch file",
+        path.display()
+    )]
     NotFound {
         /// The path.
         path: PathBuf,
@@ -33,7 +36,9 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The folder or file holds no model in a form that can be read.
-    #[error("{place}: {found}; expected config.json with *.safetensors or one .onnx file, or one .gguf file")]
+    #[error(
+        "{place}: {found}; expected config.json with *.safetensors, pytorch_model.bin or one .onnx file, or one .gguf file"
+    )]
     NoModel {
         /// Folder or file.
         place: String,
@@ -163,7 +168,7 @@ pub enum LoadError {
     /// A tokenizer is needed and there is none.
     #[error(
         "{place}: the model has no usable tokenizer ({why}); looked for tokenizer.json, then tokenizer.model \
-         (tiktoken text) or the vocabulary inside a GGUF; put the model's tokenizer.json there or give one with --tokenizer"
+         (SentencePiece or tiktoken text) or the vocabulary inside a GGUF; put the model's tokenizer.json there or give one with --tokenizer"
     )]
     TokenizerMissing {
         /// Folder or file of the model.

@@ -4,9 +4,9 @@
 //! * [`LoadOptions`] says what the files cannot tell or tell wrongly.
 //! * [`GenerationDefaults`]: how the model wants to be sampled and where it stops.
 //!
-//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors file or several), GGUF, in
-//! one file or several, with every ternary type that a scale for the whole tensor can be had from, and ONNX graphs of such
-//! models. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
+//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors or PyTorch file or several),
+//! GGUF, in one file or several, with every ternary type that a scale for the whole tensor can be had from, ONNX graphs of
+//! such models, and the checkpoints of microsoft/BitNet's GPU programs. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
 //! their scale. Configuration is checked before anything is sized by it, and every tensor's type and shape before it is
 //! used. Not here: downloading, and the layouts that executors compute with.
 
@@ -21,9 +21,11 @@ mod gguf_spec;
 mod gguf_weights;
 mod hugging;
 mod json;
+mod microsoft;
 pub(crate) mod naming;
 mod onnx;
 mod projection;
+mod pytorch;
 mod tensors;
 mod text;
 
@@ -31,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{Container, StoredTensor, TensorSet, detect, read_gguf, read_safetensors};
+use bitnet_formats::{Container, StoredTensor, TensorSet, detect, read_gguf, read_pytorch, read_safetensors};
 use bitnet_quant::I2sLayout;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
@@ -44,7 +46,7 @@ pub use generation::GenerationDefaults;
 /// Where a model is.
 #[derive(Debug, Clone)]
 pub enum ModelSource {
-    /// A model folder, a `.gguf` file, or a `.safetensors` or `.onnx` file with its configuration beside it.
+    /// A model folder, a `.gguf` file, or a safetensors, PyTorch or ONNX file with its configuration beside it.
     Path(PathBuf),
     /// The files of a model folder, or one GGUF file, in memory.
     Memory {
@@ -149,15 +151,19 @@ fn load_file(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match detect(view.as_slice()) {
         Container::Gguf => gguf::load(&Folder::Disk(folder_of(path)), view, &name, options),
-        Container::Safetensors => directory::load(&Folder::Disk(folder_of(path)), Some(&name), options),
+        Container::Safetensors | Container::PytorchZip | Container::PytorchLegacy => {
+            directory::load(&Folder::Disk(folder_of(path)), Some(&name), options)
+        }
         Container::Onnx => onnx::load(&Folder::Disk(folder_of(path)), &name, options),
-        found @ (Container::PytorchZip | Container::PytorchLegacy | Container::OldGgml) => {
+        found @ Container::OldGgml => {
             Err(no_model(origin, format!("this is {}, which is not read", found.name())))
         }
         // The readers know best why a file is not one of theirs.
         found => {
             let error = if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) {
                 read_gguf(view, &origin).err()
+            } else if pytorch::has_ending(&name) {
+                read_pytorch(view, &origin).err()
             } else {
                 read_safetensors(view, &origin).err()
             };

@@ -47,6 +47,20 @@ impl Naming {
         Self { parts: FIRST_BITNET, ..Self::hugging_face(prefix) }
     }
 
+    /// Names of TorchScale, in the checkpoints of microsoft/BitNet's GPU programs. Query, key and value and gate and up are
+    /// named as if they were apart.
+    #[allow(clippy::needless_update, reason = "whatever else there is to name keeps its usual name")]
+    pub(crate) fn torch_scale() -> Self {
+        Self {
+            embedding: "tok_embeddings.weight".to_owned(),
+            output: "output.weight",
+            final_norm: "norm.weight".to_owned(),
+            layers: "layers.".to_owned(),
+            parts: TORCH_SCALE,
+            ..Self::hugging_face("")
+        }
+    }
+
     /// Names in GGUF files.
     pub(crate) fn gguf() -> Self {
         Self {
@@ -92,6 +106,25 @@ const HUGGING_FACE: Parts = Parts {
 /// Names of the first reproductions (1bitLLM), which differ in the sub-norms.
 const FIRST_BITNET: Parts =
     Parts { attn_sub_norm: "self_attn.inner_attn_ln", ffn_sub_norm: "mlp.ffn_layernorm", ..HUGGING_FACE };
+
+/// Names of TorchScale.
+#[allow(clippy::needless_update, reason = "whatever else there is to name keeps its usual name")]
+const TORCH_SCALE: Parts = Parts {
+    attn_norm: "attention_norm",
+    ffn_norm: "ffn_norm",
+    attn_sub_norm: "attention.attn_sub_norm",
+    ffn_sub_norm: "feed_forward.ffn_sub_norm",
+    projections: [
+        "attention.wq",
+        "attention.wk",
+        "attention.wv",
+        "attention.wo",
+        "feed_forward.w1",
+        "feed_forward.w3",
+        "feed_forward.w2",
+    ],
+    ..HUGGING_FACE
+};
 
 /// Names in GGUF files, the same for all architectures.
 const GGUF: Parts = Parts {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::GgufFile;
-use bitnet_text::{ChatTemplate, TextError, Tokenizer, TokenizerConfig, VocabModel, VocabSpec};
+use bitnet_text::{
+    AddedTokenInfo, ChatTemplate, TextError, Tokenizer, TokenizerConfig, VocabModel, VocabSpec,
+};
 
 use super::config::HfConfig;
 use super::error::{LoadError, Result};
@@ -48,7 +50,7 @@ pub(super) fn from_folder(
     };
     let mut found = match &options.tokenizer {
         Some(path) => from_file(path)?,
-        None => in_folder(folder)?,
+        None => in_folder(folder, &settings)?,
     };
     if let Ok(tokenizer) = &mut found {
         if let Some(bos) = settings.bos_token.as_deref().and_then(|name| tokenizer.token_id(name)) {
@@ -145,32 +147,41 @@ fn tolerate(result: std::result::Result<Tokenizer, TextError>) -> Result<Found> 
 fn from_file(path: &Path) -> Result<Found> {
     let origin = path.display().to_string();
     let view = ByteView::map_file(path)?;
-    match from_bytes(view.as_slice(), &origin)? {
+    match from_bytes(view.as_slice(), &[], &origin)? {
         Ok(tokenizer) => Ok(Ok(tokenizer)),
         Err(what) => Err(LoadError::Unsupported {
             file: origin,
             what,
-            remedy: "give a tokenizer.json or a tiktoken file with --tokenizer",
+            remedy: "give a tokenizer.json, a tiktoken file or a SentencePiece model with --tokenizer",
         }),
     }
 }
 
-fn in_folder(folder: &Folder<'_>) -> Result<Found> {
+fn in_folder(folder: &Folder<'_>, settings: &TokenizerConfig) -> Result<Found> {
     if let Some(view) = folder.open("tokenizer.json")? {
         return tolerate(Tokenizer::from_json(view.as_slice(), &folder.origin("tokenizer.json")));
     }
-    match folder.open("tokenizer.model")? {
-        None => Ok(Err("the folder has neither tokenizer.json nor tokenizer.model".to_owned())),
-        Some(view) => from_bytes(view.as_slice(), &folder.origin("tokenizer.model")),
-    }
+    let Some(view) = folder.open("tokenizer.model")? else {
+        return Ok(Err("the folder has neither tokenizer.json nor tokenizer.model".to_owned()));
+    };
+    const ADDED: &str = "added_tokens.json";
+    let added = match folder.open(ADDED)? {
+        Some(file) => settings.with_added_tokens_file(file.as_slice(), &folder.origin(ADDED))?,
+        None => settings.added_tokens.clone(),
+    };
+    from_bytes(view.as_slice(), &added, &folder.origin("tokenizer.model"))
 }
 
-/// Tells `tokenizer.json`, tiktoken text and SentencePiece models apart by content.
-fn from_bytes(bytes: &[u8], origin: &str) -> Result<Found> {
+/// Tells `tokenizer.json`, tiktoken text and SentencePiece models apart by content. `added` are the tokens that are not in
+/// a SentencePiece model itself.
+fn from_bytes(bytes: &[u8], added: &[AddedTokenInfo], origin: &str) -> Result<Found> {
     match bytes.trim_ascii_start().first() {
         Some(b'{') => tolerate(Tokenizer::from_json(bytes, origin)),
         _ if is_tiktoken(bytes) => tolerate(Tokenizer::from_tiktoken(bytes, origin)),
-        _ => Ok(Err(format!("{origin} is a SentencePiece model or of unknown content, which is not read"))),
+        _ if Tokenizer::is_sentencepiece(bytes) => {
+            tolerate(Tokenizer::from_sentencepiece(bytes, added, origin))
+        }
+        _ => Ok(Err(format!("{origin} is of unknown content, which is not read"))),
     }
 }
 

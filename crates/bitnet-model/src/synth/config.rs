@@ -3,6 +3,7 @@
 use bitnet_formats::{GgufArray, GgufValue};
 use serde_json::{Value, json};
 
+use super::preset::FIRST_BITNET;
 use super::vocabulary::Vocab;
 use super::{Result, SynthError, SynthFormat};
 use crate::{Activation, ModelSpec};
@@ -55,7 +56,7 @@ fn architecture(spec: &ModelSpec) -> Option<&'static str> {
 pub(super) fn config(spec: &ModelSpec, format: SynthFormat, vocab: &Vocab) -> Value {
     let llama = !spec.sub_norms;
     let online = format == SynthFormat::SafetensorsBf16;
-    json!({
+    let mut config = json!({
         "architectures": [if llama { "LlamaForCausalLM" } else { "BitNetForCausalLM" }],
         "model_type": if llama { "llama" } else { "bitnet" },
         "vocab_size": spec.vocab_size,
@@ -79,7 +80,22 @@ pub(super) fn config(spec: &ModelSpec, format: SynthFormat, vocab: &Vocab) -> Va
             "linear_class": "autobitlinear",
             "quantization_mode": if online { "online" } else { "offline" }
         }
-    })
+    });
+    if spec.architecture == FIRST_BITNET {
+        as_first_bitnet(&mut config, online);
+    }
+    config
+}
+
+/// What the first reproductions say instead: the class is told by its name alone, and masters by nothing.
+fn as_first_bitnet(config: &mut Value, online: bool) {
+    config["architectures"] = json!([FIRST_BITNET]);
+    config["model_type"] = json!("llama");
+    config["weight_bits"] = json!(1);
+    config["input_bits"] = json!(8);
+    if online {
+        config["quantization_config"] = Value::Null;
+    }
 }
 
 /// `generation_config.json`.

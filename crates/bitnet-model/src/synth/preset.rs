@@ -10,17 +10,32 @@ pub enum ShapePreset {
     Tiny,
     /// 1bitLLM/bitnet_b1_58-large.
     B700M,
+    /// 1bitLLM/bitnet_b1_58-xl. Its feed-forward width does not fit I2_S.
+    B1_3B,
     /// microsoft/bitnet-b1.58-2B-4T.
     B2_4T,
     /// 1bitLLM/bitnet_b1_58-3B. Its feed-forward width does not fit I2_S.
     B3B,
     /// HF1BitLLM/Llama3-8B-1.58.
     B8B,
+    /// A shape like that of 1bitLLM's models for tests: 2 layers, heads of 100, rows of 540.
+    TinyFirst,
 }
 
+/// The class of the first reproductions (1bitLLM), whose files have names of their own.
+pub(super) const FIRST_BITNET: &str = "BitnetForCausalLM";
+
+/// Other names of presets.
+const ALIASES: [(&str, ShapePreset); 3] = [
+    ("1bitllmlarge", ShapePreset::B700M),
+    ("1bitllmxl", ShapePreset::B1_3B),
+    ("1bitllm3b", ShapePreset::B3B),
+];
+
 impl ShapePreset {
-    /// All presets, smallest first.
-    pub const ALL: [Self; 5] = [Self::Tiny, Self::B700M, Self::B2_4T, Self::B3B, Self::B8B];
+    /// All presets.
+    pub const ALL: [Self; 7] =
+        [Self::Tiny, Self::B700M, Self::B2_4T, Self::B3B, Self::B8B, Self::B1_3B, Self::TinyFirst];
 
     /// The name that [`parse`](Self::parse) takes.
     pub const fn name(self) -> &'static str {
@@ -30,6 +45,8 @@ impl ShapePreset {
             ShapePreset::B2_4T => "2b4t",
             ShapePreset::B3B => "3b",
             ShapePreset::B8B => "8b",
+            ShapePreset::B1_3B => "1.3b",
+            ShapePreset::TinyFirst => "tiny-1bitllm",
         }
     }
 
@@ -39,7 +56,9 @@ impl ShapePreset {
     /// [`SynthError::UnknownShape`] with the names there are.
     pub fn parse(name: &str) -> Result<Self, SynthError> {
         let plain = name.to_ascii_lowercase().replace(['-', '_'], "");
-        Self::ALL.into_iter().find(|preset| preset.name() == plain).ok_or_else(|| SynthError::UnknownShape {
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == plain).map(|&(_, preset)| preset);
+        let named = || Self::ALL.into_iter().find(|preset| preset.name().replace('-', "") == plain);
+        alias.or_else(named).ok_or_else(|| SynthError::UnknownShape {
             name: name.to_owned(),
             known: Self::ALL.map(Self::name).join(", "),
         })
@@ -53,11 +72,18 @@ impl ShapePreset {
             ShapePreset::B2_4T => [30, 2560, 6912, 20, 5, 128_256, 4096],
             ShapePreset::B3B => [26, 3200, 8640, 32, 32, 32_002, 2048],
             ShapePreset::B8B => [32, 4096, 14_336, 32, 8, 128_256, 8192],
+            ShapePreset::B1_3B => [24, 2048, 5460, 32, 32, 32_002, 2048],
+            ShapePreset::TinyFirst => [2, 400, 540, 4, 4, 1024, 512],
         };
         let like_2b = matches!(self, ShapePreset::Tiny | ShapePreset::B2_4T);
         let llama = self == ShapePreset::B8B;
         ModelSpec {
-            architecture: if llama { "LlamaForCausalLM" } else { "BitNetForCausalLM" }.to_owned(),
+            architecture: match (llama, like_2b) {
+                (true, _) => "LlamaForCausalLM",
+                (false, true) => "BitNetForCausalLM",
+                (false, false) => FIRST_BITNET,
+            }
+            .to_owned(),
             vocab_size: vocab,
             hidden_size: hidden,
             intermediate_size: ffn,
@@ -86,6 +112,9 @@ mod tests {
             assert_eq!(ShapePreset::parse(preset.name()).unwrap(), preset);
         }
         assert_eq!(ShapePreset::parse("2B-4T").unwrap(), ShapePreset::B2_4T);
+        assert_eq!(ShapePreset::parse("1bitllm-3b").unwrap().spec().head_dim, 100);
+        assert_eq!(ShapePreset::parse("1bitLLM-large").unwrap().spec().head_dim, 96);
+        assert_eq!(ShapePreset::parse("1bitllm_xl").unwrap().spec().intermediate_size, 5460);
         assert!(ShapePreset::parse("9b").unwrap_err().to_string().contains("tiny, 700m, 2b4t"));
         assert_eq!(ShapePreset::B2_4T.spec().parameters(), 2_412_820_480);
     }

@@ -7,6 +7,7 @@ use bitnet_formats::{StoredType, TensorPlan};
 use bitnet_quant::I2sLayout;
 use bitnet_quant::codec::{pack_hf, pack_i2s};
 
+use super::preset::FIRST_BITNET;
 use super::random::Stream;
 use super::{Result, SynthFormat};
 use crate::ModelSpec;
@@ -56,7 +57,11 @@ fn weight_scale(cols: usize) -> f32 {
 /// All tensors of a model in the order in which they are written.
 pub(super) fn items(spec: &ModelSpec, format: SynthFormat, seed: u64) -> Vec<Item> {
     let gguf = format == SynthFormat::GgufI2s;
-    let naming = if gguf { Naming::gguf() } else { Naming::hugging_face("model.") };
+    let naming = match gguf {
+        true => Naming::gguf(),
+        false if spec.architecture == FIRST_BITNET => Naming::first_bitnet("model."),
+        false => Naming::hugging_face("model."),
+    };
     let mut list = List { gguf, format, items: Vec::new() };
     let (hidden, ffn, q, kv) = (spec.hidden_size, spec.intermediate_size, spec.q_size(), spec.kv_size());
     list.table(&naming.embedding, spec.vocab_size, hidden, Stream::new(seed, 1));

@@ -23,6 +23,7 @@ pub mod two_bit;
 use bitnet_core::DenseType;
 
 use crate::elements::Elements;
+use crate::int2_tiles;
 use crate::{QuantError, Result};
 
 pub use bn::{pack_iq1_bn, pack_iq2_bn, pack_iq2_bn_r4};
@@ -52,6 +53,8 @@ pub enum TritCodec {
     Tl1(TlTiles),
     /// GGUF TL2 in these tiles, without padding and scale: triples of trits in five bits.
     Tl2(TlTiles),
+    /// Tiles of 16 rows and 32 columns, from microsoft/BitNet's GPU kernels ([`int2_tiles`]).
+    Int2Tiles,
     /// Float weights, rounded to trits while they are read.
     Dense {
         /// How they are stored.
@@ -78,6 +81,7 @@ impl TritCodec {
             TritCodec::Iq2BnR4 => "IQ2_BN_R4",
             TritCodec::Tl1(_) => "TL1",
             TritCodec::Tl2(_) => "TL2",
+            TritCodec::Int2Tiles => "int2 tiles",
             TritCodec::Dense { .. } => "dense",
             TritCodec::Elements(elements) => elements.name(),
         }
@@ -98,7 +102,9 @@ impl TritCodec {
             TritCodec::Dense { dtype, .. } => {
                 (1, dtype.block_len(), "the number of columns must be whole blocks of the type")
             }
-            TritCodec::Tl1(_) | TritCodec::Tl2(_) | TritCodec::Elements(_) => (1, 1, ""),
+            TritCodec::Tl1(_) | TritCodec::Tl2(_) | TritCodec::Int2Tiles | TritCodec::Elements(_) => {
+                (1, 1, "")
+            }
         }
     }
 
@@ -125,6 +131,7 @@ impl TritCodec {
                 tiles.check_tl2(rows, cols).map_err(refuse)?;
                 Ok(tl::tl2_len(tiles, rows, cols))
             }
+            TritCodec::Int2Tiles => int2_tiles::byte_len(rows, cols).map_err(refuse),
             TritCodec::Dense { dtype, .. } => (product / dtype.block_len() as u64)
                 .checked_mul(dtype.block_bytes() as u64)
                 .ok_or_else(|| refuse("too large")),
@@ -145,6 +152,7 @@ impl TritCodec {
             TritCodec::Iq2BnR4 => bn::decode_iq2_bn_r4(data, row, out),
             TritCodec::Tl1(tiles) => tl::decode_tl1(tiles, data, row, out),
             TritCodec::Tl2(tiles) => tl::decode_tl2(tiles, data, rows, row, out),
+            TritCodec::Int2Tiles => int2_tiles::decode_row(data, row, out),
             TritCodec::Dense { dtype, inv } => {
                 dense::decode(dtype, inv, data, row, out);
                 true

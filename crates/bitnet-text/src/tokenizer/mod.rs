@@ -2,7 +2,7 @@
 //!
 //! A text is first cut at added tokens ([`added`]), then each part is encoded by the vocabulary's rule: byte-level BPE
 //! ([`bpe`]), SentencePiece BPE ([`spm`]) or, for a `tokenizer.json` of any other shape, the `tokenizers` library
-//! ([`library`]). The readers ([`json`], [`tiktoken`], [`gguf`]) only build these parts. Decoding is the same for all:
+//! ([`library`]). The readers ([`json`], [`tiktoken`], [`gguf`], [`sentencepiece`]) only build these parts. Decoding is the same for all:
 //! each token stands for fixed bytes ([`vocab`]).
 
 mod added;
@@ -12,6 +12,8 @@ mod gguf;
 mod json;
 mod library;
 mod merge;
+mod protobuf;
+mod sentencepiece;
 mod split;
 mod spm;
 mod tiktoken;
@@ -22,6 +24,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use crate::config::AddedTokenInfo;
 use crate::detokenize::Detokenizer;
 use crate::error::{Result, TextError};
 use added::{AddedToken, AddedTokens, Part};
@@ -30,6 +33,7 @@ pub use gguf::{VocabModel, VocabSpec};
 use library::LibraryModel;
 use merge::Merger;
 use spm::SentencePiece;
+pub(crate) use vocab::looks_like_control;
 use vocab::{TokenKind, Vocabulary};
 
 /// Longest text in bytes that is encoded at once; offsets are 32 bits wide.
@@ -131,6 +135,21 @@ impl Tokenizer {
     /// [`TextError::Invalid`] naming the line that is not so, or if the ranks are not 0 to n - 1, each once.
     pub fn from_tiktoken(bytes: &[u8], origin: &str) -> Result<Self> {
         Self::from_parts(tiktoken::read(bytes, origin)?, origin)
+    }
+
+    /// Reads a SentencePiece model, such as the `tokenizer.model` of Llama 2. `added` are the tokens that other files of
+    /// the model add to it ([`TokenizerConfig::added_tokens`](crate::TokenizerConfig::added_tokens)).
+    ///
+    /// # Errors
+    /// [`TextError::Invalid`] if the file is damaged or contradicts the added tokens, [`TextError::Unsupported`] for models
+    /// of another kind than BPE and for those that normalise text by a character map.
+    pub fn from_sentencepiece(bytes: &[u8], added: &[AddedTokenInfo], origin: &str) -> Result<Self> {
+        Self::from_parts(sentencepiece::read(bytes, added, origin)?, origin)
+    }
+
+    /// Whether bytes begin as SentencePiece models do.
+    pub fn is_sentencepiece(bytes: &[u8]) -> bool {
+        sentencepiece::looks_like(bytes)
     }
 
     /// Takes the vocabulary that a GGUF file embeds.

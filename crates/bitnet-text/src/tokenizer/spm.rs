@@ -1,7 +1,9 @@
 //! [`SentencePiece`]: BPE as SentencePiece does it. Characters merge in order of the score of what they make; a
 //! character without a token becomes its bytes; spaces are written U+2581.
 
-use super::merge::{Merger, NONE};
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::merge::{Merger, NONE, Symbol};
 use super::vocab::{TokenKind, Vocabulary};
 use crate::error::{Result, TextError};
 
@@ -17,6 +19,23 @@ pub(super) struct SentencePiece {
     unknown: Option<u32>,
     /// Whether a text is read as if a space stood before it.
     add_space_prefix: bool,
+    /// Whether spaces at the ends go and several in a row count as one.
+    collapses_spaces: bool,
+    /// Whether several unknown characters in a row become one unknown token.
+    fuses_unknown: bool,
+    /// Finds the pieces that are taken whole, and their ids.
+    user_defined: Option<(AhoCorasick, Vec<u32>)>,
+}
+
+/// What only the model file itself tells.
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// Whether spaces at the ends go and several in a row count as one.
+    pub(super) collapses_spaces: bool,
+    /// Whether several unknown characters in a row become one unknown token.
+    pub(super) fuses_unknown: bool,
+    /// Pieces that are taken whole wherever they occur, also within words.
+    pub(super) user_defined: Vec<u32>,
 }
 
 impl SentencePiece {
@@ -34,7 +53,74 @@ impl SentencePiece {
             }
         }
         let priorities = scores.iter().map(|&score| priority(score)).collect();
-        Self { priorities, byte_tokens, unknown, add_space_prefix }
+        Self {
+            priorities,
+            byte_tokens,
+            unknown,
+            add_space_prefix,
+            collapses_spaces: false,
+            fuses_unknown: false,
+            user_defined: None,
+        }
+    }
+
+    /// The same with other rules.
+    ///
+    /// # Errors
+    /// If there are too many pieces to look for.
+    pub(super) fn with_rules(mut self, vocabulary: &Vocabulary, rules: Rules) -> Result<Self, String> {
+        self.collapses_spaces = rules.collapses_spaces;
+        self.fuses_unknown = rules.fuses_unknown;
+        let mut ids = rules.user_defined;
+        ids.retain(|&id| vocabulary.spelling(id).is_some_and(|spelling| !spelling.is_empty()));
+        if !ids.is_empty() {
+            let spellings = ids.iter().filter_map(|&id| vocabulary.spelling(id));
+            let mut builder = AhoCorasick::builder();
+            let finder = builder.match_kind(MatchKind::LeftmostLongest).build(spellings);
+            self.user_defined = Some((finder.map_err(|error| error.to_string())?, ids));
+        }
+        Ok(self)
+    }
+
+    /// A text as the vocabulary spells it.
+    fn spell(&self, text: &str) -> String {
+        let mut spelled = String::with_capacity(text.len() + SPACE.len_utf8());
+        if !self.collapses_spaces {
+            if self.add_space_prefix {
+                spelled.push(SPACE);
+            }
+            spelled.extend(text.chars().map(|character| if character == ' ' { SPACE } else { character }));
+            return spelled;
+        }
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            if self.add_space_prefix || !spelled.is_empty() {
+                spelled.push(SPACE);
+            }
+            spelled.push_str(word);
+        }
+        // The library takes spaces off the end after it has spelled them.
+        spelled.truncate(spelled.trim_end_matches(SPACE).len());
+        spelled
+    }
+
+    /// Appends the symbols of a spelled text: characters, and pieces that are taken whole.
+    fn cut(&self, vocabulary: &Vocabulary, spelled: &str, merger: &mut Merger) {
+        let push_characters = |text: &str, merger: &mut Merger| {
+            let mut buffer = [0; 4];
+            for character in text.chars() {
+                let encoded = character.encode_utf8(&mut buffer).as_bytes();
+                merger.push(encoded.len() as u32, find(vocabulary, encoded).unwrap_or(NONE));
+            }
+        };
+        let mut at = 0;
+        if let Some((finder, ids)) = &self.user_defined {
+            for found in finder.find_iter(spelled) {
+                push_characters(&spelled[at..found.start()], merger);
+                merger.push(found.len() as u32, ids[found.pattern().as_usize()]);
+                at = found.end();
+            }
+        }
+        push_characters(&spelled[at..], merger);
     }
 
     /// Appends the tokens of `text`.
@@ -48,43 +134,49 @@ impl SentencePiece {
         if text.is_empty() {
             return Ok(());
         }
-        let mut spelled = String::with_capacity(text.len() + SPACE.len_utf8());
-        if self.add_space_prefix {
-            spelled.push(SPACE);
-        }
-        spelled.extend(text.chars().map(|character| if character == ' ' { SPACE } else { character }));
-
+        let spelled = self.spell(text);
         let bytes = spelled.as_bytes();
         merger.clear();
-        let mut buffer = [0; 4];
-        for character in spelled.chars() {
-            let encoded = character.encode_utf8(&mut buffer).as_bytes();
-            merger.push(encoded.len() as u32, find(vocabulary, encoded).unwrap_or(NONE));
-        }
+        self.cut(vocabulary, &spelled, merger);
+        let frozen =
+            |symbol: &Symbol| self.user_defined.is_some() && vocabulary.kind(symbol.id) == TokenKind::Added;
         merger.run(|left, right| {
+            if frozen(left) || frozen(right) {
+                return None;
+            }
             let id = find(vocabulary, &bytes[left.start as usize..(right.start + right.len) as usize])?;
             Some((*self.priorities.get(id as usize)?, id))
         });
+        // Whether the last token stands for unknown characters of this text.
+        let mut was_unknown = false;
         for symbol in merger.symbols() {
-            if symbol.id == NONE {
-                self.fall_back(&bytes[symbol.start as usize..][..symbol.len as usize], out)?;
-            } else {
+            if symbol.id != NONE {
+                was_unknown = false;
                 out.push(symbol.id);
+                continue;
             }
+            let before = out.len();
+            let character = &bytes[symbol.start as usize..][..symbol.len as usize];
+            let is_unknown = self.fall_back(character, out)?;
+            if is_unknown && was_unknown && self.fuses_unknown {
+                out.truncate(before);
+            }
+            was_unknown = is_unknown;
         }
         Ok(())
     }
 
-    /// Appends the byte tokens of a character, or the unknown token where one of them is missing.
-    fn fall_back(&self, character: &[u8], out: &mut Vec<u32>) -> Result<()> {
+    /// Appends the byte tokens of a character, or the unknown token where one of them is missing; returns which.
+    fn fall_back(&self, character: &[u8], out: &mut Vec<u32>) -> Result<bool> {
         let before = out.len();
         out.extend(character.iter().map(|&byte| self.byte_tokens[usize::from(byte)]));
         if out[before..].contains(&NONE) {
             out.truncate(before);
             let what = || format!("\"{}\"", String::from_utf8_lossy(character));
             out.push(self.unknown.ok_or_else(|| TextError::Unencodable { what: what() })?);
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 }
 

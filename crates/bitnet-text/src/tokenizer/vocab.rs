@@ -167,7 +167,7 @@ impl Vocabulary {
 
 /// Whether a spelling has the form that control tokens have everywhere, such as `<|eot_id|>`. Files have been
 /// published that list such tokens as ordinary ones; taking them for text would let a user write them.
-pub(super) fn looks_like_control(spelling: &str) -> bool {
+pub(crate) fn looks_like_control(spelling: &str) -> bool {
     spelling.strip_prefix("<|").and_then(|rest| rest.strip_suffix("|>")).is_some_and(|name| {
         !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
