@@ -8,6 +8,7 @@
 mod added;
 mod bpe;
 mod bytes;
+mod export;
 mod gguf;
 mod json;
 mod library;
@@ -15,6 +16,7 @@ mod merge;
 mod split;
 mod spm;
 mod tiktoken;
+mod to_json;
 mod vocab;
 
 #[cfg(test)]
@@ -26,6 +28,7 @@ use crate::detokenize::Detokenizer;
 use crate::error::{Result, TextError};
 use added::{AddedToken, AddedTokens, Part};
 use bpe::ByteBpe;
+pub use export::VocabExport;
 pub use gguf::{VocabModel, VocabSpec};
 use library::LibraryModel;
 use merge::Merger;
