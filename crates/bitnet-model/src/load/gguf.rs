@@ -8,7 +8,7 @@ use super::assemble::{Slot, assemble};
 use super::error::{LoadError, Result};
 use super::gguf_spec::{self, Arch};
 use super::naming::Naming;
-use super::projection::{Form, Projection};
+use super::projection::{Form, MasterRule, Projection};
 use super::tensors::{Tensors, check_shape, unsupported_type};
 use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
 use crate::{LayerWeights, Weights};
@@ -36,7 +36,8 @@ pub(super) fn load(
     refuse_rope_factors(&tensors, spec.head_dim)?;
     let read = |slot: &Slot| projection(&tensors, options.i2s_layout, slot);
     let order = arch.qk_order(spec.head_dim);
-    let weights = assemble(&tensors, &spec, &naming, order, arch.master_rule(), &read)?;
+    let rule = if options.dense_as_masters { MasterRule::Quantise } else { arch.master_rule() };
+    let weights = assemble(&tensors, &spec, &naming, order, rule, &read)?;
 
     let mut generation = GenerationDefaults::default();
     let text = text::from_gguf(&file, origin, spec.vocab_size, options, &mut generation, &mut warnings)?;
