@@ -191,6 +191,7 @@ fn read_back(
     if found.scales.changed > 0 {
         let why = match rule {
             ScaleRule::Bf16 => "this form stores them as bf16",
+            ScaleRule::F16 => "this form stores them as f16",
             ScaleRule::Within(_) => "their reciprocals were rounded on the way",
             ScaleRule::Equal => "they differ",
         };

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use bitnet_core::DType;
+use bitnet_core::{BlockType, DType, DenseType};
 use bitnet_formats::{StoredType, TensorPlan};
 use bitnet_model::load::LoadedModel;
 use bitnet_model::{DenseTensor, LayerWeights, ModelSpec};
-use bitnet_quant::codec::{pack_hf, pack_i2s};
+use bitnet_quant::codec::{i2s_tail, pack_hf, pack_i2s, pack_tq1_0, pack_tq2_0};
 use bitnet_quant::{I2sLayout, RowOrder, TernaryMatrix, TritCodec, absmean};
 
 use crate::error::{ConvertError, Result};
@@ -32,7 +32,7 @@ enum Content<'a> {
     /// A norm or a scale.
     Floats(Vec<f32>, DType),
     /// Embedding or output layer, in this type.
-    Table(&'a DenseTensor, DType),
+    Table(&'a DenseTensor, DenseType),
     /// Ternary weights.
     Trits(&'a TernaryMatrix, Packing),
     /// Masters from which absmean gives the weights.
@@ -48,6 +48,10 @@ enum Packing {
     HuggingFace,
     /// I2_S, with the order of the rows.
     I2s(RowOrder),
+    /// TQ1_0, the same.
+    Tq1(RowOrder),
+    /// TQ2_0, the same.
+    Tq2(RowOrder),
 }
 
 /// All tensors of a model in the form `target`, in the order of the file. `notes` gets what people should know.
@@ -128,21 +132,25 @@ impl<'a> List<'a> {
     fn norm(&mut self, name: String, values: &[f32]) {
         let exact = values.iter().all(|v| v.to_bits().trailing_zeros() >= 16);
         let dtype = if exact && !self.target.is_gguf() { DType::BF16 } else { DType::F32 };
-        self.push(name, stored(dtype), &[values.len()], Content::Floats(values.to_vec(), dtype));
+        self.push(name, StoredType::of(dtype.into()), &[values.len()], Content::Floats(values.to_vec(), dtype));
     }
 
+    /// Block types are kept in GGUF files only; elsewhere, f32 holds what they stand for.
     fn table(&mut self, name: &str, table: &'a DenseTensor) -> Result<()> {
-        let dtype = match self.tables {
-            TableType::Keep => table.dtype(),
-            TableType::F16 => DType::F16,
-            TableType::Bf16 => DType::BF16,
-            TableType::Q8_0 => {
-                let remedy = "keep the type of the tables, or write them as f16";
-                return Err(self.unsupported(format!("tensor {name} as q8_0"), remedy));
-            }
+        let gguf = self.target.is_gguf();
+        let stored = match self.tables {
+            TableType::Keep if !gguf && table.stored().plain().is_none() => DType::F32.into(),
+            TableType::Keep => table.stored(),
+            TableType::F16 => DType::F16.into(),
+            TableType::Bf16 => DType::BF16.into(),
+            TableType::Q8_0 => DenseType::Blocks(BlockType::Q8_0),
         };
+        if stored.plain().is_none() && (!gguf || stored.bytes_of(table.cols()).is_none()) {
+            let what = format!("tensor {name} of {} columns as {stored}", table.cols());
+            return Err(self.unsupported(what, "keep the type of the tables, or write them as f16"));
+        }
         let shape = [table.rows(), table.cols()];
-        self.push(name.to_owned(), stored(dtype), &shape, Content::Table(table, dtype));
+        self.push(name.to_owned(), StoredType::of(stored), &shape, Content::Table(table, stored));
         Ok(())
     }
 
@@ -196,8 +204,16 @@ impl<'a> List<'a> {
                 self.check(&name, TritCodec::I2S(I2sLayout::Group128), rows, cols)?;
                 self.push(name, StoredType::I2S, &[rows, cols], Content::Trits(matrix, Packing::I2s(order)));
             }
-            Target::GgufTq1 | Target::GgufTq2 | Target::Onnx => {
-                let what = format!("tensor {name} as {}", self.target);
+            Target::GgufTq1 => {
+                self.check(&name, TritCodec::Tq1_0, rows, cols)?;
+                self.push(name, StoredType::TQ1_0, &[rows, cols], Content::Trits(matrix, Packing::Tq1(order)));
+            }
+            Target::GgufTq2 => {
+                self.check(&name, TritCodec::Tq2_0, rows, cols)?;
+                self.push(name, StoredType::TQ2_0, &[rows, cols], Content::Trits(matrix, Packing::Tq2(order)));
+            }
+            Target::Onnx => {
+                let what = format!("tensor {name} in a file that this crate does not write");
                 return Err(self.unsupported(what, "write gguf-i2_s or safetensors-packed"));
             }
         }
@@ -216,7 +232,7 @@ impl<'a> List<'a> {
         self.measured.ternary += usize::from(found.already_ternary);
         // A source with rows in another order or with a factor of its own is none of transformers.
         let whole = matrix.order() == RowOrder::Natural && found.inv == inv && found.scale == matrix.scale();
-        let copy = dtype == DType::BF16 && !found.already_ternary && whole;
+        let copy = dtype == DType::BF16.into() && !found.already_ternary && whole;
         *(if copy { &mut self.measured.copied } else { &mut self.measured.remade }) += 1;
         Ok(copy)
     }
@@ -229,15 +245,6 @@ impl<'a> List<'a> {
                 Err(self.unsupported(format!("tensor {name}: {error}"), remedy))
             }
         }
-    }
-}
-
-/// The stored type of a dense type.
-pub(crate) const fn stored(dtype: DType) -> StoredType {
-    match dtype {
-        DType::F32 => StoredType::F32,
-        DType::F16 => StoredType::F16,
-        DType::BF16 => StoredType::BF16,
     }
 }
 
@@ -292,7 +299,6 @@ fn emit_trits(
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let (rows, cols) = (matrix.rows(), matrix.cols());
-    let wrong = ConvertError::quant(name);
     let decode = |row: usize, trits: &mut [i8]| matrix.decode_row(row, trits).map_err(ConvertError::quant(name));
     match packing {
         Packing::HuggingFace => {
@@ -312,26 +318,36 @@ fn emit_trits(
         Packing::I2s(order) => {
             let layout = I2sLayout::Group128;
             let pack = |trits: &[i8], rows: usize| pack_i2s(layout, trits, rows, cols);
-            let row_bytes = TritCodec::I2S(layout).byte_len(1, cols).map_err(wrong)? as usize;
-            let make = by_rows(name, matrix, order, row_bytes, &pack);
-            produce(rows, row_bytes, threads, &make, sink)?;
-            let mut tail = [0u8; 32];
-            tail[..4].copy_from_slice(&matrix.scale().to_le_bytes());
-            sink(&tail)
+            emit_rows(name, matrix, order, TritCodec::I2S(layout), &pack, threads, sink)?;
+            sink(&i2s_tail(matrix.scale()))
+        }
+        Packing::Tq1(order) => {
+            let pack = |trits: &[i8], rows: usize| pack_tq1_0(trits, rows, cols, matrix.scale());
+            emit_rows(name, matrix, order, TritCodec::Tq1_0, &pack, threads, sink)
+        }
+        Packing::Tq2(order) => {
+            let pack = |trits: &[i8], rows: usize| pack_tq2_0(trits, rows, cols, matrix.scale());
+            emit_rows(name, matrix, order, TritCodec::Tq2_0, &pack, threads, sink)
         }
     }
 }
 
+/// Packs some rows of trits.
+type Pack<'a> = &'a (dyn Fn(&[i8], usize) -> bitnet_quant::Result<Vec<u8>> + Sync);
+
 /// Packs rows in the order of the file, a few at a time.
-fn by_rows<'a>(
-    name: &'a str,
-    matrix: &'a TernaryMatrix,
+fn emit_rows(
+    name: &str,
+    matrix: &TernaryMatrix,
     order: RowOrder,
-    row_bytes: usize,
-    pack: &'a (dyn Fn(&[i8], usize) -> bitnet_quant::Result<Vec<u8>> + Sync),
-) -> impl Fn(Range<usize>, &mut [u8]) -> Result<()> + Sync + 'a {
-    move |range, out| {
-        let cols = matrix.cols();
+    codec: TritCodec,
+    pack: Pack<'_>,
+    threads: usize,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let cols = matrix.cols();
+    let row_bytes = codec.byte_len(1, cols).map_err(ConvertError::quant(name))? as usize;
+    let make = |range: Range<usize>, out: &mut [u8]| {
         let mut trits = vec![0i8; ROWS.min(range.len()) * cols];
         for (first, out) in range.step_by(ROWS).zip(out.chunks_mut(ROWS * row_bytes)) {
             let rows = out.len() / row_bytes;
@@ -342,7 +358,8 @@ fn by_rows<'a>(
             out.copy_from_slice(&packed);
         }
         Ok(())
-    }
+    };
+    produce(matrix.rows(), row_bytes, threads, &make, sink)
 }
 
 fn emit_masters(
@@ -370,39 +387,44 @@ fn emit_masters(
 fn emit_table(
     name: &str,
     table: &DenseTensor,
-    dtype: DType,
+    stored: DenseType,
     threads: usize,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let cols = table.cols();
+    let row_bytes = stored.bytes_of(cols).unwrap_or(0);
     let make = |range: Range<usize>, out: &mut [u8]| {
-        let mut buffer = Vec::new();
-        if dtype == table.dtype() {
-            out.copy_from_slice(table.read_rows(range, &mut buffer)?);
-            return Ok(());
+        if stored == table.stored() {
+            return Ok(table.data().read_into(range.start * row_bytes, out)?);
         }
+        let mut buffer = Vec::new();
         let mut values = vec![0.0f32; cols];
-        for (row, out) in range.zip(out.chunks_exact_mut(cols * dtype.size())) {
-            table.dtype().decode(table.read_rows(row..row + 1, &mut buffer)?, &mut values);
-            let rounded = dtype.encode(&values);
-            check_range(name, dtype, &values)?;
+        for (row, out) in range.zip(out.chunks_exact_mut(row_bytes)) {
+            let rows = table.read_rows(row..row + 1, &mut buffer)?;
+            rows.dtype.decode(rows.bytes, &mut values);
+            let rounded = rounded(stored, &values).ok_or_else(|| ConvertError::Unsupported {
+                target: stored.name(),
+                what: format!("tensor {name}, row {row}, holds a value beyond its range"),
+                remedy: "keep the type of the tables, or write them as bf16",
+            })?;
             out.copy_from_slice(&rounded);
         }
         Ok(())
     };
-    produce(table.rows(), cols * dtype.size(), threads, &make, sink)
+    produce(table.rows(), row_bytes, threads, &make, sink)
 }
 
-/// Refuses values that the type cannot hold.
-fn check_range(name: &str, dtype: DType, values: &[f32]) -> Result<()> {
-    const F16_LIMIT: f32 = 65_519.99;
-    let beyond = |v: &&f32| dtype == DType::F16 && v.abs() > F16_LIMIT;
-    match values.iter().find(beyond) {
-        None => Ok(()),
-        Some(value) => Err(ConvertError::Unsupported {
-            target: "f16",
-            what: format!("tensor {name} holds {value}"),
-            remedy: "keep the type of the tables, or write them as bf16",
-        }),
+/// Values in a type; `None` if it cannot hold one of them.
+pub(crate) fn rounded(stored: DenseType, values: &[f32]) -> Option<Vec<u8>> {
+    match stored {
+        DenseType::Plain(dtype) => {
+            // Beyond this f16 rounds to infinity.
+            let fits = dtype != DType::F16 || values.iter().all(|v| v.abs() < 65_520.0);
+            fits.then(|| dtype.encode(values))
+        }
+        DenseType::Blocks(blocks) => {
+            let mut out = Vec::new();
+            blocks.encode(values, &mut out).then_some(out)
+        }
     }
 }

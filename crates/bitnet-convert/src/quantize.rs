@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::Instant;
 
-use bitnet_core::DType;
+use bitnet_core::DenseType;
 use bitnet_model::ModelSource;
 use bitnet_quant::{TernaryMatrix, TritCodec, absmean};
 use serde::Serialize;
@@ -154,7 +154,7 @@ fn measure(
 fn of_masters(
     name: &str,
     matrix: &TernaryMatrix,
-    dtype: DType,
+    dtype: DenseType,
     inv: f32,
     threads: usize,
 ) -> Result<(Sums, bool)> {
@@ -162,7 +162,7 @@ fn of_masters(
     let data = matrix.data().as_slice();
     let measured = absmean::measure(dtype, data).map_err(ConvertError::quant(name))?;
     let scale = f64::from(1.0 / inv);
-    let row_bytes = cols * dtype.size();
+    let row_bytes = dtype.bytes_of(cols).unwrap_or(0);
     let sum = |range: Range<usize>| {
         let mut values = vec![0.0f32; cols];
         let mut sums = Sums::default();

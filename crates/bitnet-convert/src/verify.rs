@@ -2,13 +2,14 @@
 
 use std::ops::{ControlFlow, Range};
 
-use bitnet_core::DType;
+use bitnet_core::DenseType;
 use bitnet_model::load::LoadedModel;
 use bitnet_model::{DenseTensor, ModelSpec};
 use bitnet_quant::{TernaryMatrix, TritCodec};
 
 use crate::error::{ConvertError, Result};
 use crate::options::{Callback, Progress, Stage};
+use crate::plan::rounded;
 use crate::report::{Rounding, Verification};
 use crate::stream::gather;
 
@@ -19,6 +20,8 @@ pub(crate) enum ScaleRule {
     Equal,
     /// It is the bf16 number next to it.
     Bf16,
+    /// It is the f16 number next to it.
+    F16,
     /// By as much, relatively.
     Within(f64),
 }
@@ -28,6 +31,7 @@ impl ScaleRule {
         match self {
             Self::Equal => before == after,
             Self::Bf16 => half::bf16::from_f32(before).to_f32() == after,
+            Self::F16 => half::f16::from_f32(before).to_f32() == after,
             Self::Within(limit) => relative(before, after) <= limit,
         }
     }
@@ -201,31 +205,23 @@ fn scale(
 /// Compares tables in blocks of rows, read past the mapping. Values of the output must be those of the original rounded
 /// to its type.
 fn table(name: &str, before: &DenseTensor, after: &DenseTensor, threads: usize) -> Result<Rounding> {
-    const ROWS: usize = 64;
     let (rows, cols) = (before.rows(), before.cols());
     if (rows, cols) != (after.rows(), after.cols()) {
         return Err(ConvertError::mismatch(format!("the shape of {name} has changed")));
     }
     let compare = |range: Range<usize>| {
-        let (mut first, mut second) = (Vec::new(), Vec::new());
+        if before.stored() == after.stored() {
+            return equal_rows(name, before, after, range);
+        }
+        let bytes = after.stored().bytes_of(cols).unwrap_or(0);
+        let (mut buffer, mut stored) = (Vec::new(), vec![0u8; bytes]);
+        let mut values = vec![0.0f32; cols];
         let mut found = Rounding::default();
-        for start in range.clone().step_by(ROWS) {
-            let rows = start..range.end.min(start + ROWS);
-            let a = before.read_rows(rows.clone(), &mut first)?;
-            let b = after.read_rows(rows.clone(), &mut second)?;
-            found.values += (rows.len() * cols) as u64;
-            if before.dtype() == after.dtype() {
-                if a != b {
-                    return Err(ConvertError::mismatch(format!(
-                        "{name} differs in one of the rows from {start} on"
-                    )));
-                }
-                continue;
-            }
-            let pairs = a.chunks_exact(cols * before.dtype().size());
-            for (a, b) in pairs.zip(b.chunks_exact(cols * after.dtype().size())) {
-                found.add(rounded_row(name, (before.dtype(), a), (after.dtype(), b), cols)?);
-            }
+        for row in range {
+            let original = before.read_rows(row..row + 1, &mut buffer)?;
+            original.dtype.decode(original.bytes, &mut values);
+            after.data().read_into(row * bytes, &mut stored)?;
+            found.add(rounded_row(name, &values, after.stored(), &stored)?);
         }
         Ok(found)
     };
@@ -236,16 +232,32 @@ fn table(name: &str, before: &DenseTensor, after: &DenseTensor, threads: usize) 
     Ok(all)
 }
 
-/// Compares a row with its rounded form.
-fn rounded_row(name: &str, a: (DType, &[u8]), b: (DType, &[u8]), cols: usize) -> Result<Rounding> {
-    let (mut before, mut after) = (vec![0.0f32; cols], vec![0.0f32; cols]);
-    a.0.decode(a.1, &mut before);
-    b.0.decode(b.1, &mut after);
-    if b.0.encode(&before) != b.1 {
-        return Err(ConvertError::mismatch(format!("{name} is not the original rounded to {}", b.0)));
+/// Compares rows of tables in one type, byte by byte.
+fn equal_rows(name: &str, before: &DenseTensor, after: &DenseTensor, range: Range<usize>) -> Result<Rounding> {
+    const ROWS: usize = 64;
+    let bytes = before.stored().bytes_of(before.cols()).unwrap_or(0);
+    let (mut a, mut b) = (vec![0u8; ROWS * bytes], vec![0u8; ROWS * bytes]);
+    for start in range.clone().step_by(ROWS) {
+        let len = (range.end - start).min(ROWS) * bytes;
+        before.data().read_into(start * bytes, &mut a[..len])?;
+        after.data().read_into(start * bytes, &mut b[..len])?;
+        if let Some(at) = a[..len].iter().zip(&b[..len]).position(|(a, b)| a != b) {
+            let row = start + at / bytes.max(1);
+            return Err(ConvertError::mismatch(format!("{name} differs in row {row}")));
+        }
     }
+    Ok(Rounding { values: (range.len() * before.cols()) as u64, ..Rounding::default() })
+}
+
+/// Compares a row with its rounded form.
+fn rounded_row(name: &str, before: &[f32], stored: DenseType, bytes: &[u8]) -> Result<Rounding> {
+    if rounded(stored, before).as_deref() != Some(bytes) {
+        return Err(ConvertError::mismatch(format!("{name} is not the original rounded to {stored}")));
+    }
+    let mut after = vec![0.0f32; before.len()];
+    stored.decode(bytes, &mut after);
     let largest = before.iter().fold(0.0f32, |max, v| max.max(v.abs()));
-    let mut found = Rounding::default();
+    let mut found = Rounding { values: before.len() as u64, ..Rounding::default() };
     for (a, b) in before.iter().zip(&after).filter(|(a, b)| a != b) {
         found.changed += 1;
         found.max_relative = found.max_relative.max(f64::from((a - b).abs()) / f64::from(largest));
@@ -260,6 +272,7 @@ pub(crate) fn rule_of(output: &LoadedModel, made_here: bool) -> ScaleRule {
         // Packers of others store reciprocals as well, rounded to bf16.
         Some(TritCodec::HfPacked) if !made_here => ScaleRule::Within(1.0 / 128.0),
         Some(TritCodec::HfPacked) => ScaleRule::Bf16,
+        Some(TritCodec::Tq1_0 | TritCodec::Tq2_0 | TritCodec::Iq1Bn) => ScaleRule::F16,
         // The reciprocal of a reciprocal, in single precision.
         Some(TritCodec::Dense { .. }) => ScaleRule::Within(4.0 / f64::from(1u32 << 24)),
         _ => ScaleRule::Equal,

@@ -2,6 +2,7 @@
 //!
 //! * [`bytes`]: read-only views into mapped files or static data, [`bytes::ByteView`].
 //! * [`dtype`]: element types of stored tensors, [`DType`].
+//! * [`dense`]: how dense matrices are stored, one by one or in blocks, [`DenseType`].
 //! * [`buffer`]: zeroed, cache-line aligned memory on huge pages, [`buffer::AlignedBuf`].
 //! * [`pool`]: the fork-join thread pool of the CPU executor, [`pool::ThreadPool`].
 //! * [`cpu`]: what the processor can do, [`cpu::CpuFeatures`].
@@ -12,6 +13,7 @@
 pub mod buffer;
 pub mod bytes;
 pub mod cpu;
+pub mod dense;
 pub mod dtype;
 mod error;
 pub mod lanes;
@@ -19,6 +21,7 @@ mod memory_size;
 pub mod pool;
 pub mod process;
 
+pub use dense::{BlockType, DenseType};
 pub use dtype::DType;
 pub use error::{CoreError, Result};
 pub use memory_size::MemorySize;

@@ -192,7 +192,7 @@ impl<'a> Pass<'a> {
             // SAFETY: rows are shared out; padding beyond `hidden` stays as it is and is never read.
             let x = unsafe { self.x.get_mut(at..at + hidden) };
             match embedding.read_rows(token..token + 1, &mut own.output.bytes) {
-                Ok(bytes) => embedding.dtype().decode(bytes, x),
+                Ok(row) => row.dtype.decode(row.bytes, x),
                 Err(error) => self.outcome.fail(error),
             }
         });

@@ -11,10 +11,10 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use bitnet_core::CoreError;
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_core::pool::ThreadPool;
-use bitnet_core::{CoreError, DType};
-use bitnet_model::{DenseTensor, ExecError};
+use bitnet_model::{DenseTensor, ExecError, PlainRows};
 
 use crate::kernels::KernelSet;
 use crate::kernels::int8::{COLS_STEP, MAX_COLS, PANEL_ROWS, PanelBounds, QUAD, TILE};
@@ -37,7 +37,6 @@ const BOUNDS: usize = 3 * PANEL_ROWS;
 /// What a thread quantises rows with.
 struct Quantizer<'a> {
     kernels: &'a KernelSet,
-    dtype: DType,
     exact: bool,
     /// A decoded row.
     row: Vec<f32>,
@@ -65,16 +64,15 @@ impl Int8Rows {
         let (to, to_bounds) = (Shared::new(&mut data), Shared::new(&mut bounds));
         let failure: Mutex<Option<CoreError>> = Mutex::new(None);
         pool.run(|team| {
-            let mut quantizer =
-                Quantizer { kernels, dtype: dense.dtype(), exact, row: vec![0.0; cols], q: vec![0; padded] };
+            let mut quantizer = Quantizer { kernels, exact, row: vec![0.0; cols], q: vec![0; padded] };
             let mut buffer = Vec::new();
             for panel in team.share(panels) {
                 let range = panel * PANEL_ROWS..rows.min((panel + 1) * PANEL_ROWS);
                 match dense.read_rows(range, &mut buffer) {
                     // SAFETY: panels are shared out among the threads.
-                    Ok(bytes) => unsafe {
+                    Ok(rows) => unsafe {
                         quantizer.panel(
-                            bytes,
+                            rows,
                             to.get_mut(panel * PANEL_ROWS * padded..(panel + 1) * PANEL_ROWS * padded),
                             to_bounds.get_mut(panel * BOUNDS..(panel + 1) * BOUNDS),
                         );
@@ -131,13 +129,13 @@ impl Int8Rows {
 }
 
 impl Quantizer<'_> {
-    /// Quantises the rows of a panel, stored in `bytes`.
-    fn panel(&mut self, bytes: &[u8], panel: &mut [i8], bounds: &mut [f32]) {
+    /// Quantises the rows of a panel.
+    fn panel(&mut self, rows: PlainRows<'_>, panel: &mut [i8], bounds: &mut [f32]) {
         let cols = self.row.len();
-        for (lane, bytes) in bytes.chunks_exact(cols * self.dtype.size()).enumerate() {
+        for (lane, bytes) in rows.bytes.chunks_exact(cols * rows.dtype.size()).enumerate() {
             // SAFETY: the kernel set is available.
             let found =
-                unsafe { (self.kernels.int8_row)(self.dtype, bytes, &mut self.row, &mut self.q[..cols]) };
+                unsafe { (self.kernels.int8_row)(rows.dtype, bytes, &mut self.row, &mut self.q[..cols]) };
             for (tile, q) in panel.as_chunks_mut::<TILE>().0.iter_mut().zip(self.q.as_chunks::<QUAD>().0) {
                 tile[lane * QUAD..(lane + 1) * QUAD].copy_from_slice(q);
             }

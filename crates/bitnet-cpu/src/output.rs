@@ -45,15 +45,14 @@ impl FullLogits<'_> {
     /// All threads of the team call this with the same arguments; nothing else touches `logits`, nothing writes to `h`.
     pub(crate) unsafe fn run(&self, team: &Team<'_>, buffer: &mut Vec<u8>, logits: Shared<'_, f32>) {
         let (vocab, cols) = (self.output.rows(), self.output.cols());
-        let row_bytes = cols * self.output.dtype().size();
         let mut all_finite = true;
         for block in team.share(vocab.div_ceil(VOCAB_BLOCK)) {
             let range = block * VOCAB_BLOCK..vocab.min((block + 1) * VOCAB_BLOCK);
             let weights = if self.resident {
-                &self.output.data().as_slice()[range.start * row_bytes..range.end * row_bytes]
+                self.output.rows_in_place(range.clone(), buffer)
             } else {
                 match self.output.read_rows(range.clone(), buffer) {
-                    Ok(bytes) => bytes,
+                    Ok(weights) => weights,
                     Err(error) => return self.outcome.fail(error),
                 }
             };
@@ -62,7 +61,7 @@ impl FullLogits<'_> {
                 unsafe {
                     let out = logits.get_mut(row * vocab + range.start..row * vocab + range.end);
                     let h = self.h.get(row * self.stride..row * self.stride + cols);
-                    (self.kernels.dense)(self.output.dtype(), weights, h, out);
+                    (self.kernels.dense)(weights.dtype, weights.bytes, h, out);
                     all_finite &= out.iter().fold(0.0f32, |a, &l| a + l * 0.0) == 0.0;
                 }
             }

@@ -399,10 +399,10 @@ impl<'a> Scan<'a> {
         let mut done = 0;
         for run in candidates.chunk_by(|a, b| a.row + 1 == b.row) {
             let first = run[0].row as usize;
-            let bytes = self.dense.read_rows(first..first + run.len(), bytes)?;
+            let rows = self.dense.read_rows(first..first + run.len(), bytes)?;
             let logits = &mut logits[done..done + run.len()];
             // SAFETY: the kernel set is available.
-            unsafe { (self.kernels.dense)(self.dense.dtype(), bytes, h, logits) };
+            unsafe { (self.kernels.dense)(rows.dtype, rows.bytes, h, logits) };
             done += run.len();
         }
         Ok(())

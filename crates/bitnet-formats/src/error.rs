@@ -119,6 +119,20 @@ pub enum FormatError {
         /// Type that is needed.
         wanted: &'static str,
     },
+    /// A part of a model in several files is not there.
+    #[error(
+        "{origin}: {file} is missing, which is part {part} of {count}; put all parts of the model into one folder"
+    )]
+    MissingPart {
+        /// Name of the part that was given.
+        origin: String,
+        /// Name of the missing part, quoted.
+        file: String,
+        /// Its number, from 1.
+        part: u64,
+        /// Number of parts.
+        count: u64,
+    },
     /// The index places a tensor in a file that does not have it.
     #[error("{file}: tensor {tensor} is missing, which {index} places there; download both files again")]
     MissingFromShard {

@@ -1,9 +1,12 @@
 //! The numbers of ggml's tensor types and how many bytes their rows take.
 //!
-//! Sources: the tables of ggml, of bitnet.cpp (36 to 39) and of `ik_llama.cpp` (above 100). Numbers 39 and 42 mean
+//! Sources: the tables of ggml, of bitnet.cpp (36 to 39) and of `ik_llama.cpp` (above 100). Numbers 36, 39 and 42 mean
 //! different types in different programs; only the room that the file leaves for a tensor tells which.
 
 use crate::tensor::StoredType;
+
+/// Bytes behind a TL1 or TL2 tensor, of which the first four are the scale.
+const TL2_TAIL: u64 = 32;
 
 /// A block format: `elements` consecutive weights of a row take `bytes`, after `row_head` bytes at each row's start.
 struct Block {
@@ -45,6 +48,7 @@ const BLOCKS: &[Block] = &[
     block(33, "q4_0_8_8", 32, 18),
     block(34, "tq1_0", 256, 54),
     block(35, "tq2_0", 256, 66),
+    block(I2S, IQ4_NL_4_4, 32, 18),
     block(39, "mxfp4", 32, 17),
     block(40, "nvfp4", 64, 36),
     block(41, "q1_0", 128, 18),
@@ -58,6 +62,10 @@ const BLOCKS: &[Block] = &[
 /// Types with a name but without a size that follows from the shape alone.
 const NAMED: &[(u32, &str)] =
     &[(4, "q4_2"), (5, "q4_3"), (37, "i8_s"), (38, "tl1"), (TL2_OLD, TL2), (TL2_NEW, TL2)];
+
+/// What number 36 was in ggml for some months of 2024, before bitnet.cpp's files were the only ones with it.
+const IQ4_NL_4_4: &str = "iq4_nl_4_4";
+const I2S: u32 = 36;
 
 const TL2: &str = "tl2";
 const TL2_OLD: u32 = 39;
@@ -96,11 +104,16 @@ pub(crate) fn id_of(stored: StoredType) -> Option<u32> {
 /// Settles which type a number with two meanings is: `room` bytes are free for a tensor of this `shape`, of which
 /// less than `alignment` are padding.
 pub(crate) fn settle(stored: StoredType, shape: &[u64], room: u64, alignment: u64) -> StoredType {
-    let StoredType::Ggml { id: id @ (TL2_OLD | TL2_NEW), .. } = stored else { return stored };
     let fits = |len: Option<u64>| len.is_some_and(|len| len <= room && room - len < alignment);
+    if stored == StoredType::I2S {
+        let other = StoredType::Ggml { id: I2S, name: IQ4_NL_4_4 };
+        let is_other = !fits(stored.byte_len(shape)) && fits(other.byte_len(shape));
+        return if is_other { other } else { stored };
+    }
+    let StoredType::Ggml { id: id @ (TL2_OLD | TL2_NEW), .. } = stored else { return stored };
     if fits(stored.byte_len(shape)) {
         stored
-    } else if fits(tl2_len(shape)) {
+    } else if fits(tl2_len(shape)) || fits(tl2_len(shape).map(|len| len + TL2_TAIL)) {
         StoredType::Ggml { id, name: TL2 }
     } else {
         StoredType::Ggml { id, name: "unknown" }
@@ -124,13 +137,13 @@ pub(crate) fn byte_len(id: u32, name: &str, shape: &[u64]) -> Option<u64> {
     rows.checked_mul(row)
 }
 
-/// Bytes of a TL2 tensor `[rows, cols]`: all but 256 columns in triples of 5 bits, the rest in pairs of 4, then the
-/// scale.
-fn tl2_len(shape: &[u64]) -> Option<u64> {
+/// Bytes of a TL2 tensor `[rows, cols]` without its scale: all but 256 columns in triples of 5 bits, the rest in pairs
+/// of 4. (This is the room that bitnet.cpp gives every tensor, however many columns are in triples.)
+pub(crate) fn tl2_len(shape: &[u64]) -> Option<u64> {
     let (cols, outer) = shape.split_last()?;
     let rows = outer.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim))?;
     let triples = cols.checked_sub(256)?.checked_mul(rows)? / 3;
     let pairs = rows.checked_mul(128)?;
     let payload = (triples.checked_mul(5)? / 8).checked_add(pairs / 2)?;
-    payload.checked_next_multiple_of(32)?.checked_add(32)
+    payload.checked_next_multiple_of(32)
 }

@@ -20,7 +20,9 @@ pub mod tensor;
 
 pub use detect::{Container, detect};
 pub use error::{FormatError, Result};
-pub use gguf::{GgufArray, GgufFile, GgufMetadata, GgufValue, create_gguf, read_gguf};
+pub use gguf::{
+    GgufArray, GgufFile, GgufMetadata, GgufValue, create_gguf, gguf_part_of, read_gguf, read_gguf_parts,
+};
 pub use output::TensorWriter;
 pub use safetensors::{SafetensorsFile, ShardIndex, create_safetensors, read_safetensors, read_shards};
 pub use tensor::{StoredTensor, StoredType, TensorPlan, TensorSet};

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
+use bitnet_core::{BlockType, DType, DenseType};
 
 use crate::error::quoted;
 use crate::{FormatError, Result, ggml};
@@ -41,6 +41,26 @@ pub enum StoredType {
     },
 }
 
+/// Types of ggml by name, so that plans of GGUF files need not know their numbers.
+#[allow(missing_docs, reason = "the names say all")]
+impl StoredType {
+    pub const Q4_0: Self = Self::Ggml { id: 2, name: "q4_0" };
+    pub const Q4_1: Self = Self::Ggml { id: 3, name: "q4_1" };
+    pub const Q5_0: Self = Self::Ggml { id: 6, name: "q5_0" };
+    pub const Q5_1: Self = Self::Ggml { id: 7, name: "q5_1" };
+    pub const Q8_0: Self = Self::Ggml { id: 8, name: "q8_0" };
+    pub const Q2_K: Self = Self::Ggml { id: 10, name: "q2_K" };
+    pub const Q3_K: Self = Self::Ggml { id: 11, name: "q3_K" };
+    pub const Q4_K: Self = Self::Ggml { id: 12, name: "q4_K" };
+    pub const Q5_K: Self = Self::Ggml { id: 13, name: "q5_K" };
+    pub const Q6_K: Self = Self::Ggml { id: 14, name: "q6_K" };
+    pub const TQ1_0: Self = Self::Ggml { id: 34, name: "tq1_0" };
+    pub const TQ2_0: Self = Self::Ggml { id: 35, name: "tq2_0" };
+    pub const IQ1_BN: Self = Self::Ggml { id: 134, name: "iq1_bn" };
+    pub const IQ2_BN: Self = Self::Ggml { id: 135, name: "iq2_bn" };
+    pub const IQ2_BN_R4: Self = Self::Ggml { id: 335, name: "iq2_bn_r4" };
+}
+
 impl StoredType {
     /// The usual lower-case name; block types of ggml keep its spelling, such as `q6_K`.
     pub const fn name(self) -> &'static str {
@@ -75,6 +95,31 @@ impl StoredType {
         }
     }
 
+    /// How dense values are stored: one by one, or in blocks that can be decoded.
+    pub fn dense_type(self) -> Option<DenseType> {
+        let StoredType::Ggml { name, .. } = self else { return self.dense().map(DenseType::Plain) };
+        BlockType::ALL.into_iter().find(|blocks| blocks.name() == name).map(DenseType::Blocks)
+    }
+
+    /// The type of dense values stored so.
+    pub const fn of(dense: DenseType) -> Self {
+        match dense {
+            DenseType::Plain(DType::F32) => StoredType::F32,
+            DenseType::Plain(DType::F16) => StoredType::F16,
+            DenseType::Plain(DType::BF16) => StoredType::BF16,
+            DenseType::Blocks(BlockType::Q4_0) => StoredType::Q4_0,
+            DenseType::Blocks(BlockType::Q4_1) => StoredType::Q4_1,
+            DenseType::Blocks(BlockType::Q5_0) => StoredType::Q5_0,
+            DenseType::Blocks(BlockType::Q5_1) => StoredType::Q5_1,
+            DenseType::Blocks(BlockType::Q8_0) => StoredType::Q8_0,
+            DenseType::Blocks(BlockType::Q2K) => StoredType::Q2_K,
+            DenseType::Blocks(BlockType::Q3K) => StoredType::Q3_K,
+            DenseType::Blocks(BlockType::Q4K) => StoredType::Q4_K,
+            DenseType::Blocks(BlockType::Q5K) => StoredType::Q5_K,
+            DenseType::Blocks(BlockType::Q6K) => StoredType::Q6_K,
+        }
+    }
+
     /// Bytes of one element, for all but packed types.
     pub const fn element_size(self) -> Option<u64> {
         match self {
@@ -102,6 +147,20 @@ impl StoredType {
                 (count / 4).checked_add(I2S_TAIL)
             }
             _ => element_count(shape)?.checked_mul(self.element_size()?),
+        }
+    }
+}
+
+impl StoredType {
+    /// The byte of a tensor's data at which its f32 scale stands, for the types that have one behind their trits: I2_S,
+    /// TL1 and TL2.
+    pub fn scale_at(self, shape: &[u64]) -> Option<u64> {
+        match self {
+            StoredType::I2S | StoredType::Ggml { name: "tl1", .. } => {
+                element_count(shape).map(|count| count / 4)
+            }
+            StoredType::Ggml { name: "tl2", .. } => ggml::tl2_len(shape),
+            _ => None,
         }
     }
 }
@@ -286,6 +345,24 @@ mod tests {
     }
 
     #[test]
+    fn types_with_names_of_their_own() {
+        use StoredType as T;
+        let named =
+            [T::Q4_0, T::Q4_1, T::Q5_0, T::Q5_1, T::Q8_0, T::Q2_K, T::Q3_K, T::Q4_K, T::Q5_K, T::Q6_K];
+        for (stored, blocks) in named.into_iter().zip(BlockType::ALL) {
+            assert_eq!((stored.dense_type(), T::of(blocks.into())), (Some(blocks.into()), stored));
+            assert_eq!(
+                stored.byte_len(&[3, 256]),
+                blocks.bytes().checked_mul(3 * 256 / blocks.len()).map(|n| n as u64)
+            );
+        }
+        for stored in named.into_iter().chain([T::TQ1_0, T::TQ2_0, T::IQ1_BN, T::IQ2_BN, T::IQ2_BN_R4]) {
+            assert_eq!(ggml::type_of(ggml::id_of(stored).unwrap()), stored);
+        }
+        assert_eq!((T::TQ1_0.dense_type(), T::F16.dense_type()), (None, Some(DType::F16.into())));
+    }
+
+    #[test]
     fn colliding_numbers_are_told_apart_by_room() {
         // [3200, 8640] is a shape of the 3B model: 3200 * (8640 - 256) / 3 * 5 / 8 + 3200 * 64, padded, and the scale.
         let shape = [3200u64, 8640];
@@ -299,6 +376,11 @@ mod tests {
         assert_eq!(settled(42, 1000), "unknown");
         assert_eq!(settled(39, u64::MAX), "unknown");
         assert_eq!(settled(14, 1000), "q6_K");
+        // Without the scale behind it, which may be a tensor of its own.
+        assert_eq!(settled(39, tl2 - 32), "tl2");
+        assert_eq!(settled(36, 3200 * 8640 / 4 + 32), "i2_s");
+        assert_eq!(settled(36, 3200 * 8640 / 32 * 18), "iq4_nl_4_4");
+        assert_eq!(settled(36, 1000), "i2_s");
     }
 
     #[test]

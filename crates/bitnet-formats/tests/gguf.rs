@@ -253,7 +253,7 @@ fn versions_and_kinds() {
     assert!(message(b"GGUF").contains("4 bytes are missing: version"));
     assert!(message(b"ABCD").contains("begins with \"ABCD\""));
     let split = Raw::new().pair("split.no", 2, &[1, 0]).pair("split.count", 2, &[3, 0]);
-    split.refused(&["a split GGUF (this is part 2 of 3) is not supported", "llama-gguf-split --merge"]);
+    split.refused(&["(this is part 2 of 3) is not supported", "-00001-of-0000N.gguf"]);
     assert!(Raw::new().pair("split.count", 2, &[1, 0]).read().is_ok());
 }
 

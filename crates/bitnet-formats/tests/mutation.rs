@@ -1,7 +1,7 @@
 //! Damaged files by the thousand: no reader may panic, or take memory that the file does not justify.
 //!
-//! `BITNET_MUTATIONS` sets the number of files for each reader (4000 if it is not set). Case numbers are seeds: a failing
-//! one is repeated by its number.
+//! `BITNET_MUTATIONS` sets the number of files for each reader (4000 if it is not set); if it is set, no file may take a
+//! second. Case numbers are seeds: a failing one is repeated by its number.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,7 +12,7 @@ use std::path::Path;
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{
     FormatError, GgufArray, GgufValue, ShardIndex, StoredType, TensorPlan, TensorSet, create_gguf,
-    create_safetensors, read_gguf, read_safetensors, read_shards,
+    create_safetensors, read_gguf, read_gguf_parts, read_safetensors, read_shards,
 };
 
 thread_local! {
@@ -197,8 +197,12 @@ fn drive(damaged: impl Fn(&mut Random) -> Vec<u8>, read: impl Fn(Vec<u8>) -> Res
         let bytes = damaged(&mut Random(case));
         let len = bytes.len();
         let copy = bytes.clone();
+        let start = std::time::Instant::now();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| peak_of(|| read(bytes))));
         let Ok((result, peak)) = outcome else { panic!("case {case} panicked: {}", copy.escape_ascii()) };
+        // Time is not measured where other tests run beside this one.
+        let slow = std::env::var_os("BITNET_MUTATIONS").is_some() && start.elapsed().as_secs() > 0;
+        assert!(!slow, "case {case} took {:?}: {}", start.elapsed(), copy.escape_ascii());
         // The promise is twice the file and 16 MiB; small files must stay far below that.
         let bound = (2 * len + (16 << 20)).min(32 * len + (64 << 10));
         assert!(peak < bound, "case {case} took {peak} bytes for a file of {len}: {}", copy.escape_ascii());
@@ -248,7 +252,9 @@ fn safetensors(path: &Path) -> Vec<u8> {
 fn gguf(path: &Path) -> Vec<u8> {
     let mut tensors = plan();
     tensors.push((TensorPlan::new("i2s", StoredType::I2S, [4, 128]), vec![0x55; 160]));
-    tensors.push((TensorPlan::new("q8", StoredType::Ggml { id: 8, name: "q8_0" }, [64]), vec![1; 68]));
+    tensors.push((TensorPlan::new("q8", StoredType::Q8_0, [64]), vec![1; 68]));
+    tensors.push((TensorPlan::new("tq1", StoredType::TQ1_0, [2, 256]), vec![1; 108]));
+    tensors.push((TensorPlan::new("bn", StoredType::IQ2_BN, [2, 64]), vec![1; 40]));
     let strings: Vec<String> = (0..60).map(|i| format!("token {i}")).collect();
     let metadata = [
         ("general.architecture", GgufValue::String("bitnet-b1.58".to_owned())),
@@ -325,7 +331,7 @@ fn damaged_gguf() {
     let folder = tempfile::tempdir().unwrap();
     let good = gguf(&folder.path().join("m"));
     // All but the last tensors, so that damage hits what is parsed.
-    let head = good.len() - 512;
+    let head = good.len() - 800;
     let damaged = |random: &mut Random| {
         let mut bytes = good.clone();
         (0..=random.below(2)).for_each(|_| damage_bytes(&mut bytes, head, random));
@@ -346,4 +352,46 @@ fn damaged_gguf() {
         Ok(())
     });
     assert_both_happen(refused);
+}
+
+/// Two parts of a model; one of them gets damaged.
+#[test]
+fn damaged_parts_of_gguf() {
+    let folder = tempfile::tempdir().unwrap();
+    let good: Vec<Vec<u8>> = (0..2u16)
+        .map(|number| {
+            let metadata = [
+                ("split.no", GgufValue::U16(number)),
+                ("split.count", GgufValue::U16(2)),
+                ("split.tensors.count", GgufValue::I32(6)),
+            ];
+            let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+            let plan: Vec<TensorPlan> = (0..3)
+                .map(|i| TensorPlan::new(format!("{number}.{i}"), StoredType::TQ2_0, [1, 256]))
+                .collect();
+            let path = folder.path().join("m");
+            let mut writer = create_gguf(&path, &metadata, &plan).unwrap();
+            plan.iter().for_each(|plan| writer.write_tensor(&plan.name, &[1; 66]).unwrap());
+            writer.finish().unwrap();
+            std::fs::read(path).unwrap()
+        })
+        .collect();
+    let head = good[0].len() - 200;
+    for which in 0..2 {
+        let damaged = |random: &mut Random| {
+            let mut bytes = good[which].clone();
+            (0..=random.below(2)).for_each(|_| damage_bytes(&mut bytes, head, random));
+            bytes
+        };
+        let other = ByteView::from_vec(good[1 - which].clone());
+        let refused = drive(damaged, |bytes| {
+            let name = format!("m.file-0000{}-of-00002.gguf", which + 1);
+            let read = read_gguf_parts(ByteView::from_vec(bytes), &name, &name, &mut |name| {
+                Ok(Some((other.clone(), name.to_owned())))
+            })?;
+            std::hint::black_box(sum(&read.tensors));
+            Ok(())
+        });
+        assert_both_happen(refused);
+    }
 }

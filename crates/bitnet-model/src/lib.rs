@@ -25,4 +25,4 @@ pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence
 pub use kv::KvType;
 pub use load::{GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, TensorSummary, load};
 pub use spec::{Activation, ModelSpec, SpecError};
-pub use weights::{DenseTensor, LayerWeights, Weights};
+pub use weights::{DenseTensor, LayerWeights, PlainRows, Weights};

@@ -6,23 +6,35 @@
 use std::ops::Range;
 
 use bitnet_core::bytes::ByteView;
-use bitnet_core::{CoreError, DType};
+use bitnet_core::{CoreError, DType, DenseType};
 use bitnet_quant::TernaryMatrix;
 
-/// A dense matrix `[rows, cols]`, row-major, little-endian, as it lies in a file: embedding or output layer.
+/// A dense matrix `[rows, cols]`, row-major, as it lies in a file: embedding or output layer.
 #[derive(Debug, Clone)]
 pub struct DenseTensor {
     rows: usize,
     cols: usize,
-    dtype: DType,
+    stored: DenseType,
+    row_bytes: usize,
     data: ByteView,
 }
 
+/// Consecutive rows of a [`DenseTensor`], every value for itself.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainRows<'a> {
+    /// Element type: that of the tensor, or f32 if it is stored in blocks.
+    pub dtype: DType,
+    /// The elements, little-endian, at any alignment.
+    pub bytes: &'a [u8],
+}
+
 impl DenseTensor {
-    /// Describes `data`; `None` if its length is not that of `[rows, cols]`.
-    pub fn new(rows: usize, cols: usize, dtype: DType, data: ByteView) -> Option<Self> {
-        let len = rows.checked_mul(cols)?.checked_mul(dtype.size())?;
-        (data.len() == len).then_some(Self { rows, cols, dtype, data })
+    /// Describes `data`; `None` if its length is not that of `[rows, cols]`, or rows are not whole blocks.
+    pub fn new(rows: usize, cols: usize, stored: impl Into<DenseType>, data: ByteView) -> Option<Self> {
+        let stored = stored.into();
+        let row_bytes = stored.bytes_of(cols)?;
+        let len = rows.checked_mul(row_bytes)?;
+        (data.len() == len).then_some(Self { rows, cols, stored, row_bytes, data })
     }
 
     /// Number of rows (vocabulary).
@@ -35,9 +47,9 @@ impl DenseTensor {
         self.cols
     }
 
-    /// Element type.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// How the values are stored.
+    pub fn stored(&self) -> DenseType {
+        self.stored
     }
 
     /// The stored bytes of all rows.
@@ -50,12 +62,28 @@ impl DenseTensor {
     /// # Panics
     /// If there is no such row.
     pub fn row_bytes(&self, row: usize) -> &[u8] {
-        let len = self.cols * self.dtype.size();
-        &self.data.as_slice()[row * len..][..len]
+        &self.data.as_slice()[row * self.row_bytes..][..self.row_bytes]
     }
 
-    /// The stored bytes of consecutive rows, where they lie if they are in memory. Rows of a mapped file are read into
-    /// `buffer`, which becomes large enough: they do not become resident.
+    /// Consecutive rows, used where they lie, mapped or not; those of blocks are decoded to f32 in `buffer`, which
+    /// becomes large enough.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn rows_in_place<'a>(&'a self, rows: Range<usize>, buffer: &'a mut Vec<u8>) -> PlainRows<'a> {
+        let bytes = &self.data.as_slice()[rows.start * self.row_bytes..rows.end * self.row_bytes];
+        match self.stored {
+            DenseType::Plain(dtype) => PlainRows { dtype, bytes },
+            DenseType::Blocks(_) => {
+                let room = room(buffer, size_of::<f32>() * rows.len() * self.cols);
+                self.stored.decode_to_bytes(bytes, room);
+                PlainRows { dtype: DType::F32, bytes: room }
+            }
+        }
+    }
+
+    /// Consecutive rows, where they lie if they are in memory. Rows of a mapped file are read into `buffer`, which
+    /// becomes large enough: they do not become resident. Rows of blocks are decoded to f32.
     ///
     /// # Errors
     /// If the file cannot be read, or there are no such rows.
@@ -63,20 +91,24 @@ impl DenseTensor {
         &'a self,
         rows: Range<usize>,
         buffer: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], CoreError> {
-        let bytes = self.cols * self.dtype.size();
-        let range = rows.start * bytes..rows.end * bytes;
-        if !self.data.is_mapped()
-            && let Some(found) = self.data.as_slice().get(range.clone())
-        {
-            return Ok(found);
+    ) -> Result<PlainRows<'a>, CoreError> {
+        let range = rows.start * self.row_bytes..rows.end * self.row_bytes;
+        if !self.data.is_mapped() && range.end <= self.data.len() {
+            return Ok(self.rows_in_place(rows, buffer));
         }
-        if buffer.len() < range.len() {
-            buffer.resize(range.len(), 0);
-        }
-        let buffer = &mut buffer[..range.len()];
-        self.data.read_into(range.start, buffer)?;
-        Ok(buffer)
+        let decoded = match self.stored {
+            DenseType::Plain(_) => 0,
+            DenseType::Blocks(_) => size_of::<f32>() * rows.len() * self.cols,
+        };
+        let (values, stored) = room(buffer, decoded + range.len()).split_at_mut(decoded);
+        self.data.read_into(range.start, stored)?;
+        Ok(match self.stored {
+            DenseType::Plain(dtype) => PlainRows { dtype, bytes: stored },
+            DenseType::Blocks(_) => {
+                self.stored.decode_to_bytes(stored, values);
+                PlainRows { dtype: DType::F32, bytes: values }
+            }
+        })
     }
 
     /// Decodes one row to `f32`, exactly.
@@ -84,8 +116,16 @@ impl DenseTensor {
     /// # Panics
     /// If there is no such row or `out` is not `[cols]`.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        self.dtype.decode(self.row_bytes(row), out);
+        self.stored.decode(self.row_bytes(row), out);
     }
+}
+
+/// The first `len` bytes of a buffer, which grows if it must.
+fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    &mut buffer[..len]
 }
 
 /// One transformer layer. Shapes use the names of [`crate::ModelSpec`].
@@ -147,5 +187,34 @@ impl Weights {
     /// The output layer, tied or not.
     pub fn output_layer(&self) -> &DenseTensor {
         self.output.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitnet_core::BlockType;
+
+    #[test]
+    fn rows_of_blocks_are_decoded_wherever_they_lie() {
+        let (rows, cols) = (5, 64);
+        let values: Vec<f32> = (0..rows * cols).map(|i| (i as f32 * 0.7).sin()).collect();
+        let mut bytes = Vec::new();
+        assert!(BlockType::Q8_0.encode(&values, &mut bytes));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("table"), &bytes).unwrap();
+        let mapped = ByteView::map_file(&folder.path().join("table")).unwrap();
+        for data in [ByteView::from_vec(bytes), mapped] {
+            let table = DenseTensor::new(rows, cols, BlockType::Q8_0, data).unwrap();
+            let mut want = vec![0.0; 2 * cols];
+            table.decode_row(2, &mut want[..cols]);
+            table.decode_row(3, &mut want[cols..]);
+            let (mut first, mut second) = (Vec::new(), Vec::new());
+            for rows in [table.read_rows(2..4, &mut first).unwrap(), table.rows_in_place(2..4, &mut second)] {
+                assert_eq!((rows.dtype, rows.bytes), (DType::F32, &DType::F32.encode(&want)[..]));
+            }
+            assert!(table.read_rows(4..6, &mut first).is_err());
+        }
+        assert!(DenseTensor::new(1, 33, BlockType::Q8_0, ByteView::from_vec(vec![0; 34])).is_none());
     }
 }

@@ -5,8 +5,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
+use bitnet_core::{DType, DenseType};
 use bitnet_formats::StoredType;
 use bitnet_model::{Activation, LoadError, LoadOptions, ModelSource, load};
 use bitnet_quant::TritCodec;
@@ -337,5 +337,8 @@ fn sentencepiece_models_are_noted_and_a_tokenizer_can_be_given() {
 fn codecs_stay_those_of_the_file() {
     let codec = |name: &str| vector(name).weights.layers[0].q.codec();
     assert_eq!(codec("tiny-bitnet-packed"), TritCodec::HfPacked);
-    assert!(matches!(codec("tiny-bitnet-bf16"), TritCodec::Dense { dtype: DType::BF16, .. }));
+    assert!(matches!(
+        codec("tiny-bitnet-bf16"),
+        TritCodec::Dense { dtype: DenseType::Plain(DType::BF16), .. }
+    ));
 }

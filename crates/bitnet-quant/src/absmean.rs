@@ -6,7 +6,7 @@
 //! absmean is not idempotent: run again on a tensor that is already `{-a, 0, +a}` it would shrink the scale by the
 //! share of non-zeros. Such tensors are recognised and keep `a`.
 
-use bitnet_core::DType;
+use bitnet_core::DenseType;
 
 use crate::{QuantError, Result};
 
@@ -27,23 +27,25 @@ pub fn trit(weight: f32, inv: f32) -> i8 {
     crate::absmax::round_to_i8((weight * inv).clamp(-1.0, 1.0))
 }
 
-/// Measures a master tensor of `dtype`, stored little-endian. The mean is accumulated in f64.
+/// Measures a master tensor that is stored as `dtype`. The mean is accumulated in f64.
 ///
 /// # Errors
 /// [`QuantError::NotFinite`] if a weight is infinite or not a number.
 ///
 /// # Panics
-/// If `bytes` is not a whole number of elements.
-pub fn measure(dtype: DType, bytes: &[u8]) -> Result<AbsMean> {
+/// If `bytes` is not a whole number of elements or blocks.
+pub fn measure(dtype: impl Into<DenseType>, bytes: &[u8]) -> Result<AbsMean> {
+    // Whole blocks of every type.
     const CHUNK: usize = 4096;
-    assert_eq!(bytes.len() % dtype.size(), 0, "whole elements");
-    let count = bytes.len() / dtype.size();
+    let dtype = dtype.into();
+    let count = dtype.values_in(bytes.len()).expect("whole elements or blocks");
     let mut buf = [0.0f32; CHUNK];
     let mut sum = 0.0f64;
     let mut max = 0.0f32;
     let mut least_non_zero = f32::INFINITY;
-    for (i, part) in bytes.chunks(CHUNK * dtype.size()).enumerate() {
-        let values = &mut buf[..part.len() / dtype.size()];
+    let chunk_bytes = CHUNK / dtype.block_len() * dtype.block_bytes();
+    for (i, part) in bytes.chunks(chunk_bytes).enumerate() {
+        let values = &mut buf[..part.len() / dtype.block_bytes() * dtype.block_len()];
         dtype.decode(part, values);
         let mut part_sum = 0.0f64;
         for v in values.iter() {
@@ -69,6 +71,7 @@ pub fn measure(dtype: DType, bytes: &[u8]) -> Result<AbsMean> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bitnet_core::DType;
 
     fn trits(dtype: DType, w: &[f32]) -> (AbsMean, Vec<i8>) {
         let m = measure(dtype, &dtype.encode(w)).unwrap();

@@ -30,10 +30,8 @@ pub enum QuantError {
         /// The rule that the shape breaks.
         rule: &'static str,
     },
-    /// A two-bit code that stands for no trit.
-    #[error(
-        "row {row} holds the code 3, which stands for no trit; the file is corrupt or has another layout"
-    )]
+    /// A code that stands for no trit.
+    #[error("row {row} holds a code that stands for no trit; the file is corrupt or has another layout")]
     InvalidCode {
         /// Output row, as the model counts it.
         row: usize,
@@ -43,6 +41,23 @@ pub enum QuantError {
     BadScale {
         /// The scale as a multiplier.
         scale: f32,
+    },
+    /// Blocks or rows of one matrix have different scales.
+    #[error(
+        "{codec} weights with the scale {first} in row {first_row} and {other} in row {other_row}: a ternary matrix has \
+         one scale; quantise the full-precision model to ternary weights first, then write it as {codec}"
+    )]
+    SeveralScales {
+        /// Name of the codec.
+        codec: &'static str,
+        /// Stored row of the first scale.
+        first_row: usize,
+        /// The first scale that is not zero.
+        first: f32,
+        /// Stored row of the other.
+        other_row: usize,
+        /// The first scale that differs from it.
+        other: f32,
     },
     /// A master weight that is infinite or not a number.
     #[error("master weight {index} is {value}; only finite weights can be quantised")]

@@ -1,7 +1,7 @@
 //! Ternary codecs and quantisers of BitNet b1.58.
 //!
 //! * [`matrix`]: [`TernaryMatrix`], a ternary weight matrix as it lies in a file, read row by row as trits.
-//! * [`codec`]: how the trits of a row are stored ([`TritCodec`]) and the packers that write them.
+//! * [`codec`]: how the trits of a row are stored ([`TritCodec`]), and the packers that write them.
 //! * [`absmean`]: ternary weights from full-precision masters.
 //! * [`absmax`]: int8 activations, one scale a token row.
 //!

@@ -5,16 +5,19 @@
 //! from the beginning of the data and are multiples of `general.alignment` (32 if it is not given).
 //!
 //! * [`read_gguf`], [`GgufFile`]: a file.
+//! * [`read_gguf_parts`]: a file, or a model in several of them.
 //! * [`GgufValue`], [`GgufArray`], [`GgufMetadata`]: metadata with its types.
 //! * [`create_gguf`]: writes a file while the tensors are being computed.
 
 mod cursor;
 mod metadata;
+mod parts;
 mod reader;
 mod value;
 mod writer;
 
 pub use metadata::GgufMetadata;
+pub use parts::{OpenBeside, gguf_part_of, read_gguf_parts};
 pub use reader::{GgufFile, read_gguf};
 pub use value::{GgufArray, GgufValue};
 pub use writer::create_gguf;

@@ -6,6 +6,7 @@ use bitnet_core::bytes::ByteView;
 
 use super::cursor::Cursor;
 use super::metadata::GgufMetadata;
+use super::parts::refuse_part;
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAX_DIMENSIONS};
 use crate::error::quoted;
 use crate::tensor::{StoredTensor, StoredType, TensorSet};
@@ -33,6 +34,16 @@ pub struct GgufFile {
     pub metadata: GgufMetadata,
     /// The tensors, in the order of the file.
     pub tensors: TensorSet,
+    /// Bytes of the file, or of all parts together.
+    pub file_bytes: u64,
+}
+
+impl GgufFile {
+    /// Adds the tensors of the next part.
+    pub(super) fn append(&mut self, part: GgufFile) -> Result<()> {
+        self.file_bytes += part.file_bytes;
+        self.tensors.merge(part.tensors)
+    }
 }
 
 /// A tensor entry, its place checked for itself only.
@@ -46,10 +57,17 @@ struct Info {
 /// Reads a GGUF file; `origin` is its name for messages. No tensor data is touched.
 ///
 /// # Errors
-/// [`FormatError`] if the file is of another kind or version, big-endian, one part of several, cut short, or
-/// contradicts itself.
-#[expect(clippy::needless_pass_by_value, reason = "the file is handed over: its tensors hold on to it")]
+/// [`FormatError`] if the file is of another kind or version, big-endian, one part of several (see
+/// [`read_gguf_parts`](super::read_gguf_parts)), cut short, or contradicts itself.
 pub fn read_gguf(view: ByteView, origin: &str) -> Result<GgufFile> {
+    let file = read_one(view, origin)?;
+    refuse_part(&file, origin)?;
+    Ok(file)
+}
+
+/// Reads a file, whole or a part.
+#[expect(clippy::needless_pass_by_value, reason = "the file is handed over: its tensors hold on to it")]
+pub(super) fn read_one(view: ByteView, origin: &str) -> Result<GgufFile> {
     let bytes = view.as_slice();
     detect::expect(Container::Gguf, "GGUF", bytes, origin)?;
     let mut cursor = Cursor::new(bytes, origin);
@@ -59,7 +77,6 @@ pub fn read_gguf(view: ByteView, origin: &str) -> Result<GgufFile> {
     let pair_count = bounded(&mut cursor, "metadata_kv_count", MAX_PAIRS)?;
     check_room(&cursor, "metadata_kv_count", pair_count, MIN_PAIR_BYTES)?;
     let metadata = read_metadata(&mut cursor, pair_count, origin)?;
-    refuse_parts(&metadata, origin)?;
     let alignment = alignment(&metadata, origin)?;
     check_room(&cursor, "tensor_count", tensor_count, MIN_TENSOR_BYTES)?;
     let infos = (0..tensor_count).map(|index| read_info(&mut cursor, index, alignment));
@@ -67,7 +84,7 @@ pub fn read_gguf(view: ByteView, origin: &str) -> Result<GgufFile> {
     // The position is inside the file and the alignment small, so the sum does not overflow.
     let data_start = cursor.position().next_multiple_of(alignment);
     let tensors = place_tensors(infos, &view, data_start, alignment, origin)?;
-    Ok(GgufFile { version, alignment, metadata, tensors })
+    Ok(GgufFile { version, alignment, metadata, tensors, file_bytes: view.len() as u64 })
 }
 
 fn read_version(cursor: &mut Cursor<'_>, origin: &str) -> Result<u32> {
@@ -116,20 +133,6 @@ fn read_metadata(cursor: &mut Cursor<'_>, count: u64, origin: &str) -> Result<Gg
         metadata.insert(key, value)?;
     }
     Ok(metadata)
-}
-
-fn refuse_parts(metadata: &GgufMetadata, origin: &str) -> Result<()> {
-    match metadata.u64("split.count")? {
-        Some(count) if count > 1 => {
-            let part = metadata.u64("split.no")?.unwrap_or(0).saturating_add(1);
-            Err(FormatError::Unsupported {
-                origin: origin.to_owned(),
-                what: format!("a split GGUF (this is part {part} of {count})"),
-                remedy: "join the parts with `llama-gguf-split --merge` first",
-            })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn alignment(metadata: &GgufMetadata, origin: &str) -> Result<u64> {

@@ -173,7 +173,7 @@ fn random_matrix(rows: usize, cols: usize) -> Result<TernaryMatrix, EngineError>
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         data.extend(CODES[(state >> 33) as usize % 3]);
     }
-    let codec = TritCodec::Dense { dtype: DType::BF16, inv: 1.0 };
+    let codec = TritCodec::Dense { dtype: DType::BF16.into(), inv: 1.0 };
     TernaryMatrix::new(rows, cols, 0.02, codec, RowOrder::Natural, ByteView::from_vec(data))
         .map_err(|source| ExecError::Weights { tensor: "random layer".to_owned(), source }.into())
 }

@@ -2,7 +2,7 @@
 
 use bitnet_core::CoreError;
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{ShardIndex, TensorSet, read_safetensors, read_shards};
+use bitnet_formats::{ShardIndex, TensorSet, gguf_part_of, read_safetensors, read_shards};
 use bitnet_quant::TritCodec;
 
 use super::config::{HfConfig, ScaleRule};
@@ -40,8 +40,7 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
     };
     let (set, place, file_bytes) = match &file {
         WeightFile::Gguf(name) => {
-            let view = open(folder, name)?;
-            return gguf::load(&view, &folder.origin(name), name, options);
+            return gguf::load(folder, open(folder, name)?, name, options);
         }
         WeightFile::Single(name) => {
             let view = open(folder, name)?;
@@ -128,12 +127,20 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
         return Err(LoadError::MissingFile { place: folder.place(), file: INDEX.to_owned(), remedy });
     }
     let mut ggufs = ending(".gguf");
+    // The first part stands for all of a model.
+    ggufs.retain(|name| gguf_part_of(name).is_none_or(|(_, number)| number == 1 || !has_first(names, name)));
     match (safetensors.len(), ggufs.len()) {
         (0, 1) => Ok(WeightFile::Gguf(ggufs.remove(0))),
         (0, 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
         (0, _) => Err(LoadError::Ambiguous { place: folder.place(), names: ggufs }),
         _ => Err(LoadError::Ambiguous { place: folder.place(), names: safetensors }),
     }
+}
+
+/// Whether the first part of the model is there of which `part` is another.
+fn has_first(names: &[String], part: &str) -> bool {
+    let Some((stem, _)) = gguf_part_of(part) else { return false };
+    names.iter().any(|name| gguf_part_of(name) == Some((stem, 1)))
 }
 
 /// Says what a folder without a usable model holds.

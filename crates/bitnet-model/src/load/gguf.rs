@@ -1,29 +1,35 @@
-//! GGUF models: ternary weights as I2_S, or float masters in a BitNet architecture.
+//! GGUF models: metadata and tensors put together.
 
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{StoredType, read_gguf};
-use bitnet_quant::{I2sLayout, TritCodec};
+use bitnet_formats::{gguf_part_of, read_gguf_parts};
+use bitnet_quant::TritCodec;
 
 use super::assemble::{Slot, assemble};
 use super::error::{LoadError, Result};
+use super::folder::Folder;
 use super::gguf_spec::{self, Arch};
+use super::gguf_weights::{self, TERNARY_TYPES, is_ternary};
 use super::naming::Naming;
-use super::projection::{Form, MasterRule, Projection};
-use super::tensors::{Tensors, check_shape, unsupported_type};
+use super::projection::MasterRule;
+use super::tensors::Tensors;
 use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
 use crate::{LayerWeights, Weights};
 
-/// Loads a GGUF file; `file_name` is what the model is called if it does not name itself.
+/// Loads the GGUF file of this name, with the other parts if it is one of several. The model is called as the file if
+/// it does not name itself.
 ///
 /// # Errors
 /// If the file is malformed or the model cannot be run.
 pub(super) fn load(
-    view: &ByteView,
-    origin: &str,
+    folder: &Folder<'_>,
+    view: ByteView,
     file_name: &str,
     options: &LoadOptions,
 ) -> Result<LoadedModel> {
-    let file = read_gguf(view.clone(), origin)?;
+    let origin = &folder.origin(file_name);
+    let file = read_gguf_parts(view, file_name, origin, &mut |name| {
+        Ok(folder.open(name)?.map(|view| (view, folder.origin(name))))
+    })?;
     let arch = Arch::read(&file, origin)?;
     let tensors = Tensors::new(&file.tensors, origin);
     if arch == Arch::Llama {
@@ -34,7 +40,7 @@ pub(super) fn load(
     let mut spec = gguf_spec::read(&file, arch, &tensors, options, &mut warnings)?;
     spec.sub_norms = tensors.has_sub_norms(&naming);
     refuse_rope_factors(&tensors, spec.head_dim)?;
-    let read = |slot: &Slot| projection(&tensors, options.i2s_layout, slot);
+    let read = |slot: &Slot| gguf_weights::projection(&tensors, options.i2s_layout, slot);
     let order = arch.qk_order(spec.head_dim);
     let rule = if options.dense_as_masters { MasterRule::Quantise } else { arch.master_rule() };
     let weights = assemble(&tensors, &spec, &naming, order, rule, &read)?;
@@ -42,7 +48,8 @@ pub(super) fn load(
     let mut generation = GenerationDefaults::default();
     let text = text::from_gguf(&file, origin, spec.vocab_size, options, &mut generation, &mut warnings)?;
     generation.finish(spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
-    let stem = file_name.strip_suffix(".gguf").unwrap_or(file_name);
+    let stem = gguf_part_of(file_name).map_or(file_name, |(stem, _)| stem);
+    let stem = stem.strip_suffix(".gguf").unwrap_or(stem);
     let name = file.metadata.string("general.name")?.filter(|name| !name.trim().is_empty()).unwrap_or(stem);
     Ok(LoadedModel {
         name: name.to_owned(),
@@ -56,17 +63,18 @@ pub(super) fn load(
         generation,
         warnings,
         tensors: summaries(&file.tensors),
-        file_bytes: view.len() as u64,
+        file_bytes: file.file_bytes,
     })
 }
 
 /// A llama file without ternary weights would only lead to an error about its first odd tensor type.
 fn refuse_plain_llama(tensors: &Tensors<'_>, origin: &str) -> Result<()> {
     let Some(first) = tensors.find("blk.0.attn_q.weight") else { return Ok(()) };
-    if first.stored == StoredType::I2S || first.stored.dense().is_some() {
+    if is_ternary(first.stored) || first.stored.dense_type().is_some() {
         return Ok(());
     }
-    let why = format!("tensor {} has the type {}, ternary weights have i2_s", first.name, first.stored);
+    let why =
+        format!("tensor {} has the type {}, ternary weights have {TERNARY_TYPES}", first.name, first.stored);
     Err(LoadError::NotBitNet { file: origin.to_owned(), why })
 }
 
@@ -81,33 +89,6 @@ fn refuse_rope_factors(tensors: &Tensors<'_>, head_dim: usize) -> Result<()> {
         });
     }
     Ok(())
-}
-
-fn projection(tensors: &Tensors<'_>, layout: I2sLayout, slot: &Slot) -> Result<Projection> {
-    let tensor = tensors.require(&format!("{}.weight", slot.name))?;
-    let factor = tensors.scalar(&format!("{}.scale", slot.name))?;
-    let mut data = tensor.data.clone();
-    let form = if tensor.stored == StoredType::I2S {
-        check_shape(tensor, &[slot.rows, slot.cols])?;
-        let trits = tensor.elements().unwrap_or(0) / 4;
-        let scale = tail_scale(&data, trits, &tensor.origin)?;
-        data = data.slice(0, trits, &tensor.origin)?;
-        Form::Ternary(TritCodec::I2S(layout), scale * factor.unwrap_or(1.0))
-    } else {
-        let remedy = "i2_s and f32, f16 or bf16 (masters) are supported for projections";
-        let dtype = tensor.stored.dense().ok_or_else(|| unsupported_type(tensor, remedy))?;
-        check_shape(tensor, &[slot.rows, slot.cols])?;
-        Form::Masters { dtype, factor }
-    };
-    Ok(slot.filled(tensor, form, data))
-}
-
-/// The scale of an I2_S tensor, which stands behind its trits.
-fn tail_scale(data: &ByteView, trits: u64, origin: &str) -> Result<f32> {
-    let tail = data.slice(trits, trits + 4, origin)?;
-    let mut scale = [0u8; 4];
-    scale.copy_from_slice(tail.as_slice());
-    Ok(f32::from_le_bytes(scale))
 }
 
 /// How the projections are stored, for people.

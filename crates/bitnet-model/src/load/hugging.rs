@@ -92,7 +92,7 @@ fn projection(
         let remedy = "uint8 (packed) and f32, f16 or bf16 (masters) are supported for projections";
         let dtype = tensor.stored.dense().ok_or_else(|| unsupported_type(tensor, remedy))?;
         check_shape(tensor, &[slot.rows, slot.cols])?;
-        Form::Masters { dtype, factor: multiplier }
+        Form::Masters { dtype: dtype.into(), factor: multiplier }
     };
     Ok(slot.filled(tensor, form, tensor.data.clone()))
 }

@@ -4,8 +4,8 @@
 //! * [`LoadOptions`] says what the files cannot tell or tell wrongly.
 //! * [`GenerationDefaults`]: how the model wants to be sampled and where it stops.
 //!
-//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors file or several) and GGUF
-//! with I2_S. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
+//! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors file or several) and GGUF, in
+//! one file or several, with every ternary type that a scale for the whole tensor can be had from. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
 //! their scale. Configuration is checked before anything is sized by it, and every tensor's type and shape before it is
 //! used. Not here: downloading, and the layouts that executors compute with.
 
@@ -17,6 +17,7 @@ mod folder;
 mod generation;
 mod gguf;
 mod gguf_spec;
+mod gguf_weights;
 mod hugging;
 mod json;
 pub(crate) mod naming;
@@ -148,7 +149,10 @@ fn load_file(path: &Path, options: &LoadOptions) -> Result<LoadedModel> {
     let origin = path.display().to_string();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match detect(view.as_slice()) {
-        Container::Gguf => gguf::load(&view, &origin, &name, options),
+        Container::Gguf => {
+            let folder = Folder::Disk(path.parent().unwrap_or(Path::new("")).to_owned());
+            gguf::load(&folder, view, &name, options)
+        }
         Container::Safetensors => {
             let parent = match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,

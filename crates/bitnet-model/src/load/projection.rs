@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bitnet_core::DType;
+use bitnet_core::DenseType;
 use bitnet_core::bytes::ByteView;
 use bitnet_quant::absmean;
 use bitnet_quant::{QuantError, RowOrder, TernaryMatrix, TritCodec};
@@ -15,10 +15,17 @@ use super::error::{LoadError, Result};
 pub(super) enum Form {
     /// Trits with their scale as a multiplier.
     Ternary(TritCodec, f32),
+    /// Trits with a scale in each block or row, which must be the same everywhere.
+    Scaled {
+        /// How they are stored.
+        codec: TritCodec,
+        /// A separate scale that multiplies the product.
+        factor: Option<f32>,
+    },
     /// Float weights, to be rounded to trits by absmean.
     Masters {
-        /// Element type.
-        dtype: DType,
+        /// How they are stored.
+        dtype: DenseType,
         /// A separate scale that multiplies the product.
         factor: Option<f32>,
     },
@@ -57,12 +64,21 @@ impl Projection {
         LoadError::Quant { file: self.file.to_string(), tensor: self.tensor.clone(), source }
     }
 
-    /// Codec and scale; masters are measured for it.
+    /// Codec and scale; masters are measured for it, scales compared.
     fn resolve(&self, rule: MasterRule) -> Result<(TritCodec, f32)> {
-        let (dtype, factor) = match self.form {
-            Form::Ternary(codec, scale) => return Ok((codec, scale)),
-            Form::Masters { dtype, factor } => (dtype, factor),
-        };
+        match self.form {
+            Form::Ternary(codec, scale) => Ok((codec, scale)),
+            Form::Scaled { codec, factor } => {
+                let scale = codec.common_scale(self.data.as_slice(), self.rows, self.cols);
+                self.data.release();
+                let scale = scale.map_err(|source| self.quant(source))?.unwrap_or(1.0);
+                Ok((codec, scale * factor.unwrap_or(1.0)))
+            }
+            Form::Masters { dtype, factor } => self.measure(dtype, factor, rule),
+        }
+    }
+
+    fn measure(&self, dtype: DenseType, factor: Option<f32>, rule: MasterRule) -> Result<(TritCodec, f32)> {
         let m = absmean::measure(dtype, self.data.as_slice()).map_err(|source| self.quant(source))?;
         self.data.release();
         if !m.already_ternary && rule == MasterRule::TernaryOnly {
@@ -72,6 +88,13 @@ impl Projection {
                 self.tensor
             );
             return Err(LoadError::NotBitNet { file: self.file.to_string(), why });
+        }
+        if !m.already_ternary && dtype.plain().is_none() {
+            return Err(LoadError::Unsupported {
+                file: self.file.to_string(),
+                what: format!("tensor {} with {dtype} weights that are not ternary", self.tensor),
+                remedy: "take masters in f32, f16 or bf16, or ternary weights",
+            });
         }
         if !m.already_ternary && factor.is_some() {
             return Err(LoadError::Unsupported {
@@ -89,14 +112,14 @@ impl Projection {
     }
 }
 
-/// Turns projections into matrices. Masters are measured on all cores, one thread a tensor, so that the result does
+/// Turns projections into matrices. Masters and scales are scanned on all cores, one thread a tensor, so that the result does
 /// not depend on the number of threads.
 ///
 /// # Errors
 /// That of the first projection in order that cannot be used.
 pub(super) fn finish_all(projections: Vec<Projection>, rule: MasterRule) -> Result<Vec<TernaryMatrix>> {
-    let masters = projections.iter().filter(|p| matches!(p.form, Form::Masters { .. })).count();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(masters);
+    let scanned = projections.iter().filter(|p| !matches!(p.form, Form::Ternary(..))).count();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(scanned);
     let resolved = if threads > 1 {
         resolve_in_parallel(&projections, rule, threads)?
     } else {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use bitnet_core::DType;
+use bitnet_core::DenseType;
 use bitnet_formats::{StoredTensor, TensorSet};
 
 use super::error::{LoadError, Result, ShapeText};
@@ -62,14 +62,14 @@ impl<'a> Tensors<'a> {
         self.set.iter().filter(move |tensor| !taken.contains(tensor.name.as_str()))
     }
 
-    /// A norm `[len]` of any float type.
+    /// A norm `[len]` of any dense type.
     pub(super) fn norm(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let tensor = self.require(name)?;
         check_shape(tensor, &[len])?;
         floats(tensor, float_type(tensor)?)
     }
 
-    /// A dense matrix `[rows, cols]` of any float type.
+    /// A dense matrix `[rows, cols]` of any dense type.
     pub(super) fn dense(&self, name: &str, rows: usize, cols: usize) -> Result<DenseTensor> {
         let tensor = self.require(name)?;
         check_shape(tensor, &[rows, cols])?;
@@ -88,15 +88,14 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// The element type of a dense float tensor.
+/// How the values of a dense tensor are stored.
 ///
 /// # Errors
 /// [`LoadError::Unsupported`] naming tensor and type for all others.
-pub(super) fn float_type(tensor: &StoredTensor) -> Result<DType> {
-    tensor
-        .stored
-        .dense()
-        .ok_or_else(|| unsupported_type(tensor, "f32, f16 and bf16 are supported for this tensor"))
+pub(super) fn float_type(tensor: &StoredTensor) -> Result<DenseType> {
+    let remedy =
+        "f32, f16, bf16 and, in GGUF files, q4_0 to q8_0 and q2_K to q6_K are supported for this tensor";
+    tensor.stored.dense_type().ok_or_else(|| unsupported_type(tensor, remedy))
 }
 
 /// The error for a tensor whose type cannot be used.
@@ -129,9 +128,9 @@ pub(super) fn wrong_shape(tensor: &StoredTensor, expected: &[usize]) -> LoadErro
 }
 
 /// Decodes a small tensor and refuses infinities and NaN.
-fn floats(tensor: &StoredTensor, dtype: DType) -> Result<Vec<f32>> {
+fn floats(tensor: &StoredTensor, dtype: DenseType) -> Result<Vec<f32>> {
     let bytes = tensor.data.as_slice();
-    let mut values = vec![0.0; bytes.len() / dtype.size()];
+    let mut values = vec![0.0; dtype.values_in(bytes.len()).unwrap_or(0)];
     dtype.decode(bytes, &mut values);
     match values.iter().find(|v| !v.is_finite()) {
         None => Ok(values),

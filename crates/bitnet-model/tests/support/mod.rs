@@ -177,11 +177,7 @@ impl Gguf {
             [("token_embd.weight", Some(&weights.embedding)), ("output.weight", weights.output.as_ref())]
         {
             let Some(table) = table else { continue };
-            let stored = match table.dtype() {
-                bitnet_core::DType::F32 => StoredType::F32,
-                bitnet_core::DType::F16 => StoredType::F16,
-                bitnet_core::DType::BF16 => StoredType::BF16,
-            };
+            let stored = StoredType::of(table.stored());
             let shape = [table.rows() as u64, table.cols() as u64];
             gguf.tensors
                 .insert(name.to_owned(), Tensor::new(stored, &shape, table.data().as_slice().to_vec()));
