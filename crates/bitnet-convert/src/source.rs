@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{Container, GgufMetadata, detect, read_gguf};
 use bitnet_model::load::{LoadedModel, load};
-use bitnet_model::{LoadOptions, ModelSource};
+use bitnet_model::{LayerWeights, LoadOptions, ModelSource};
 
 use crate::error::Result;
 
@@ -65,7 +65,7 @@ impl Source {
     /// Bytes that are read when all weights are.
     pub(crate) fn ternary_bytes(&self) -> u64 {
         let layers = self.model.weights.layers.iter();
-        layers.flat_map(|layer| layer.projections()).map(|(_, matrix)| matrix.data().len() as u64).sum()
+        layers.flat_map(LayerWeights::projections).map(|(_, matrix)| matrix.data().len() as u64).sum()
     }
 }
 

@@ -161,17 +161,17 @@ pub(crate) fn folder(source: &Source, notes: &mut Vec<String>) -> Result<Files> 
     }
     add_tokenizer(source, &mut files, notes)?;
     if source.metadata.is_some() {
-        files.push(("generation_config.json".to_owned(), pretty(generation(source))));
+        files.push(("generation_config.json".to_owned(), pretty(&generation(source))));
     }
     set_template(source, &mut files);
     Ok(files)
 }
 
-fn has(files: &Files, name: &str) -> bool {
+fn has(files: &[(String, Vec<u8>)], name: &str) -> bool {
     files.iter().any(|(other, _)| other == name)
 }
 
-fn pretty(value: Value) -> Vec<u8> {
+fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
@@ -199,7 +199,7 @@ fn add_tokenizer(source: &Source, files: &mut Files, notes: &mut Vec<String>) ->
     // In one line: indented, it would be several times as large.
     files.push(("tokenizer.json".to_owned(), json.to_string().into_bytes()));
     if !has(files, "tokenizer_config.json") {
-        files.push(("tokenizer_config.json".to_owned(), pretty(tokenizer_config(source, &spec))));
+        files.push(("tokenizer_config.json".to_owned(), pretty(&tokenizer_config(source, &spec))));
     }
     Ok(())
 }
@@ -275,7 +275,7 @@ fn set_template(source: &Source, files: &mut Files) {
         .and_then(|place| serde_json::from_slice::<Map<String, Value>>(&files[place].1).ok())
         .unwrap_or_default();
     config.insert("chat_template".to_owned(), template.into());
-    let content = pretty(Value::Object(config));
+    let content = pretty(&Value::Object(config));
     match place {
         Some(place) => files[place].1 = content,
         None => files.push(("tokenizer_config.json".to_owned(), content)),
