@@ -87,7 +87,9 @@ pub enum ConvertError {
         what: String,
     },
     /// There is nothing to quantise.
-    #[error("{place}: the weights are ternary already ({found}); use `bitnet convert` to write them in another form")]
+    #[error(
+        "{place}: the weights are ternary already ({found}); use `bitnet convert` to write them in another form"
+    )]
     AlreadyTernary {
         /// The model.
         place: String,

@@ -3,9 +3,9 @@
 use bitnet_model::{Activation, ModelSpec};
 use serde_json::{Map, Value, json};
 
+use crate::Target;
 use crate::error::{ConvertError, Result};
 use crate::source::Source;
-use crate::Target;
 
 /// Keys that would lead a reader to other code or another reading.
 const DROPPED: [&str; 4] = ["auto_map", "weight_bits", "input_bits", "is_bitnet_config"];
@@ -16,7 +16,8 @@ const DROPPED: [&str; 4] = ["auto_map", "weight_bits", "input_bits", "is_bitnet_
 /// [`ConvertError::Unsupported`] if no class of transformers computes the model.
 pub(crate) fn config(source: &Source, target: Target) -> Result<Value> {
     let spec = &source.model.spec;
-    let mut config = match source.files.get("config.json").map(|view| serde_json::from_slice(view.as_slice())) {
+    let mut config = match source.files.get("config.json").map(|view| serde_json::from_slice(view.as_slice()))
+    {
         Some(Ok(Value::Object(map))) => map,
         _ => of_spec(source, target)?,
     };

@@ -29,7 +29,9 @@ pub(crate) fn check_place(out: &Path, source: Option<&Path>, target: Target, ove
     if meta.is_dir() && std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
         return match target.is_folder() {
             true => Ok(()),
-            false => Err(ConvertError::Protected { path: out.to_owned(), why: "there is a folder of this name" }),
+            false => {
+                Err(ConvertError::Protected { path: out.to_owned(), why: "there is a folder of this name" })
+            }
         };
     }
     if !overwrite {

@@ -132,7 +132,12 @@ impl<'a> List<'a> {
     fn norm(&mut self, name: String, values: &[f32]) {
         let exact = values.iter().all(|v| v.to_bits().trailing_zeros() >= 16);
         let dtype = if exact && !self.target.is_gguf() { DType::BF16 } else { DType::F32 };
-        self.push(name, StoredType::of(dtype.into()), &[values.len()], Content::Floats(values.to_vec(), dtype));
+        self.push(
+            name,
+            StoredType::of(dtype.into()),
+            &[values.len()],
+            Content::Floats(values.to_vec(), dtype),
+        );
     }
 
     /// Block types are kept in GGUF files only; elsewhere, f32 holds what they stand for.
@@ -185,12 +190,7 @@ impl<'a> List<'a> {
                 let scale = name.replace(".weight", ".weight_scale");
                 let content = Content::Trits(matrix, Packing::HuggingFace);
                 self.push(name, StoredType::U8, &[rows / 4, cols], content);
-                self.push(
-                    scale,
-                    StoredType::BF16,
-                    &[1],
-                    Content::Floats(vec![matrix.scale()], DType::BF16),
-                );
+                self.push(scale, StoredType::BF16, &[1], Content::Floats(vec![matrix.scale()], DType::BF16));
             }
             Target::SafetensorsBf16 => {
                 let content = if self.has_masters(&name, matrix)? {
@@ -206,11 +206,21 @@ impl<'a> List<'a> {
             }
             Target::GgufTq1 => {
                 self.check(&name, TritCodec::Tq1_0, rows, cols)?;
-                self.push(name, StoredType::TQ1_0, &[rows, cols], Content::Trits(matrix, Packing::Tq1(order)));
+                self.push(
+                    name,
+                    StoredType::TQ1_0,
+                    &[rows, cols],
+                    Content::Trits(matrix, Packing::Tq1(order)),
+                );
             }
             Target::GgufTq2 => {
                 self.check(&name, TritCodec::Tq2_0, rows, cols)?;
-                self.push(name, StoredType::TQ2_0, &[rows, cols], Content::Trits(matrix, Packing::Tq2(order)));
+                self.push(
+                    name,
+                    StoredType::TQ2_0,
+                    &[rows, cols],
+                    Content::Trits(matrix, Packing::Tq2(order)),
+                );
             }
             Target::Onnx => {
                 let what = format!("tensor {name} in a file that this crate does not write");
@@ -299,7 +309,8 @@ fn emit_trits(
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let (rows, cols) = (matrix.rows(), matrix.cols());
-    let decode = |row: usize, trits: &mut [i8]| matrix.decode_row(row, trits).map_err(ConvertError::quant(name));
+    let decode =
+        |row: usize, trits: &mut [i8]| matrix.decode_row(row, trits).map_err(ConvertError::quant(name));
     match packing {
         Packing::HuggingFace => {
             // A row of bytes is four rows of the matrix, a quarter of it apart.

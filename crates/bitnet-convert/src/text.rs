@@ -220,9 +220,7 @@ fn tokenizer_config(source: &Source, spec: &VocabSpec) -> Value {
         "clean_up_tokenization_spaces": false,
         "model_max_length": source.model.spec.context_length
     });
-    for (key, token) in
-        [("pad_token", named("padding_token_id")), ("unk_token", spelling(spec.unknown))]
-    {
+    for (key, token) in [("pad_token", named("padding_token_id")), ("unk_token", spelling(spec.unknown))] {
         if let (Some(token), Some(map)) = (token, config.as_object_mut()) {
             map.insert(key.to_owned(), token.into());
         }

@@ -130,11 +130,15 @@ fn specs(a: &ModelSpec, b: &ModelSpec) -> Result<()> {
 fn norm(name: &str, before: &[f32], after: &[f32], found: &mut Verification) -> Result<()> {
     if before.len() != after.len() {
         let (a, b) = (before.len(), after.len());
-        return Err(ConvertError::mismatch(format!("{name} has {a} values in the original and {b} in the output")));
+        return Err(ConvertError::mismatch(format!(
+            "{name} has {a} values in the original and {b} in the output"
+        )));
     }
     if let Some(i) = before.iter().zip(after).position(|(a, b)| a.to_bits() != b.to_bits()) {
         let (a, b) = (before[i], after[i]);
-        return Err(ConvertError::mismatch(format!("{name}[{i}] is {a} in the original and {b} in the output")));
+        return Err(ConvertError::mismatch(format!(
+            "{name}[{i}] is {a} in the original and {b} in the output"
+        )));
     }
     found.norm_values += before.len() as u64;
     Ok(())
@@ -233,7 +237,12 @@ fn table(name: &str, before: &DenseTensor, after: &DenseTensor, threads: usize) 
 }
 
 /// Compares rows of tables in one type, byte by byte.
-fn equal_rows(name: &str, before: &DenseTensor, after: &DenseTensor, range: Range<usize>) -> Result<Rounding> {
+fn equal_rows(
+    name: &str,
+    before: &DenseTensor,
+    after: &DenseTensor,
+    range: Range<usize>,
+) -> Result<Rounding> {
     const ROWS: usize = 64;
     let bytes = before.stored().bytes_of(before.cols()).unwrap_or(0);
     let (mut a, mut b) = (vec![0u8; ROWS * bytes], vec![0u8; ROWS * bytes]);

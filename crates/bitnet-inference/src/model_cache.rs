@@ -178,7 +178,8 @@ impl ModelCache {
     ) -> Result<CachedModel, CacheError> {
         let slot = self.slot(name);
         let result = slot.engine.get_or_init(|| {
-            let loaded = load().map_err(|source| CacheError::Load { name: name.to_owned(), source: source.into() });
+            let loaded =
+                load().map_err(|source| CacheError::Load { name: name.to_owned(), source: source.into() });
             let result = loaded.and_then(|engine| {
                 self.admit(&slot, engine.info().weight_bytes.as_bytes())?;
                 Ok(engine)

@@ -136,8 +136,7 @@ pub(super) fn as_text(report: &Report) -> String {
     table.row([&"from", &format!("{} ({})", report.source, report.source_format)]);
     let size = MemorySize::bytes(report.output_bytes);
     table.row([&"to", &format!("{} ({}, {size})", report.output, report.output_format)]);
-    let trits =
-        format!("{} in {} tensors, all equal", count(found.trits), count(found.ternary_tensors));
+    let trits = format!("{} in {} tensors, all equal", count(found.trits), count(found.ternary_tensors));
     table.row([&"ternary weights", &trits]);
     table.row([&"weight scales", &rounding(&found.scales)]);
     table.row([&"norms", &format!("{} values, all equal", count(found.norm_values))]);

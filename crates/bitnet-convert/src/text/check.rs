@@ -34,7 +34,8 @@ const TEXTS: &[&str] = &[
 ];
 
 /// Texts that a normaliser would change; files without one encode them as they are.
-const UNNORMALISED: &[&str] = &["e\u{301} o\u{308} A\u{30a}", "\u{1100}\u{1161}\u{11a8}", "\u{212b} \u{2126}"];
+const UNNORMALISED: &[&str] =
+    &["e\u{301} o\u{308} A\u{30a}", "\u{1100}\u{1161}\u{11a8}", "\u{212b} \u{2126}"];
 
 /// Compares how two models read. `notes` are what the conversion said about losses.
 ///

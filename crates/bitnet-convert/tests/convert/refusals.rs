@@ -41,7 +41,8 @@ pub(crate) fn write_dense(model: &LoadedModel, folder: &Path, make: &dyn Fn(i8, 
                 tensors.push((format!("model.layers.{i}.{name}.weight"), shape, values));
             }
         }
-        let names = ["self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down"];
+        let names =
+            ["self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down"];
         for (name, (_, m)) in names.iter().zip(layer.projections()) {
             let trits = m.to_trits().unwrap();
             let values = trits.iter().enumerate().map(|(at, &trit)| make(trit, m.scale(), at)).collect();
@@ -49,8 +50,10 @@ pub(crate) fn write_dense(model: &LoadedModel, folder: &Path, make: &dyn Fn(i8, 
             tensors.push((format!("model.layers.{i}.{name}_proj.weight"), shape, values));
         }
     }
-    let plan: Vec<TensorPlan> =
-        tensors.iter().map(|(name, shape, _)| TensorPlan::new(name, StoredType::BF16, shape.clone())).collect();
+    let plan: Vec<TensorPlan> = tensors
+        .iter()
+        .map(|(name, shape, _)| TensorPlan::new(name, StoredType::BF16, shape.clone()))
+        .collect();
     let mut writer = create_safetensors(&folder.join("model.safetensors"), &plan, &BTreeMap::new()).unwrap();
     for (name, _, values) in &tensors {
         writer.write_tensor(name, &DType::BF16.encode(values)).unwrap();
@@ -64,12 +67,22 @@ fn an_interrupted_conversion_leaves_nothing() {
     for target in [Target::SafetensorsPacked, Target::GgufI2s] {
         let mut calls = 0;
         let out = folder.path().join("whole");
-        convert(&bundled(), &out, target, &ConvertOptions { overwrite: true, ..Default::default() }, &mut |_| {
-            calls += 1;
-            ControlFlow::Continue(())
-        })
+        convert(
+            &bundled(),
+            &out,
+            target,
+            &ConvertOptions { overwrite: true, ..Default::default() },
+            &mut |_| {
+                calls += 1;
+                ControlFlow::Continue(())
+            },
+        )
         .unwrap();
-        if out.is_dir() { std::fs::remove_dir_all(&out).unwrap() } else { std::fs::remove_file(&out).unwrap() }
+        if out.is_dir() {
+            std::fs::remove_dir_all(&out).unwrap()
+        } else {
+            std::fs::remove_file(&out).unwrap()
+        }
         for stop in [1, 2, calls / 2, calls - 1, calls] {
             let mut left = stop;
             let out = folder.path().join("out");
@@ -123,11 +136,15 @@ fn names_in_use_are_respected() {
     assert!(matches!(error, ConvertError::Exists { .. }), "{error}");
     with(&source, &out, Target::SafetensorsBf16, &force).unwrap();
     assert!(open(&out).format.contains("masters"));
-    for (target, why) in
-        [(Target::GgufI2s, "a folder is not replaced by a file"), (Target::SafetensorsPacked, "model to convert")]
-    {
+    for (target, why) in [
+        (Target::GgufI2s, "a folder is not replaced by a file"),
+        (Target::SafetensorsPacked, "model to convert"),
+    ] {
         let error = with(&at(&out), &out, target, &force).unwrap_err();
-        assert!(matches!(error, ConvertError::Protected { .. }) && error.to_string().contains(why), "{error}");
+        assert!(
+            matches!(error, ConvertError::Protected { .. }) && error.to_string().contains(why),
+            "{error}"
+        );
     }
     let own = folder.path().join("own");
     std::fs::create_dir(&own).unwrap();
@@ -158,11 +175,15 @@ fn damaged_models_are_refused_and_leave_nothing() {
     let mut code3 = bytes.clone();
     code3[8 + header + start + 100] = 0xff;
     let mut scale = bytes.clone();
-    let place = json["model.layers.0.mlp.down_proj.weight_scale"]["data_offsets"][0].as_u64().unwrap() as usize;
+    let place =
+        json["model.layers.0.mlp.down_proj.weight_scale"]["data_offsets"][0].as_u64().unwrap() as usize;
     scale[8 + header + place..][..2].copy_from_slice(&[0xff, 0xff]);
-    for (damaged, part) in
-        [(code3, "code 3"), (bytes[..bytes.len() - 7].to_vec(), "missing"), (scale, "scale"), (Vec::new(), "empty")]
-    {
+    for (damaged, part) in [
+        (code3, "code 3"),
+        (bytes[..bytes.len() - 7].to_vec(), "missing"),
+        (scale, "scale"),
+        (Vec::new(), "empty"),
+    ] {
         std::fs::write(source.join("model.safetensors"), damaged).unwrap();
         for target in [Target::GgufI2s, Target::SafetensorsPacked, Target::SafetensorsBf16] {
             let error = to(&at(&source), &out, target).unwrap_err().to_string();

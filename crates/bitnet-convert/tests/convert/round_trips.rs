@@ -7,13 +7,8 @@ use half::{bf16, f16};
 
 use crate::support::{VECTORS, at, bundled, logits, open, rescaled, ternary, to, vector, with};
 
-const WRITTEN: [Target; 5] = [
-    Target::SafetensorsPacked,
-    Target::SafetensorsBf16,
-    Target::GgufI2s,
-    Target::GgufTq1,
-    Target::GgufTq2,
-];
+const WRITTEN: [Target; 5] =
+    [Target::SafetensorsPacked, Target::SafetensorsBf16, Target::GgufI2s, Target::GgufTq1, Target::GgufTq2];
 
 /// The scale that a form keeps.
 fn kept(target: Target, scale: f32) -> f32 {
@@ -107,11 +102,18 @@ fn tables_are_rounded_as_asked() {
         let found = with(&bundled(), &out, target, &options).unwrap().verification.tables;
         assert_eq!(found.values, 8192 * 512);
         assert!(found.max_relative <= limit, "{tables:?} {target}: {found:?}");
-        assert_eq!(found.changed > 0, tables == TableType::Q8_0, "bf16 of this size is exact in f16: {found:?}");
+        assert_eq!(
+            found.changed > 0,
+            tables == TableType::Q8_0,
+            "bf16 of this size is exact in f16: {found:?}"
+        );
         // From blocks to a folder: what they stand for is kept.
         if tables == TableType::Q8_0 {
             let back = folder.path().join("back");
-            assert_eq!(to(&at(&out), &back, Target::SafetensorsPacked).unwrap().verification.tables.changed, 0);
+            assert_eq!(
+                to(&at(&out), &back, Target::SafetensorsPacked).unwrap().verification.tables.changed,
+                0
+            );
         }
     }
     let options = ConvertOptions { tables: TableType::Q8_0, ..ConvertOptions::default() };
@@ -155,7 +157,8 @@ fn a_comparison_finds_what_differs() {
 
     let file = out.join("model.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
-    let set = bitnet_formats::read_safetensors(bitnet_core::bytes::ByteView::from_vec(bytes.clone()), "m").unwrap();
+    let set =
+        bitnet_formats::read_safetensors(bitnet_core::bytes::ByteView::from_vec(bytes.clone()), "m").unwrap();
     let tensor = set.tensors.get("model.layers.1.mlp.up_proj.weight").unwrap().data.as_slice();
     let place = bytes.windows(tensor.len()).position(|w| w == tensor).unwrap();
     // Code 1 is a zero; 0 and 2 become it.

@@ -7,7 +7,9 @@ use bitnet_convert::{ConvertError, ConvertOptions, Report, Target, convert};
 use bitnet_core::bytes::ByteView;
 use bitnet_model::load::{LoadedModel, load};
 use bitnet_model::reference::ReferenceExecutor;
-use bitnet_model::{Batch, Executor, KvType, LayerWeights, LoadOptions, LogitRows, ModelSource, Sequence, Weights};
+use bitnet_model::{
+    Batch, Executor, KvType, LayerWeights, LoadOptions, LogitRows, ModelSource, Sequence, Weights,
+};
 use bitnet_quant::TernaryMatrix;
 
 /// The vector models.

@@ -39,8 +39,16 @@ fn change(path: &Path, edit: impl Fn(&mut Vec<(String, GgufValue)>)) {
 fn the_vocabulary_of_llama_3_goes_from_tiktoken_to_gguf_and_to_json() {
     let folder = tempfile::tempdir().unwrap();
     let [tiktoken, gguf, json] = ["tiktoken", "m.gguf", "json"].map(|name| folder.path().join(name));
-    let spec = ModelSpec { vocab_size: 128_256, hidden_size: 128, num_layers: 1, num_heads: 2, num_kv_heads: 1,
-                           head_dim: 64, intermediate_size: 128, ..ShapePreset::Tiny.spec() };
+    let spec = ModelSpec {
+        vocab_size: 128_256,
+        hidden_size: 128,
+        num_layers: 1,
+        num_heads: 2,
+        num_kv_heads: 1,
+        head_dim: 64,
+        intermediate_size: 128,
+        ..ShapePreset::Tiny.spec()
+    };
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/llama3-tokenizer.model"));
     synthetic(&tiktoken, &spec, SynthFormat::SafetensorsPacked, Vocabulary::Tokenizer(file.to_owned()));
     let report = to(&at(&tiktoken), &gguf, Target::GgufI2s).unwrap();
@@ -70,7 +78,8 @@ fn what_converters_got_wrong_is_put_right() {
     let folder = tempfile::tempdir().unwrap();
     let [wrong, right, json] = ["wrong.gguf", "right.gguf", "json"].map(|name| folder.path().join(name));
     to(&bundled(), &wrong, Target::GgufI2s).unwrap();
-    let template = "{% for message in messages %}Human: {{ message['content'] }}\n\nBITNETAssistant: {% endfor %}";
+    let template =
+        "{% for message in messages %}Human: {{ message['content'] }}\n\nBITNETAssistant: {% endfor %}";
     change(&wrong, |metadata| {
         metadata.retain(|(key, _)| key != "tokenizer.chat_template" && key != "tokenizer.ggml.eot_token_id");
         metadata.push(("tokenizer.chat_template".to_owned(), GgufValue::String(template.to_owned())));
@@ -101,8 +110,40 @@ fn sentence_piece(size: usize) -> (Vec<String>, Vec<f32>, Vec<i32>) {
         types.push(6);
         scores.push(0.0);
     }
-    let words = ["▁t", "he", "▁the", "in", "▁a", "re", "on", "er", "▁w", "▁wo", "or", "ld", "▁H", "el", "lo", "ell",
-                 "▁▁", "▁▁▁▁", "ö", "ß", "▁you", "ou", "▁y", "an", "and", "▁and", "12", "1234", "34", "世界", "aa", "aaaa"];
+    let words = [
+        "▁t",
+        "he",
+        "▁the",
+        "in",
+        "▁a",
+        "re",
+        "on",
+        "er",
+        "▁w",
+        "▁wo",
+        "or",
+        "ld",
+        "▁H",
+        "el",
+        "lo",
+        "ell",
+        "▁▁",
+        "▁▁▁▁",
+        "ö",
+        "ß",
+        "▁you",
+        "ou",
+        "▁y",
+        "an",
+        "and",
+        "▁and",
+        "12",
+        "1234",
+        "34",
+        "世界",
+        "aa",
+        "aaaa",
+    ];
     for (rank, word) in words.iter().enumerate() {
         tokens.push((*word).to_owned());
         types.push(1);

@@ -55,7 +55,10 @@ fn the_least_recently_used_idle_model_goes_first_and_none_in_use() {
     assert_eq!(cache.names(), ["d", "a"]);
 
     let error = cache.get("e", load).unwrap_err();
-    assert!(matches!(&error, CacheError::OverBudget { in_use, .. } if in_use.as_bytes() >= 2 * size()), "{error}");
+    assert!(
+        matches!(&error, CacheError::OverBudget { in_use, .. } if in_use.as_bytes() >= 2 * size()),
+        "{error}"
+    );
     assert_eq!(cache.names(), ["d", "a"], "what does not fit leaves the others alone");
     assert!(!cache.evict("a"));
     drop(a);
@@ -73,7 +76,10 @@ fn a_failed_load_is_told_to_all_and_tried_again() {
     let cache = ModelCache::new(MemorySize::GB(1));
     let missing = || InferenceEngine::builder().model(ModelSource::Path("/no/such/model".into())).build();
     let error = cache.get("m", missing).unwrap_err();
-    assert!(matches!(error, CacheError::Load { .. }) && error.to_string().contains("/no/such/model"), "{error}");
+    assert!(
+        matches!(error, CacheError::Load { .. }) && error.to_string().contains("/no/such/model"),
+        "{error}"
+    );
     assert_eq!(cache.stats().models, 0);
     cache.get("m", load).unwrap();
     let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

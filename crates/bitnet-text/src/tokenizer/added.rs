@@ -132,7 +132,10 @@ impl AddedTokens {
         tokens
             .filter(|token| token.lstrip || token.rstrip || token.single_word)
             .map(|token| {
-                format!("\"{}\" no longer takes white space or word borders into account", token.spelling.escape_debug())
+                format!(
+                    "\"{}\" no longer takes white space or word borders into account",
+                    token.spelling.escape_debug()
+                )
             })
             .collect()
     }

@@ -182,7 +182,8 @@ fn fill_scores(spec: &mut VocabSpec, merges: &[[String; 2]]) {
     for (place, merge) in merges.iter().enumerate() {
         rank.entry(merge.concat()).or_insert(place);
     }
-    spec.scores = spec.tokens.iter().map(|token| rank.get(token).map_or(NO_MERGE, |&r| -(r as f32))).collect();
+    spec.scores =
+        spec.tokens.iter().map(|token| rank.get(token).map_or(NO_MERGE, |&r| -(r as f32))).collect();
     for (token, kind) in spec.tokens.iter().zip(&mut spec.token_types) {
         if *kind != 1 {
             continue;

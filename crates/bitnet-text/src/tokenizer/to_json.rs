@@ -46,8 +46,8 @@ impl VocabSpec {
 
     fn added_entries(&self) -> Vec<Value> {
         let entry = |id: usize| {
-            let user_defined = self.token_types.get(id) == Some(&4)
-                && !super::vocab::looks_like_control(&self.tokens[id]);
+            let user_defined =
+                self.token_types.get(id) == Some(&4) && !super::vocab::looks_like_control(&self.tokens[id]);
             json!({"id": id, "content": self.tokens[id], "single_word": false, "lstrip": false, "rstrip": false,
                    "normalized": false, "special": !user_defined})
         };
@@ -97,8 +97,10 @@ impl VocabSpec {
             let listed = matches!(self.token_types.get(id), None | Some(0 | 1));
             listed && !self.is_added(id) && byte_of(&self.tokens[id]).is_none()
         };
-        let ids: HashMap<&str, usize> =
-            (0..self.tokens.len()).filter(|&id| normal(id)).map(|id| (self.tokens[id].as_str(), id)).collect();
+        let ids: HashMap<&str, usize> = (0..self.tokens.len())
+            .filter(|&id| normal(id))
+            .map(|id| (self.tokens[id].as_str(), id))
+            .collect();
         let mut merges: Vec<(f32, usize, usize, [&str; 2])> = Vec::new();
         for (&token, &id) in &ids {
             for (at, _) in token.char_indices().skip(1) {
@@ -116,8 +118,10 @@ impl VocabSpec {
         let bos = self.bos.filter(|_| self.add_bos.unwrap_or(true));
         let Some((id, token)) = bos.and_then(|id| Some((id, self.tokens.get(id as usize)?))) else {
             return match self.model {
-                VocabModel::Gpt2 => json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false,
-                                           "use_regex": true}),
+                VocabModel::Gpt2 => {
+                    json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false,
+                                           "use_regex": true})
+                }
                 VocabModel::Llama => Value::Null,
             };
         };
@@ -130,14 +134,11 @@ impl VocabSpec {
             "special_tokens": {token: {"id": token, "ids": [id], "tokens": [token]}}
         })
     }
-
 }
 
 /// Normaliser, pre-tokenizer and decoder of byte-level BPE.
 fn byte_level_steps(rule: SplitRule) -> (Value, Value, Value) {
-    let bytes = |use_regex: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
-    };
+    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let pre_tokenizer = if rule == SplitRule::Gpt2 {
         bytes(true)
     } else {
@@ -145,7 +146,8 @@ fn byte_level_steps(rule: SplitRule) -> (Value, Value, Value) {
                            "invert": false});
         json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
     };
-    let decoder = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    let decoder =
+        json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     (Value::Null, pre_tokenizer, decoder)
 }
 
