@@ -179,7 +179,7 @@ fn damaged_models_are_refused_and_leave_nothing() {
         json["model.layers.0.mlp.down_proj.weight_scale"]["data_offsets"][0].as_u64().unwrap() as usize;
     scale[8 + header + place..][..2].copy_from_slice(&[0xff, 0xff]);
     for (damaged, part) in [
-        (code3, "code 3"),
+        (code3, "stands for no trit"),
         (bytes[..bytes.len() - 7].to_vec(), "missing"),
         (scale, "scale"),
         (Vec::new(), "empty"),
