@@ -1,6 +1,6 @@
 //! Metadata of the GGUF files that are written.
 
-use bitnet_formats::GgufValue;
+use bitnet_formats::{GgufMetadata, GgufValue};
 use bitnet_model::{Activation, ModelSpec};
 
 use crate::error::{ConvertError, Result};
@@ -77,7 +77,7 @@ fn general(source: &Source, target: Target, arch: &str) -> Vec<(String, GgufValu
         (OWN[1].to_owned(), GgufValue::U32(file_type)),
         (OWN[3].to_owned(), GgufValue::U32(2)),
     ];
-    let kept = source.metadata.iter().flat_map(|metadata| metadata.iter());
+    let kept = source.metadata.iter().flat_map(GgufMetadata::iter);
     all.extend(
         kept.filter(|(key, _)| key.starts_with("general.") && !OWN.contains(key))
             .map(|(key, value)| (key.to_owned(), value.clone())),

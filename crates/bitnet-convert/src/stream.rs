@@ -7,6 +7,9 @@ use crate::Result;
 /// Bytes that are made before they are handed on.
 const BLOCK_BYTES: usize = 4 << 20;
 
+/// Fills the bytes of a range of units.
+type Make<'a> = &'a (dyn Fn(Range<usize>, &mut [u8]) -> Result<()> + Sync);
+
 /// Makes `count` units of `unit_bytes` bytes each and gives them to `sink` in order, a block at a time. `make` fills the
 /// bytes of a range of units; it runs on `threads` threads.
 ///
@@ -16,7 +19,7 @@ pub(crate) fn produce(
     count: usize,
     unit_bytes: usize,
     threads: usize,
-    make: &(dyn Fn(Range<usize>, &mut [u8]) -> Result<()> + Sync),
+    make: Make<'_>,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     if unit_bytes == 0 {

@@ -79,9 +79,9 @@ fn an_interrupted_conversion_leaves_nothing() {
         )
         .unwrap();
         if out.is_dir() {
-            std::fs::remove_dir_all(&out).unwrap()
+            std::fs::remove_dir_all(&out).unwrap();
         } else {
-            std::fs::remove_file(&out).unwrap()
+            std::fs::remove_file(&out).unwrap();
         }
         for stop in [1, 2, calls / 2, calls - 1, calls] {
             let mut left = stop;

@@ -28,7 +28,7 @@ fn vector_models_keep_trits_and_logits_in_every_form() {
             let out = folder.path().join(format!("{name}-{target}"));
             let result = to(&at(&vector(name)), &out, target);
             let blocks = matches!(target, Target::GgufTq1 | Target::GgufTq2);
-            if blocks && original.spec.hidden_size % 256 != 0 {
+            if blocks && !original.spec.hidden_size.is_multiple_of(256) {
                 let error = result.unwrap_err();
                 assert!(matches!(error, ConvertError::Unsupported { .. }), "{name} {target}: {error}");
                 assert!(error.to_string().contains("256"), "{error}");
