@@ -6,7 +6,7 @@
 //! * [`verify`]: the same comparison of two models that are there.
 //! * [`quantize`]: a ternary model from a full-precision checkpoint, with the error that rounding makes.
 //!
-//! Everything goes through [`bitnet_model::load`], so whatever loads can be converted. Weights are streamed in blocks of
+//! Everything goes through [`bitnet_model::load()`], so whatever loads can be converted. Weights are streamed in blocks of
 //! rows: memory does not grow with the model. Not here: reading (`bitnet-formats`, `bitnet-model`) and the packings
 //! (`bitnet-quant`).
 #![forbid(unsafe_code)]
