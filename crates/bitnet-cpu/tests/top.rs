@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bitnet_core::bytes::ByteView;
-use bitnet_core::{CoreError, DType};
+use bitnet_core::{BlockType, CoreError, DType};
 use bitnet_cpu::{CpuExecutor, CpuOptions, OutputStorage, kernel_sets};
 use bitnet_model::conformance::{Random, Sample, samples};
 use bitnet_model::{Batch, DenseTensor, ExecError, Executor, LogitRows, Sequence, TopLogits};
@@ -20,6 +20,17 @@ fn model(dtype: DType, mut row: impl FnMut(usize, &mut Random) -> Vec<f32>) -> S
     sample.spec.vocab_size = VOCAB;
     let table = DenseTensor::new(VOCAB, HIDDEN, dtype, ByteView::from_vec(dtype.encode(&values))).unwrap();
     sample.weights.embedding = table;
+    sample
+}
+
+/// The same with an output layer in blocks.
+fn blocks_model(blocks: BlockType) -> Sample {
+    let mut sample = model(DType::F32, |_, r| random_row(r));
+    let mut values = vec![0.0; VOCAB * HIDDEN];
+    DType::F32.decode(sample.weights.embedding.data().as_slice(), &mut values);
+    let mut bytes = Vec::new();
+    assert!(blocks.encode(&values, &mut bytes));
+    sample.weights.embedding = DenseTensor::new(VOCAB, HIDDEN, blocks, ByteView::from_vec(bytes)).unwrap();
     sample
 }
 
@@ -98,6 +109,30 @@ fn random_rows_of_every_type() {
     for dtype in [DType::BF16, DType::F16, DType::F32] {
         let sample = model(dtype, |_, r| random_row(r));
         check_everywhere("random", &sample, 4, &[0, 1, 2, 40, 1000, VOCAB, VOCAB + 10, usize::MAX]);
+    }
+}
+
+#[test]
+fn rows_in_blocks() {
+    for blocks in [BlockType::Q8_0, BlockType::Q4_0] {
+        let mut sample = blocks_model(blocks);
+        check_everywhere(blocks.name(), &sample, 4, &[1, 40, VOCAB]);
+        let all = |sample: &Sample, output| all_logits(&mut executor(sample, "auto", 2, output), 4).unwrap();
+        let want = all(&sample, OutputStorage::Full);
+        // As they lie in a mapped file, and as the values they stand for.
+        let table = sample.weights.embedding.clone();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), table.data().as_slice()).unwrap();
+        let mapped = ByteView::map_file(file.path()).unwrap();
+        sample.weights.embedding = DenseTensor::new(VOCAB, HIDDEN, blocks, mapped).unwrap();
+        for output in [OutputStorage::Full, OutputStorage::Scan] {
+            assert_eq!(all(&sample, output), want, "{blocks} {output:?}");
+        }
+        let mut values = vec![0.0; VOCAB * HIDDEN];
+        blocks.decode(table.data().as_slice(), &mut values);
+        let plain = ByteView::from_vec(DType::F32.encode(&values));
+        sample.weights.embedding = DenseTensor::new(VOCAB, HIDDEN, DType::F32, plain).unwrap();
+        assert_eq!(all(&sample, OutputStorage::Scan), want, "{blocks} as f32");
     }
 }
 

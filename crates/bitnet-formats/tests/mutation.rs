@@ -1,6 +1,6 @@
 //! Damaged files by the thousand: no reader may panic, or take memory that the file does not justify.
 //!
-//! `BITNET_MUTATIONS` sets the number of files for each reader (4000 if it is not set); if it is set, no file may take a
+//! `BITNET_MUTATIONS` sets the number of files for each reader (20,000 if it is not set); if it is set, no file may take a
 //! second. Case numbers are seeds: a failing one is repeated by its number.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -187,7 +187,7 @@ fn damage_json(text: &mut Vec<u8>, random: &mut Random) {
 fn cases() -> u64 {
     std::env::var("BITNET_MUTATIONS")
         .ok()
-        .map_or(4000, |text| text.parse().expect("BITNET_MUTATIONS is a number"))
+        .map_or(20_000, |text| text.parse().expect("BITNET_MUTATIONS is a number"))
 }
 
 /// Reads `cases()` damaged files and checks memory and messages; returns how many were refused.

@@ -67,6 +67,24 @@ fn byte_order_of_i2s_can_be_told() {
 }
 
 #[test]
+fn rows_that_are_not_whole_groups_tell_of_another_byte_order() {
+    let mut gguf = Gguf::of(&vector("tiny-bitnet-bf16-packed"), "bitnet-b1.58", QUARTER);
+    gguf.set("bitnet-b1.58.feed_forward_length", GgufValue::U32(192));
+    for layer in 0..2 {
+        for name in ["ffn_gate", "ffn_up"] {
+            let tensor = Tensor::zeros(StoredType::I2S, &[192, 128]);
+            gguf.tensors.insert(format!("blk.{layer}.{name}.weight"), tensor);
+        }
+        let mut down = Tensor::zeros(StoredType::I2S, &[128, 192]);
+        down.bytes[128 * 48..][..4].copy_from_slice(&1f32.to_le_bytes());
+        gguf.tensors.insert(format!("blk.{layer}.ffn_down.weight"), down);
+        gguf.norm(&format!("blk.{layer}.ffn_sub_norm"), &[1.0; 192]);
+    }
+    let error = gguf.error();
+    assert!(error.contains("192 columns in groups of 128") && error.contains("--i2s-layout"), "{error}");
+}
+
+#[test]
 fn architecture_bitnet_with_a_large_vocabulary_is_the_2b_model() {
     let folder = vector("tiny-bitnet-bf16-packed");
     let mut gguf = Gguf::of(&folder, "bitnet", QUARTER);
@@ -257,15 +275,19 @@ fn what_cannot_be_run_is_named() {
         gguf.tensors.insert(name.to_owned(), tensor);
         gguf.error()
     };
-    let q8 = StoredType::Ggml { id: 8, name: "q8_0" };
-    let error = with_tensor("token_embd.weight", Tensor::zeros(q8, &[512, 256]));
-    assert!(
-        error.contains("token_embd.weight") && error.contains("q8_0") && error.contains("not supported"),
-        "{error}"
-    );
-    let tq2 = StoredType::Ggml { id: 35, name: "tq2_0" };
-    let error = with_tensor("blk.0.attn_q.weight", Tensor::zeros(tq2, &[256, 256]));
-    assert!(error.contains("blk.0.attn_q.weight") && error.contains("tq2_0"), "{error}");
+    let iq4 = StoredType::Ggml { id: 20, name: "iq4_nl" };
+    for name in ["token_embd.weight", "output_norm.weight", "blk.0.attn_q.weight"] {
+        let shape: &[u64] = if name.starts_with("output") {
+            &[256]
+        } else {
+            &[if name.starts_with('t') { 512 } else { 256 }, 256]
+        };
+        let error = with_tensor(name, Tensor::zeros(iq4, shape));
+        assert!(
+            error.contains(name) && error.contains("iq4_nl") && error.contains("not supported"),
+            "{error}"
+        );
+    }
     let error = with_tensor("blk.1.attn_q.bias", Tensor::zeros(StoredType::F32, &[256]));
     assert!(error.contains("blk.1.attn_q.bias"), "{error}");
     let error = with_tensor("blk.2.attn_norm.weight", Tensor::zeros(StoredType::F32, &[256]));
@@ -274,12 +296,20 @@ fn what_cannot_be_run_is_named() {
     assert!(error.contains("[255], expected [256]"), "{error}");
     let mut split = base.clone();
     split.set("split.count", GgufValue::U16(3));
-    assert!(split.error().contains("a split GGUF (this is part 1 of 3)"));
+    assert!(split.error().contains("split.no"));
+    split.set("split.no", GgufValue::U16(1));
+    assert!(
+        split.error().contains("\"-00002-of-00003.gguf\", but is called \"model.gguf\""),
+        "{}",
+        split.error()
+    );
     let mut other = base.clone();
     other.set("general.architecture", text("qwen3"));
     assert!(other.error().contains("qwen3"));
     let mut llama = Gguf::of(&vector("tiny-llama-bitlinear"), "llama", QUARTER);
-    llama.tensors.insert("blk.0.attn_q.weight".to_owned(), Tensor::zeros(q8, &[128, 128]));
+    llama.tensors.insert("blk.0.attn_q.weight".to_owned(), Tensor::zeros(StoredType::Q8_0, &[128, 128]));
+    assert!(llama.error().contains("not a BitNet model"), "{}", llama.error());
+    llama.tensors.insert("blk.0.attn_q.weight".to_owned(), Tensor::zeros(iq4, &[128, 128]));
     assert!(llama.error().contains("not a BitNet model"), "{}", llama.error());
 }
 

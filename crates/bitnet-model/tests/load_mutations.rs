@@ -1,4 +1,5 @@
-//! Thousands of damaged models: loading them is an error or a model, never a panic, and quick.
+//! Thousands of damaged models: loading them is an error or a model, never a panic, and quick. `BITNET_MUTATIONS` sets the
+//! number of models for each test.
 #![allow(clippy::unwrap_used, reason = "a failure in a helper fails the test")]
 
 mod support;
@@ -6,12 +7,13 @@ mod support;
 use bitnet_core::bytes::ByteView;
 use bitnet_model::{LoadOptions, ModelSource, load};
 use proptest::prelude::*;
-use support::{Folder, Gguf, bundled, testdata, vector};
+use support::{Folder, Gguf, Kind, bundled, testdata, vector};
 
 fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("BITNET_MUTATIONS").ok();
     ProptestConfig {
         failure_persistence: None,
-        cases: count,
+        cases: asked.map_or(count, |text| text.parse().expect("BITNET_MUTATIONS is a number")),
         max_shrink_iters: 200,
         ..ProptestConfig::default()
     }
@@ -149,13 +151,26 @@ proptest! {
         }
         load_files(files);
     }
+}
+
+proptest! {
+    #![proptest_config(cases(6000))]
 
     #[test]
     fn damaged_gguf_models(damages in prop::collection::vec(damage(), 1..4)) {
         use std::sync::OnceLock;
         static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
         let bytes = BYTES.get_or_init(|| {
-            let gguf = Gguf::of(&vector("tiny-bitnet-bf16-packed"), "bitnet", bitnet_quant::I2sLayout::Group128);
+            let mut gguf = Gguf::of(&vector("tiny-bitnet-bf16-packed"), "bitnet", bitnet_quant::I2sLayout::Group128);
+            // One projection of each type.
+            for (name, kind) in [
+                ("ffn_gate", Kind::Iq1Bn), ("ffn_up", Kind::Iq2BnR4), ("attn_q", Kind::F16), ("attn_k", Kind::Q8_0),
+            ] {
+                gguf.retype(kind, |tensor| tensor.contains(name));
+            }
+            for (layer, kind) in [("blk.0", Kind::Tq1_0), ("blk.1", Kind::Tq2_0)] {
+                gguf.retype(kind, |tensor| tensor.starts_with(layer) && tensor.contains("ffn_down"));
+            }
             let dir = tempfile::tempdir().unwrap();
             gguf.write(&dir.path().join("m.gguf"));
             std::fs::read(dir.path().join("m.gguf")).unwrap()

@@ -127,8 +127,8 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
         return Err(LoadError::MissingFile { place: folder.place(), file: INDEX.to_owned(), remedy });
     }
     let mut ggufs = ending(".gguf");
-    // The first part stands for all of a model.
-    ggufs.retain(|name| gguf_part_of(name).is_none_or(|(_, number)| number == 1 || !has_first(names, name)));
+    // The first part that is there stands for all of a model.
+    ggufs.dedup_by(|next, kept| gguf_part_of(next).is_some_and(|(stem, _)| is_part_of(kept, stem)));
     match (safetensors.len(), ggufs.len()) {
         (0, 1) => Ok(WeightFile::Gguf(ggufs.remove(0))),
         (0, 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
@@ -137,10 +137,9 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
     }
 }
 
-/// Whether the first part of the model is there of which `part` is another.
-fn has_first(names: &[String], part: &str) -> bool {
-    let Some((stem, _)) = gguf_part_of(part) else { return false };
-    names.iter().any(|name| gguf_part_of(name) == Some((stem, 1)))
+/// Whether a file is a part of the model that is called `stem`.
+fn is_part_of(name: &str, stem: &str) -> bool {
+    gguf_part_of(name).is_some_and(|(its, _)| its == stem)
 }
 
 /// Says what a folder without a usable model holds.

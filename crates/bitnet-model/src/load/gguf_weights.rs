@@ -58,6 +58,7 @@ pub(super) fn projection(tensors: &Tensors<'_>, layout: I2sLayout, slot: &Slot) 
             return Err(unsupported_type(tensor, remedy));
         }
     };
+    refuse_layout(tensor, codec, slot)?;
     let separate = match codec {
         TritCodec::I2S(_) => None,
         _ => tensors.scalar(&format!("{}.weight_scale", slot.name))?,
@@ -73,6 +74,24 @@ pub(super) fn projection(tensors: &Tensors<'_>, layout: I2sLayout, slot: &Slot) 
     })?;
     let data = tensor.data.slice(0, len, &tensor.origin)?;
     Ok(slot.filled(tensor, Form::Ternary(codec, scale * factor.unwrap_or(1.0)), data))
+}
+
+/// A row that is not whole groups tells that an I2_S file has another byte order than it is read in. (Otherwise nothing
+/// does: the other orders are permutations of the columns, the same in every row.)
+fn refuse_layout(tensor: &StoredTensor, codec: TritCodec, slot: &Slot) -> Result<()> {
+    let group = match codec {
+        TritCodec::I2S(I2sLayout::Group128) => 128,
+        TritCodec::I2S(I2sLayout::Group64) => 64,
+        _ => return Ok(()),
+    };
+    if slot.cols.is_multiple_of(group) {
+        return Ok(());
+    }
+    Err(LoadError::Unsupported {
+        file: tensor.origin.to_string(),
+        what: format!("tensor {} of type i2_s with {} columns in groups of {group}", tensor.name, slot.cols),
+        remedy: "the file has another byte order: choose group64 or rows4 with --i2s-layout",
+    })
 }
 
 /// The tiles of a TL1 or TL2 tensor, which only its shape tells.

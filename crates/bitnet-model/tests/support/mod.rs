@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitnet_core::bytes::ByteView;
-use bitnet_formats::{GgufValue, StoredType, TensorPlan, create_gguf, create_safetensors, read_safetensors};
+use bitnet_core::{BlockType, DType};
+use bitnet_formats::{
+    GgufValue, StoredType, TensorPlan, create_gguf, create_safetensors, read_gguf, read_safetensors,
+};
 use bitnet_model::{LayerWeights, LoadError, LoadOptions, LoadedModel, ModelSource, load};
-use bitnet_quant::I2sLayout;
-use bitnet_quant::codec::pack_i2s;
+use bitnet_quant::codec::{pack_i2s, pack_iq1_bn, pack_iq2_bn, pack_iq2_bn_r4, pack_tq1_0, pack_tq2_0};
+use bitnet_quant::{I2sLayout, RowOrder, TernaryMatrix, TritCodec};
 use serde_json::Value;
 
 pub const LAYER_PROJECTIONS: [&str; 7] = [
@@ -211,7 +214,7 @@ impl Gguf {
     }
 
     pub fn norm(&mut self, name: &str, values: &[f32]) {
-        let bytes = bitnet_core::DType::F32.encode(values);
+        let bytes = DType::F32.encode(values);
         let tensor = Tensor::new(StoredType::F32, &[values.len() as u64], bytes);
         self.tensors.insert(format!("{name}.weight"), tensor);
     }
@@ -231,6 +234,37 @@ impl Gguf {
         writer.finish().unwrap();
     }
 
+    /// Writes the file by hand, with types whose size the writer does not know.
+    pub fn write_raw(&self, path: &Path) {
+        Gguf { metadata: self.metadata.clone(), tensors: BTreeMap::new() }.write(path);
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes.truncate(head_len(&bytes));
+        bytes[8..16].copy_from_slice(&(self.tensors.len() as u64).to_le_bytes());
+        let mut offset = 0u64;
+        for (name, tensor) in &self.tensors {
+            let id = match tensor.stored {
+                StoredType::Ggml { id, .. } => id,
+                StoredType::I2S => 36,
+                StoredType::F32 => 0,
+                StoredType::F16 => 1,
+                StoredType::BF16 => 30,
+                other => panic!("{other} is not needed here"),
+            };
+            bytes.extend((name.len() as u64).to_le_bytes());
+            bytes.extend(name.as_bytes());
+            bytes.extend((tensor.shape.len() as u32).to_le_bytes());
+            tensor.shape.iter().rev().for_each(|dim| bytes.extend(dim.to_le_bytes()));
+            bytes.extend(id.to_le_bytes());
+            bytes.extend(offset.to_le_bytes());
+            offset += (tensor.bytes.len() as u64).next_multiple_of(32);
+        }
+        for tensor in self.tensors.values() {
+            bytes.resize(bytes.len().next_multiple_of(32), 0);
+            bytes.extend(&tensor.bytes);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
     pub fn load(&self) -> Result<LoadedModel, LoadError> {
         self.load_with(&LoadOptions::default())
     }
@@ -244,6 +278,120 @@ impl Gguf {
 
     pub fn error(&self) -> String {
         self.load().map(|model| model.spec).unwrap_err().to_string()
+    }
+}
+
+/// Length of the metadata of a file without tensors: the least with which it can be read.
+fn head_len(bytes: &[u8]) -> usize {
+    let readable = |len: usize| read_gguf(ByteView::from_vec(bytes[..len].to_vec()), "head").is_ok();
+    (0..=bytes.len()).rev().take_while(|&len| readable(len)).last().unwrap()
+}
+
+/// How the projections of a GGUF file are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Tq1_0,
+    Tq2_0,
+    Iq1Bn,
+    Iq2Bn,
+    Iq2BnR4,
+    F32,
+    F16,
+    BF16,
+    Q8_0,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 9] = [
+        Kind::Tq1_0,
+        Kind::Tq2_0,
+        Kind::Iq1Bn,
+        Kind::Iq2Bn,
+        Kind::Iq2BnR4,
+        Kind::F32,
+        Kind::F16,
+        Kind::BF16,
+        Kind::Q8_0,
+    ];
+
+    pub fn stored(self) -> StoredType {
+        match self {
+            Kind::Tq1_0 => StoredType::TQ1_0,
+            Kind::Tq2_0 => StoredType::TQ2_0,
+            Kind::Iq1Bn => StoredType::IQ1_BN,
+            Kind::Iq2Bn => StoredType::IQ2_BN,
+            Kind::Iq2BnR4 => StoredType::IQ2_BN_R4,
+            Kind::F32 => StoredType::F32,
+            Kind::F16 => StoredType::F16,
+            Kind::BF16 => StoredType::BF16,
+            Kind::Q8_0 => StoredType::Q8_0,
+        }
+    }
+
+    /// What a scale becomes in this type.
+    pub fn rounded(self, scale: f32) -> f32 {
+        let through = |dtype: DType, value: f32| {
+            let mut out = [0.0];
+            dtype.decode(&dtype.encode(&[value]), &mut out);
+            out[0]
+        };
+        match self {
+            Kind::Tq1_0 | Kind::Tq2_0 | Kind::Iq1Bn | Kind::F16 => through(DType::F16, scale),
+            Kind::BF16 => through(DType::BF16, scale),
+            Kind::Q8_0 => through(DType::F16, scale / 127.0) * 127.0,
+            Kind::Iq2Bn | Kind::Iq2BnR4 | Kind::F32 => scale,
+        }
+    }
+
+    /// The bytes of a matrix; `None` if the type cannot hold its shape.
+    pub fn pack(self, trits: &[i8], rows: usize, cols: usize, scale: f32) -> Option<Vec<u8>> {
+        let values = || trits.iter().map(|&t| f32::from(t) * scale).collect::<Vec<f32>>();
+        match self {
+            Kind::Tq1_0 => pack_tq1_0(trits, rows, cols, scale).ok(),
+            Kind::Tq2_0 => pack_tq2_0(trits, rows, cols, scale).ok(),
+            Kind::Iq1Bn => pack_iq1_bn(trits, rows, cols, scale).ok(),
+            Kind::Iq2Bn => pack_iq2_bn(trits, rows, cols, scale).ok(),
+            Kind::Iq2BnR4 => pack_iq2_bn_r4(trits, rows, cols, scale).ok(),
+            Kind::F32 => Some(DType::F32.encode(&values())),
+            Kind::F16 => Some(DType::F16.encode(&values())),
+            Kind::BF16 => Some(DType::BF16.encode(&values())),
+            Kind::Q8_0 => {
+                let mut out = Vec::new();
+                BlockType::Q8_0.encode(&values(), &mut out).then_some(out)
+            }
+        }
+    }
+}
+
+impl Gguf {
+    /// The trits and the scale of an I2_S tensor in groups of 128.
+    pub fn ternary(&self, name: &str) -> (Vec<i8>, usize, usize, f32) {
+        let tensor = &self.tensors[name];
+        assert_eq!(tensor.stored, StoredType::I2S);
+        let (rows, cols) = (tensor.shape[0] as usize, tensor.shape[1] as usize);
+        let (codes, tail) = tensor.bytes.split_at(rows * cols / 4);
+        let data = ByteView::from_vec(codes.to_vec());
+        let codec = TritCodec::I2S(I2sLayout::Group128);
+        let matrix = TernaryMatrix::new(rows, cols, 1.0, codec, RowOrder::Natural, data).unwrap();
+        (matrix.to_trits().unwrap(), rows, cols, f32::from_le_bytes(tail[..4].try_into().unwrap()))
+    }
+
+    /// Stores the I2_S tensors that `choose` names as another type, where that can hold their shape; returns the names.
+    pub fn retype(&mut self, kind: Kind, choose: impl Fn(&str) -> bool) -> Vec<String> {
+        let ternary = |(name, tensor): (&String, &Tensor)| {
+            (tensor.stored == StoredType::I2S && choose(name)).then(|| name.clone())
+        };
+        let names: Vec<String> = self.tensors.iter().filter_map(ternary).collect();
+        let mut changed = Vec::new();
+        for name in names {
+            let (trits, rows, cols, scale) = self.ternary(&name);
+            if let Some(bytes) = kind.pack(&trits, rows, cols, scale) {
+                let tensor = Tensor::new(kind.stored(), &[rows as u64, cols as u64], bytes);
+                self.tensors.insert(name.clone(), tensor);
+                changed.push(name);
+            }
+        }
+        changed
     }
 }
 

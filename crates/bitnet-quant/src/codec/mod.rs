@@ -156,13 +156,9 @@ impl TritCodec {
     /// [`QuantError::SeveralScales`] if two of them differ, [`QuantError::BadScale`] for one that is not a number, and
     /// [`QuantError::UnsupportedShape`] and [`QuantError::WrongLength`] as for a matrix.
     pub fn common_scale(self, data: &[u8], rows: usize, cols: usize) -> Result<Option<f32>> {
-        let scales: &dyn Fn(usize, &mut dyn FnMut(f32)) = match self {
-            TritCodec::Tq1_0 | TritCodec::Tq2_0 => &|row, see| tq::row_scales(self, data, cols, row, see),
-            TritCodec::Iq1Bn | TritCodec::Iq2Bn | TritCodec::Iq2BnR4 => {
-                &|row, see| see(bn::row_scale(self, data, cols, row))
-            }
-            _ => return Ok(None),
-        };
+        if !self.stores_scales() {
+            return Ok(None);
+        }
         let (expected, found) = (self.byte_len(rows, cols)?, data.len() as u64);
         if expected != found {
             return Err(QuantError::WrongLength { codec: self.name(), rows, cols, expected, found });
@@ -170,7 +166,7 @@ impl TritCodec {
         let mut first: Option<(usize, f32)> = None;
         for row in 0..rows {
             let mut wrong = None;
-            scales(row, &mut |scale| {
+            self.row_scales(data, cols, row, &mut |scale| {
                 if scale == 0.0 || wrong.is_some() {
                     return;
                 }
@@ -194,6 +190,22 @@ impl TritCodec {
             }
         }
         Ok(Some(first.map_or(1.0, |(_, scale)| scale)))
+    }
+}
+
+impl TritCodec {
+    /// Whether each block or row has its scale.
+    const fn stores_scales(self) -> bool {
+        use TritCodec::{Iq1Bn, Iq2Bn, Iq2BnR4, Tq1_0, Tq2_0};
+        matches!(self, Tq1_0 | Tq2_0 | Iq1Bn | Iq2Bn | Iq2BnR4)
+    }
+
+    /// Shows every scale of a stored row to `see`.
+    fn row_scales(self, data: &[u8], cols: usize, row: usize, see: &mut dyn FnMut(f32)) {
+        match self {
+            TritCodec::Tq1_0 | TritCodec::Tq2_0 => tq::row_scales(self, data, cols, row, see),
+            _ => see(bn::row_scale(self, data, cols, row)),
+        }
     }
 }
 
