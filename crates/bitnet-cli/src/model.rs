@@ -32,6 +32,7 @@ pub(crate) fn load_options(args: &FormatArgs) -> Result<LoadOptions, CliError> {
         activation: args.activation.map(Into::into),
         tokenizer: args.tokenizer.clone(),
         chat_template: args.chat_template.as_ref().map(read).transpose()?,
+        dense_as_masters: false,
     })
 }
 

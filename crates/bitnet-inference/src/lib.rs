@@ -5,6 +5,7 @@
 //! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed.
 //! * [`Perplexity`]: how well a model predicts a text.
+//! * [`model_cache`]: several models under a byte budget.
 //! * [`benchmark`]: how fast a model runs, beside what the machine could do.
 //!
 //! Kernels, file formats and tokenizers live in the crates below; terminals and HTTP in the crates above. Nothing here
@@ -31,6 +32,7 @@ mod engine;
 mod error;
 mod generate;
 pub mod kv;
+pub mod model_cache;
 mod perplexity;
 pub mod sampling;
 

@@ -97,6 +97,11 @@ impl TernaryMatrix {
         self.codec
     }
 
+    /// In which order the rows are stored.
+    pub fn order(&self) -> RowOrder {
+        self.order
+    }
+
     /// The stored bytes.
     pub fn data(&self) -> &ByteView {
         &self.data

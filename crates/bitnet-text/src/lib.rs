@@ -22,4 +22,4 @@ pub use config::{AddedTokenInfo, TokenizerConfig};
 pub use detokenize::Detokenizer;
 pub use error::{Result, TextError};
 pub use stop::{StopOutcome, StopStrings};
-pub use tokenizer::{EncodeOptions, Segment, Tokenizer, VocabModel, VocabSpec};
+pub use tokenizer::{EncodeOptions, Segment, Tokenizer, VocabExport, VocabModel, VocabSpec};

@@ -7,6 +7,7 @@ pub(super) const LAYERS: &[&str] = &[
     "bitnet-formats",
     "bitnet-text",
     "bitnet-model",
+    "bitnet-convert",
     "bitnet-cpu",
     "bitnet-inference",
     "bitnet-cli",

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod convert;
 mod devices;
 mod generate;
 mod inspect;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
+pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
 pub(crate) use devices::DevicesArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use inspect::InspectArgs;
@@ -71,6 +73,10 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Measure how fast a model runs, beside what the machine can do
     Bench(BenchArgs),
+    /// Write a model in another form, and verify it
+    Convert(ConvertArgs),
+    /// Make a ternary model from a full-precision checkpoint
+    Quantize(QuantizeArgs),
     /// Write a model of random weights, to measure speed
     Synth(SynthArgs),
 }

@@ -2,10 +2,12 @@
 
 mod bench;
 mod chat;
+mod convert;
 mod devices;
 mod generate;
 mod inspect;
 mod perplexity;
+mod quantize;
 mod synth;
 
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Devices(args) => devices::run(args),
         Command::Perplexity(args) => perplexity::run(args, notes),
         Command::Bench(args) => bench::run(args, notes),
+        Command::Convert(args) => convert::run(args, notes),
+        Command::Quantize(args) => quantize::run(args, notes),
         Command::Synth(args) => synth::run(args, notes),
     }
 }

@@ -4,6 +4,7 @@
 mod benchmark;
 mod generate;
 mod lm_head;
+mod model_cache;
 mod reference;
 mod support;
 mod ties;

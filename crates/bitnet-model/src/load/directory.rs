@@ -9,6 +9,7 @@ use super::config::{HfConfig, ScaleRule};
 use super::error::{LoadError, Result};
 use super::folder::Folder;
 use super::json::JsonFile;
+use super::projection::MasterRule;
 use super::{
     GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, microsoft, onnx, pytorch, summaries, text,
 };
@@ -63,10 +64,14 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
         _ => JsonFile::parse(open(folder, CONFIG)?.as_slice(), &config_file)?,
     };
     let config = HfConfig::read(&json.root())?;
+    let rule = match config.says_bitnet || options.dense_as_masters {
+        true => MasterRule::Quantise,
+        false => MasterRule::TernaryOnly,
+    };
     let model = if is_microsoft {
         microsoft::build(&set, &place, &config)?
     } else {
-        hugging::build(&set, &place, &config, &config_file)?
+        hugging::build(&set, &place, &config, &config_file, rule)?
     };
     let mut generation = match folder.open("generation_config.json")? {
         None => GenerationDefaults::default(),

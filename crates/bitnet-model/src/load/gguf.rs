@@ -10,6 +10,7 @@ use super::folder::Folder;
 use super::gguf_spec::{self, Arch};
 use super::gguf_weights::{self, TERNARY_TYPES, is_ternary};
 use super::naming::Naming;
+use super::projection::MasterRule;
 use super::tensors::Tensors;
 use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
 use crate::{LayerWeights, Weights};
@@ -41,7 +42,8 @@ pub(super) fn load(
     refuse_rope_factors(&tensors, spec.head_dim)?;
     let read = |slot: &Slot| gguf_weights::projection(&tensors, options.i2s_layout, slot);
     let order = arch.qk_order(spec.head_dim);
-    let weights = assemble(&tensors, &spec, &naming, order, arch.master_rule(), &read)?;
+    let rule = if options.dense_as_masters { MasterRule::Quantise } else { arch.master_rule() };
+    let weights = assemble(&tensors, &spec, &naming, order, rule, &read)?;
 
     let mut generation = GenerationDefaults::default();
     let text = text::from_gguf(&file, origin, spec.vocab_size, options, &mut generation, &mut warnings)?;

@@ -23,11 +23,18 @@ pub(super) struct HfModel {
     pub(super) warnings: Vec<String>,
 }
 
-/// Puts a model together. `place` is the file or folder of the weights, `config_file` the configuration, for messages.
+/// Puts a model together. `place` is the file or folder of the weights, `config_file` the configuration, for messages;
+/// `rule` is what float projections are taken for.
 ///
 /// # Errors
 /// If a tensor is missing, superfluous or does not fit the configuration.
-pub(super) fn build(set: &TensorSet, place: &str, config: &HfConfig, config_file: &str) -> Result<HfModel> {
+pub(super) fn build(
+    set: &TensorSet,
+    place: &str,
+    config: &HfConfig,
+    config_file: &str,
+    rule: MasterRule,
+) -> Result<HfModel> {
     let tensors = Tensors::new(set, place);
     let naming = naming(&tensors);
     let mut warnings = Vec::new();
@@ -44,7 +51,6 @@ pub(super) fn build(set: &TensorSet, place: &str, config: &HfConfig, config_file
         warnings
             .push(format!("{place}: a BitNetForCausalLM model without sub-norms; it is run without them"));
     }
-    let rule = if config.says_bitnet { MasterRule::Quantise } else { MasterRule::TernaryOnly };
     let read = |slot: &Slot| projection(&tensors, config.scale_rule, config_file, slot);
     let weights = assemble(&tensors, &spec, &naming, RowOrder::Natural, rule, &read)?;
     Ok(HfModel { spec, weights, warnings })

@@ -68,6 +68,9 @@ pub struct LoadOptions {
     pub tokenizer: Option<PathBuf>,
     /// Source of a chat template instead of the model's own.
     pub chat_template: Option<String>,
+    /// Takes float projections for masters to be rounded to trits, whatever the configuration says. A model that was not
+    /// trained for it loses its wits.
+    pub dense_as_masters: bool,
 }
 
 /// A tensor of the model files, for people.

@@ -125,6 +125,21 @@ impl AddedTokens {
         split_by(self.special.as_ref(), text)
     }
 
+    /// What a list of plain tokens cannot say about these, one sentence each.
+    pub(super) fn conditions(&self) -> Vec<String> {
+        let both = [&self.ordinary, &self.special];
+        let tokens = both.into_iter().flatten().flat_map(|matcher| &matcher.tokens);
+        tokens
+            .filter(|token| token.lstrip || token.rstrip || token.single_word)
+            .map(|token| {
+                format!(
+                    "\"{}\" no longer takes white space or word borders into account",
+                    token.spelling.escape_debug()
+                )
+            })
+            .collect()
+    }
+
     /// The special tokens.
     pub(super) fn specials(&self) -> &[AddedToken] {
         self.special.as_ref().map_or(&[], |matcher| &matcher.tokens)

@@ -48,6 +48,21 @@ impl ByteBpe {
         Self { splitter: Splitter::new(rule), merges, by_bytes, byte_tokens, whole_tokens, unknown }
     }
 
+    /// The rule by which text is split.
+    pub(super) fn rule(&self) -> SplitRule {
+        self.splitter.rule()
+    }
+
+    /// Which neighbours merge.
+    pub(super) fn merges(&self) -> &Merges {
+        &self.merges
+    }
+
+    /// What stands for bytes without a token.
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
     /// Appends the tokens of `text`.
     pub(super) fn encode(
         &self,
@@ -100,7 +115,8 @@ impl ByteBpe {
         Ok(())
     }
 
-    fn find(&self, vocabulary: &Vocabulary, bytes: &[u8]) -> Option<u32> {
+    /// The ordinary token that stands for these bytes.
+    pub(super) fn find(&self, vocabulary: &Vocabulary, bytes: &[u8]) -> Option<u32> {
         if bytes.len() > vocabulary.longest() {
             return None;
         }

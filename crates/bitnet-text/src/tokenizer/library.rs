@@ -82,6 +82,23 @@ pub(super) fn read(
 }
 
 impl LibraryModel {
+    /// The library's own description, as in a `tokenizer.json`.
+    pub(super) fn describe(&self) -> Result<Value> {
+        let text = self.tokenizer.to_string(false);
+        let text = text.map_err(|error| TextError::Encode { message: error.to_string() })?;
+        serde_json::from_str(&text).map_err(|error| json_error("the tokenizer", &error))
+    }
+
+    /// Whether something is put before a text's first word, and only there.
+    pub(super) fn prefixes_first(&self) -> bool {
+        self.first_prefix.is_some()
+    }
+
+    /// What stands for what the model cannot express.
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
     /// Appends the tokens of `text`; `first` if nothing of the prompt came before.
     pub(super) fn encode(
         &self,

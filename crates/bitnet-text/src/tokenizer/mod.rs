@@ -8,6 +8,7 @@
 mod added;
 mod bpe;
 mod bytes;
+mod export;
 mod gguf;
 mod json;
 mod library;
@@ -17,6 +18,7 @@ mod sentencepiece;
 mod split;
 mod spm;
 mod tiktoken;
+mod to_json;
 mod vocab;
 
 #[cfg(test)]
@@ -29,6 +31,7 @@ use crate::detokenize::Detokenizer;
 use crate::error::{Result, TextError};
 use added::{AddedToken, AddedTokens, Part};
 use bpe::ByteBpe;
+pub use export::VocabExport;
 pub use gguf::{VocabModel, VocabSpec};
 use library::LibraryModel;
 use merge::Merger;

@@ -54,6 +54,11 @@ impl SplitRule {
         }
     }
 
+    /// The published expression.
+    pub(super) fn pattern(self) -> String {
+        format!("{}{TAIL}", self.head())
+    }
+
     /// The rule whose published expression this is.
     pub(super) fn from_pattern(pattern: &str) -> Option<Self> {
         let head = pattern.strip_suffix(TAIL)?;
@@ -107,6 +112,11 @@ impl Splitter {
         let pattern = format!(r"{}|\s+", rule.head());
         let regex = Regex::new(&pattern).expect("the patterns are constants that a test compiles");
         Self { regex, rule }
+    }
+
+    /// The rule.
+    pub(super) fn rule(&self) -> SplitRule {
+        self.rule
     }
 
     /// The pieces of `text`, which together are `text`.

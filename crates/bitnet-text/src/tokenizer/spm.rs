@@ -123,6 +123,21 @@ impl SentencePiece {
         push_characters(&spelled[at..], merger);
     }
 
+    /// The scores of all `count` tokens.
+    pub(super) fn scores(&self, count: usize) -> Vec<f32> {
+        (0..count).map(|id| self.priorities.get(id).map_or(0.0, |&priority| score(priority))).collect()
+    }
+
+    /// Whether a text is read as if a space stood before it.
+    pub(super) fn adds_space_prefix(&self) -> bool {
+        self.add_space_prefix
+    }
+
+    /// What stands for characters without a token.
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
     /// Appends the tokens of `text`.
     pub(super) fn encode(
         &self,
@@ -193,6 +208,12 @@ fn priority(score: f32) -> u32 {
     !ascending
 }
 
+/// The score that [`priority`] maps to this number.
+fn score(priority: u32) -> f32 {
+    let ascending = !priority;
+    f32::from_bits(if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +223,6 @@ mod tests {
         let scores = [f32::MAX, 3.5, 1e-40, 0.0, -1e-40, -1.0, -2.0, -1e9, f32::MIN];
         assert!(scores.windows(2).all(|pair| priority(pair[0]) < priority(pair[1])));
         assert_eq!(priority(0.0), priority(-0.0));
+        assert_eq!(scores.map(|s| score(priority(s))), scores);
     }
 }

@@ -1,0 +1,7 @@
+//! Models through every form and back.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers as well")]
+
+mod refusals;
+mod round_trips;
+mod support;
+mod texts;
