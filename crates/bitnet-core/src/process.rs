@@ -34,6 +34,17 @@ pub fn total_memory() -> Option<MemorySize> {
     proc_field("/proc/meminfo", "MemTotal:")
 }
 
+/// Room on the disk of `path`, which need not exist yet, for this user.
+pub fn free_space(path: &std::path::Path) -> Option<MemorySize> {
+    #[cfg(unix)]
+    return path.ancestors().find_map(statvfs_free);
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
 /// Gives memory that the allocator has free back to the operating system, where the allocator would keep it: glibc keeps
 /// the room of many small pieces, such as the strings of a vocabulary file, for the life of the process.
 pub fn trim_heap() {
@@ -54,6 +65,25 @@ fn proc_field(path: &str, name: &str) -> Option<MemorySize> {
     let line = text.lines().find(|l| l.starts_with(name))?;
     let kib: u64 = line[name.len()..].trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(MemorySize::KB(kib))
+}
+
+#[cfg(unix)]
+fn statvfs_free(path: &std::path::Path) -> Option<MemorySize> {
+    use std::os::unix::ffi::OsStrExt;
+    // The last of the folders above a relative path is the current one, which has an empty name here.
+    let name = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
+    let name = std::ffi::CString::new(name).ok()?;
+    let mut room = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `name` ends with a zero, and statvfs fills the struct it is given when it returns 0.
+    let room = unsafe {
+        if libc::statvfs(name.as_ptr(), room.as_mut_ptr()) != 0 {
+            return None;
+        }
+        room.assume_init()
+    };
+    #[allow(clippy::useless_conversion, reason = "the types of the fields differ between systems")]
+    let (blocks, size) = (u64::from(room.f_bavail), u64::from(room.f_frsize));
+    blocks.checked_mul(size).map(MemorySize::bytes)
 }
 
 #[cfg(all(unix, not(target_os = "linux")))]
@@ -80,6 +110,15 @@ mod tests {
         let (now, peak) = (resident().unwrap(), peak_resident().unwrap());
         assert!(now <= peak && peak < total_memory().unwrap());
         assert!(available_memory().unwrap() <= total_memory().unwrap());
+    }
+
+    #[test]
+    fn disks_have_room_also_for_what_is_not_there_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = free_space(dir.path()).unwrap();
+        assert!(free > MemorySize::bytes(0));
+        assert!(free_space(&dir.path().join("not/yet")).is_some());
+        assert!(free_space(std::path::Path::new("not/yet")).is_some());
     }
 
     #[test]
