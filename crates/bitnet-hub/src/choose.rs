@@ -143,6 +143,24 @@ pub(crate) fn choose(
     }
 }
 
+/// What can be asked for among `files`, so that every model among them is asked for once: forms, and GGUF files.
+pub(crate) fn variants(files: &[&str]) -> Vec<(WeightKind, String)> {
+    let weights = weights_among(files);
+    let of = |kind| -> Vec<&str> {
+        weights.iter().copied().filter(|path| WeightKind::of(path) == Some(kind)).collect()
+    };
+    let mut out = Vec::new();
+    for kind in [WeightKind::Safetensors, WeightKind::Gguf, WeightKind::Pytorch, WeightKind::Onnx] {
+        let files = of(kind);
+        if kind == WeightKind::Gguf {
+            out.extend(groups(&files).into_iter().map(|group| (kind, group[0].to_owned())));
+        } else if !files.is_empty() {
+            out.push((kind, kind.name().to_owned()));
+        }
+    }
+    out
+}
+
 /// The files that may hold a model's weights.
 pub(crate) fn weights_among<'a>(files: &[&'a str]) -> Vec<&'a str> {
     files.iter().copied().filter(|path| is_weights(path)).collect()

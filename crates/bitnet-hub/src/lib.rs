@@ -36,7 +36,7 @@ mod retry;
 mod url;
 
 pub use cache::{
-    Budget, Cache, CachedFile, CachedRepo, CachedRevision, Eviction, Found, Leftover, Removal,
+    Budget, Cache, CachedFile, CachedModel, CachedRepo, CachedRevision, Eviction, Found, Leftover, Removal,
     keeping_access_times,
 };
 pub use choose::WeightKind;

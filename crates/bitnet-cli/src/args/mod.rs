@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod devices;
 mod generate;
+mod hub;
 mod inspect;
 pub(crate) mod lists;
 mod model;
@@ -20,6 +21,7 @@ pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use devices::DevicesArgs;
 pub(crate) use generate::GenerateArgs;
+pub(crate) use hub::{DuArgs, HubArgs, ListArgs, PullArgs, RmArgs, ShowArgs};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
 pub(crate) use perplexity::PerplexityArgs;
@@ -41,6 +43,7 @@ Examples:
   bitnet generate \"Once upon a time\"          text from the bundled model
   bitnet generate -m DIR -n 200 --chat \"Hi\"   an answer from a downloaded model
   bitnet chat                                 a conversation
+  bitnet pull microsoft/bitnet-b1.58-2B-4T    fetch a model; -m ORG/NAME fetches it on first use
   bitnet inspect MODEL                        what is in a model
   bitnet bench                                how fast it runs
 
@@ -63,6 +66,17 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Talk with a model
     Chat(ChatArgs),
+    /// Fetch a model from the Hub
+    Pull(PullArgs),
+    /// List the models in the cache
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show card, licence, configuration and template of a model
+    Show(ShowArgs),
+    /// Remove models from the cache
+    Rm(RmArgs),
+    /// Show what the cache holds, and keep it within a budget
+    Du(DuArgs),
     /// Show what is in a model
     Inspect(InspectArgs),
     /// Show the processor, kernels and memory
@@ -84,6 +98,7 @@ pub(crate) fn with_llama_spellings(args: impl Iterator<Item = OsString>) -> impl
         bench |= arg == "bench";
         match arg.to_str() {
             Some("-sys") if !verbatim => "--system".into(),
+            Some("-hf" | "--hf-repo") if !verbatim => "--model".into(),
             Some("-pg") if !verbatim && bench => "--pg".into(),
             _ => arg,
         }

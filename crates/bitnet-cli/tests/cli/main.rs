@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod chat;
 mod generate;
+mod hub;
 mod machines;
 mod models;
 mod support;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::scan::files_below;
-use super::{Cache, RepoFolder, used};
-use crate::choose::{Choice, choose};
+use super::{Cache, CachedRevision, RepoFolder, used};
+use crate::choose::{Choice, choose, variants};
 use crate::error::io;
 use crate::name::is_commit;
 use crate::{HubError, ModelName, RepoId, Result, WeightKind};
@@ -60,6 +60,56 @@ impl Cache {
     /// Notes that a model is used now, for [`CachedRevision::last_used`](super::CachedRevision::last_used).
     pub fn note_use(&self, found: &Found) {
         used::note(&self.repo(&found.repo), &found.commit);
+    }
+}
+
+/// A model in a snapshot, whole or not.
+#[derive(Debug, Clone)]
+pub struct CachedModel {
+    /// What tells it from others in the same snapshot.
+    pub wanted: Option<String>,
+    /// What a loader opens, or why that cannot be told.
+    pub path: std::result::Result<PathBuf, String>,
+    /// Form of the weights, if there are any.
+    pub kind: Option<WeightKind>,
+    /// Bytes of the weights.
+    pub size: u64,
+}
+
+impl CachedRevision {
+    /// The models of a snapshot of `repo`: one a form of the weights, one a GGUF file. At least one, which may have no
+    /// weights.
+    pub fn models(&self, repo: &RepoId) -> Vec<CachedModel> {
+        let names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        let asked = variants(&names);
+        if asked.is_empty() {
+            let path = Err("there are no weights".to_owned());
+            return vec![CachedModel { wanted: None, path, kind: None, size: self.size }];
+        }
+        let mut read = |file: &str| {
+            let path = self.path.join(file);
+            std::fs::read(&path).map_err(io("read", &path))
+        };
+        let alone = asked.len() == 1;
+        let mut model = |(kind, wanted): (WeightKind, String)| {
+            let choice = choose(repo.as_str(), &names, Some(&wanted), &mut read);
+            let size = |choice: &Choice| {
+                let of = |file: &&super::CachedFile| choice.weights.contains(&file.name);
+                self.files.iter().filter(of).map(|file| file.size).sum()
+            };
+            CachedModel {
+                wanted: if alone { None } else { Some(wanted) },
+                kind: Some(kind),
+                size: choice.as_ref().map_or(self.size, size),
+                path: match choice {
+                    Ok(choice) => {
+                        Ok(choice.entry.map_or_else(|| self.path.clone(), |entry| self.path.join(entry)))
+                    }
+                    Err(error) => Err(error.to_string()),
+                },
+            }
+        };
+        asked.into_iter().map(&mut model).collect()
     }
 }
 

@@ -12,7 +12,7 @@ mod used;
 use std::path::{Path, PathBuf};
 
 pub use budget::{Budget, Eviction};
-pub use find::Found;
+pub use find::{CachedModel, Found};
 pub use remove::Removal;
 pub use scan::{CachedFile, CachedRepo, CachedRevision, Leftover};
 pub use used::keeping_access_times;
