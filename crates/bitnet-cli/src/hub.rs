@@ -66,7 +66,8 @@ fn complete(hub: &Hub, name: &ModelName, found: Found, notes: Notes) -> Found {
     match fetched {
         Ok((found, _)) => found,
         Err(_) => {
-            notes.detail(&format!("{name} has no tokenizer in the cache, and the Hub cannot be asked for it"));
+            notes
+                .detail(&format!("{name} has no tokenizer in the cache, and the Hub cannot be asked for it"));
             found
         }
     }
@@ -88,7 +89,8 @@ pub(crate) fn fetch(hub: &Hub, name: &ModelName, notes: Notes) -> Result<(Found,
 }
 
 fn announcement(hub: &Hub, plan: &Plan) -> String {
-    let missing = plan.files.iter().filter(|file| !matches!(file.state, FileState::Present | FileState::Cached));
+    let missing =
+        plan.files.iter().filter(|file| !matches!(file.state, FileState::Present | FileState::Cached));
     let count = missing.count();
     let (all, rest) = (plan.total_bytes(), plan.missing_bytes());
     let there = match all - rest {
@@ -138,7 +140,11 @@ fn nearest(given: &Path, hub: Option<&Hub>) -> Option<String> {
         for entry in std::fs::read_dir(parent.unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
             if let Ok(other) = entry.file_name().into_string() {
                 let path = parent.map_or_else(|| PathBuf::from(&other), |parent| parent.join(&other));
-                offer(distance(&name.to_lowercase(), &other.to_lowercase()), limit, path.display().to_string());
+                offer(
+                    distance(&name.to_lowercase(), &other.to_lowercase()),
+                    limit,
+                    path.display().to_string(),
+                );
             }
         }
     }
@@ -184,7 +190,9 @@ mod tests {
 
     #[test]
     fn distances_count_letters() {
-        for (a, b, n) in [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
+        for (a, b, n) in
+            [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+        {
             assert_eq!((distance(a, b), distance(b, a)), (n, n), "{a} {b}");
         }
     }

@@ -245,6 +245,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_full_disk_is_told_from_other_trouble() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = crate::digest::Digest::from_etag(&"0".repeat(40)).unwrap();
+        let meta = FileMeta { etag: "0".repeat(40), size: 10, digest };
+        let partial = Partial::open(&dir.path().join("a.incomplete"), &meta).unwrap();
+        let full = partial.not_written(10, ErrorKind::StorageFull.into());
+        assert!(
+            matches!(full, HubError::DiskFull { free: None, .. })
+                && full.to_string().contains("the disk is full")
+        );
+        assert!(matches!(partial.not_written(10, ErrorKind::PermissionDenied.into()), HubError::Io { .. }));
+    }
+
+    #[test]
     fn ranges_are_read() {
         assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));

@@ -122,6 +122,10 @@ mod tests {
         let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
         let Command::Generate(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!((args.system.as_deref(), args.prompt.as_deref()), (Some("Be brief."), Some("-sys")));
+        let args = ["bitnet", "generate", "-hf", "org/model:i2_s"].map(OsString::from);
+        let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
+        let Command::Generate(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.model.model, Some("org/model:i2_s".into()));
         let args = ["bitnet", "bench", "-p", "1,2", "-pg", "8,4", "-o", "csv"].map(OsString::from);
         let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
         let Command::Bench(args) = cli.command else { panic!("{cli:?}") };

@@ -32,7 +32,11 @@ impl Model<'_> {
     /// Branches and tags with the beginning of the commit.
     pub(super) fn revisions(&self) -> String {
         let commit = &self.revision.commit[..7];
-        if self.revision.refs.is_empty() { commit.to_owned() } else { format!("{} ({commit})", self.revision.refs.join(", ")) }
+        if self.revision.refs.is_empty() {
+            commit.to_owned()
+        } else {
+            format!("{} ({commit})", self.revision.refs.join(", "))
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn run(args: &DuArgs, notes: Notes) -> Result<ExitCode, CliError> {
         output::result(&budget_text(&budget, limit))?;
     }
     if args.prune && !nothing {
-        if !confirm(&format!("remove that ({})?", MemorySize::bytes(budget.total - budget.after)), args.yes)? {
+        if !confirm(&format!("remove that ({})?", MemorySize::bytes(budget.total - budget.after)), args.yes)?
+        {
             notes.say("nothing was removed");
             return Ok(ExitCode::SUCCESS);
         }
@@ -50,8 +51,11 @@ pub(super) fn run(args: &DuArgs, notes: Notes) -> Result<ExitCode, CliError> {
 
 /// The repositories with a model that this program can load: those of other programs are theirs.
 fn ours(repos: Vec<CachedRepo>) -> Vec<CachedRepo> {
-    let loadable: Vec<_> =
-        models(&repos).iter().filter(|model| model.outline.is_ok()).map(|model| model.repo.repo.clone()).collect();
+    let loadable: Vec<_> = models(&repos)
+        .iter()
+        .filter(|model| model.outline.is_ok())
+        .map(|model| model.repo.repo.clone())
+        .collect();
     repos.into_iter().filter(|repo| loadable.contains(&repo.repo)).collect()
 }
 
@@ -72,7 +76,8 @@ fn usage_text(cache: &Cache, repos: &[CachedRepo]) -> String {
             &ago(repo.revisions.iter().filter_map(|revision| revision.last_used).max()),
         ]);
     }
-    let free = process::free_space(cache.root()).map_or_else(String::new, |free| format!(", {free} free on its disk"));
+    let free = process::free_space(cache.root())
+        .map_or_else(String::new, |free| format!(", {free} free on its disk"));
     let total = MemorySize::bytes(Cache::size(repos));
     format!("{table}{total} in {}{free}\n", cache.root().display())
 }
@@ -107,17 +112,21 @@ fn budget_text(budget: &Budget, limit: MemorySize) -> String {
     }
     for eviction in &budget.evictions {
         let commit = &eviction.commit[..7];
-        let revision =
-            if eviction.refs.is_empty() { commit.to_owned() } else { format!("{} ({commit})", eviction.refs.join(", ")) };
+        let revision = if eviction.refs.is_empty() {
+            commit.to_owned()
+        } else {
+            format!("{} ({commit})", eviction.refs.join(", "))
+        };
         table.row([&eviction.repo, &revision, &MemorySize::bytes(eviction.frees), &ago(eviction.last_used)]);
     }
     format!("{table}{total} now, {after} afterwards, within {limit}\n")
 }
 
 fn budget_json(budget: &Budget, limit: MemorySize, freed: u64) -> Value {
-    let leftovers = budget.leftovers.iter().map(|(repo, left)| {
-        json!({ "repo": repo.as_str(), "file": left.path, "frees": left.size })
-    });
+    let leftovers = budget
+        .leftovers
+        .iter()
+        .map(|(repo, left)| json!({ "repo": repo.as_str(), "file": left.path, "frees": left.size }));
     let evictions = budget.evictions.iter().map(|eviction| {
         let used = eviction.last_used.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         json!({

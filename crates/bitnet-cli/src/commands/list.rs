@@ -32,7 +32,9 @@ pub(super) fn run(args: &ListArgs, notes: Notes) -> Result<ExitCode, CliError> {
     for model in &models {
         let (format, loads) = match &model.outline {
             Ok(outline) => (outline.format.clone(), "yes".to_owned()),
-            Err(why) => (model.model.kind.map_or("-", |kind| kind.name()).to_owned(), format!("no: {}", short(why))),
+            Err(why) => {
+                (model.model.kind.map_or("-", |kind| kind.name()).to_owned(), format!("no: {}", short(why)))
+            }
         };
         table.row([
             &model.name(),

@@ -62,7 +62,10 @@ fn as_json(name: &ModelName, found: &Found, plan: Option<&Plan>) -> Value {
             FileState::Partial(_) => "resumed",
             FileState::Missing => "fetched",
         };
-        let files = plan.files.iter().map(|file| json!({"path": file.path, "size": file.size, "was": was(file.state)}));
+        let files = plan
+            .files
+            .iter()
+            .map(|file| json!({"path": file.path, "size": file.size, "was": was(file.state)}));
         out["files"] = files.collect();
         out["bytes"] = plan.total_bytes().into();
         out["fetched_bytes"] = plan.missing_bytes().into();

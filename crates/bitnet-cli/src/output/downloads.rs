@@ -24,7 +24,8 @@ pub(crate) struct Downloads {
 impl Downloads {
     /// Begins; nothing shows yet.
     pub(crate) fn new(notes: Notes) -> Self {
-        let target = if notes.draws() { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let target =
+            if notes.draws() { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         Self { notes, all: MultiProgress::with_draw_target(target), bars: Mutex::default() }
     }
 
@@ -47,7 +48,9 @@ impl Downloads {
                     bar.set_position(*bytes);
                 }
             }
-            Event::Waiting { file } => self.say(&format!("{file}: waiting for another process that fetches it")),
+            Event::Waiting { file } => {
+                self.say(&format!("{file}: waiting for another process that fetches it"))
+            }
             Event::Retry { error, delay, .. } => {
                 self.all.suspend(|| self.notes.warn(&format!("{error}; trying again {}", soon(*delay))));
             }
@@ -55,7 +58,9 @@ impl Downloads {
                 if let Some(bar) = bars.remove(*file) {
                     bar.finish_and_clear();
                 }
-                self.say(&format!("  {file}  {}", MemorySize::bytes(*size)));
+                if !self.notes.draws() {
+                    self.say(&format!("  {file}  {}", MemorySize::bytes(*size)));
+                }
             }
             _ => {}
         }

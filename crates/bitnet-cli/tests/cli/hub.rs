@@ -40,7 +40,10 @@ impl World {
 
     fn command(&self, args: &[&str]) -> assert_cmd::Command {
         let mut command = bitnet(args);
-        command.env("HF_HOME", self.home.path()).env("HF_ENDPOINT", self.server.url()).env_remove("HF_HUB_OFFLINE");
+        command
+            .env("HF_HOME", self.home.path())
+            .env("HF_ENDPOINT", self.server.url())
+            .env_remove("HF_HUB_OFFLINE");
         command
     }
 
@@ -96,11 +99,17 @@ fn a_model_is_fetched_on_first_use_and_then_used_from_the_cache() {
     let world = World::new();
     let prompt = ["generate", "Once upon a time", "-n", "8", "--seed", "1"];
     let args = [&prompt[..], &["-m", REPO]].concat();
-    world.fails(&[&args[..], &["--offline"]].concat(), 1, &["org/tiny is not in the cache", "bitnet pull org/tiny"]);
+    world.fails(
+        &[&args[..], &["--offline"]].concat(),
+        1,
+        &["org/tiny is not in the cache", "bitnet pull org/tiny"],
+    );
     assert!(world.server.seen("").is_empty());
     let first = world.run(&args);
     assert_eq!(first.code, Some(0), "{first:?}");
-    for part in ["fetching org/tiny (commit 0123456) from http://127.0.0.1", "MiB in 6 files", "model.safetensors"] {
+    for part in
+        ["fetching org/tiny (commit 0123456) from http://127.0.0.1", "MiB in 6 files", "model.safetensors"]
+    {
         assert!(first.stderr.contains(part), "{part}: {}", first.stderr);
     }
     world.server.forget();
@@ -119,7 +128,10 @@ fn pull_says_where_and_what() {
     let path = world.stdout(&["pull", REPO]);
     assert_eq!(path.trim_end(), world.snapshot().to_str().unwrap());
     let json = world.json(&["pull", REPO, "--json", "-q"]);
-    assert_eq!((&json["commit"], &json["fetched_bytes"], &json["format"]), (&COMMIT.into(), &0.into(), &"safetensors".into()));
+    assert_eq!(
+        (&json["commit"], &json["fetched_bytes"], &json["format"]),
+        (&COMMIT.into(), &0.into(), &"safetensors".into())
+    );
     assert!(json["files"].as_array().unwrap().iter().all(|file| file["was"] == "present"));
     assert_eq!(world.stdout(&["pull", REPO, "--offline", "-q"]), path);
     world.fails(&["pull", "org/none"], 1, &["no such model, or it is private", "HF_TOKEN"]);
@@ -158,7 +170,11 @@ fn the_cache_is_listed_shown_and_emptied() {
     let world = World::new();
     assert_eq!(world.stdout(&["list"]), "");
     world.stdout(&["pull", REPO, "-q"]);
-    world.server.publish("org/other", &"a".repeat(40), &[("config.json", b"{\"architectures\":[\"GPT2\"]}".to_vec()), ("model.safetensors", noise(500, 3))]);
+    world.server.publish(
+        "org/other",
+        &"a".repeat(40),
+        &[("config.json", b"{\"architectures\":[\"GPT2\"]}".to_vec()), ("model.safetensors", noise(500, 3))],
+    );
     world.stdout(&["pull", "org/other", "-q"]);
     world.server.forget();
     let list = world.json(&["list", "--json"]);
@@ -175,10 +191,15 @@ fn the_cache_is_listed_shown_and_emptied() {
     assert_eq!((&show["license"], &show["parameters"]), (&"mit".into(), &35_682_816.into()));
     assert_eq!(show["summary"], "A small model of stories.");
     let text = world.stdout(&["show", REPO]);
-    for part in ["licence", "mit", "A small model of stories.", "88.2 % ternary", "chat template:", "tokenizer.json"] {
+    for part in
+        ["licence", "mit", "A small model of stories.", "88.2 % ternary", "chat template:", "tokenizer.json"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert_eq!(world.stdout(&["show", REPO, "--template"]).trim_end(), show["chat_template"].as_str().unwrap().trim_end());
+    assert_eq!(
+        world.stdout(&["show", REPO, "--template"]).trim_end(),
+        show["chat_template"].as_str().unwrap().trim_end()
+    );
     assert_eq!(world.json(&["show", world.snapshot().to_str().unwrap(), "--json"])["license"], "mit");
     world.fails(&["show", "org/none"], 1, &["not in the cache", "bitnet pull org/none"]);
 
@@ -187,7 +208,8 @@ fn the_cache_is_listed_shown_and_emptied() {
     assert!(world.snapshot().exists(), "nothing goes if a name is wrong");
     let du = world.json(&["du", "--json"]);
     let removed = world.json(&["rm", REPO, "--yes", "--json"]);
-    let size = du["models"].as_array().unwrap().iter().find(|model| model["repo"] == REPO).unwrap()["size"].clone();
+    let size =
+        du["models"].as_array().unwrap().iter().find(|model| model["repo"] == REPO).unwrap()["size"].clone();
     assert_eq!(removed["freed_bytes"], size);
     assert!(!world.folder().exists());
     assert!(world.server.seen("").is_empty(), "none of this needs the network");
@@ -197,7 +219,11 @@ fn the_cache_is_listed_shown_and_emptied() {
 fn a_budget_is_offered_and_kept_when_told_to() {
     let world = World::new();
     world.stdout(&["pull", REPO, "-q"]);
-    world.server.publish("org/other", &"a".repeat(40), &[("config.json", b"{}".to_vec()), ("model.safetensors", noise(500, 3))]);
+    world.server.publish(
+        "org/other",
+        &"a".repeat(40),
+        &[("config.json", b"{}".to_vec()), ("model.safetensors", noise(500, 3))],
+    );
     world.stdout(&["pull", "org/other", "-q"]);
     let within = world.stdout(&["du", "--budget", "1GB"]);
     assert!(within.contains("nothing would go"), "{within}");
@@ -257,7 +283,9 @@ fn a_pull_that_is_killed_anywhere_is_gone_on_from() {
             let before = partial(&world, name);
             let mut child = world.spawn();
             // Until what the server gave has arrived on the disk.
-            while world.server.seen(&part(name)).iter().all(|seen| seen.side != side) || partial(&world, name) < before + stop as u64 {
+            while world.server.seen(&part(name)).iter().all(|seen| seen.side != side)
+                || partial(&world, name) < before + stop as u64
+            {
                 assert!(child.try_wait().unwrap().is_none(), "{name} at {stop}: the pull ended by itself");
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -340,12 +368,19 @@ fn when_one_of_two_processes_is_killed_the_other_goes_on() {
         std::thread::sleep(Duration::from_millis(2));
     }
     let mut second = world.spawn();
-    while world.server.seen("HEAD").iter().filter(|seen| seen.path.contains("model.safetensors")).count() < 2 {
+    while world.server.seen("HEAD").iter().filter(|seen| seen.path.contains("model.safetensors")).count() < 2
+    {
         std::thread::sleep(Duration::from_millis(2));
     }
     first.kill().unwrap();
     first.wait().unwrap();
     assert!(second.wait().unwrap().success());
     assert_complete(&world, &files);
-    assert!(world.server.seen("GET").iter().any(|seen| seen.headers.get("range").is_some_and(|range| range == "bytes=100000-")));
+    assert!(
+        world
+            .server
+            .seen("GET")
+            .iter()
+            .any(|seen| seen.headers.get("range").is_some_and(|range| range == "bytes=100000-"))
+    );
 }

@@ -104,8 +104,12 @@ mod tests {
             "---\nlicense: mit\nlanguage:\n- en\n- de\ntags: [\"chat\", bitnet]\nwidget:\n  - text: x\npipeline_tag: text-generation\n---\n# Title\n\n![logo](x.png)\n\nA model of\none bit.\n\nMore.\n",
         );
         assert_eq!(card.license.as_deref(), Some("mit"));
-        let fact = |name: &str| card.facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        assert_eq!((fact("language"), fact("tags"), fact("task")), (Some("en, de"), Some("chat, bitnet"), Some("text-generation")));
+        let fact =
+            |name: &str| card.facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(
+            (fact("language"), fact("tags"), fact("task")),
+            (Some("en, de"), Some("chat, bitnet"), Some("text-generation"))
+        );
         assert_eq!(card.summary, "A model of one bit.");
     }
 

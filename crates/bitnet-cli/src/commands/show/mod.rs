@@ -20,7 +20,8 @@ pub(super) fn run(args: &ShowArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let model = Shown::of(&args.model)?;
     if args.template {
         let template = model.outline.as_ref().ok().and_then(|outline| outline.chat_template.as_ref());
-        let template = template.ok_or_else(|| CliError::failed("the model has no chat template that can be read"))?;
+        let template =
+            template.ok_or_else(|| CliError::failed("the model has no chat template that can be read"))?;
         output::result(&format!("{}\n", template.trim_end_matches('\n')))?;
     } else if args.json {
         output::json(&model.as_json())?;
@@ -51,7 +52,11 @@ impl Shown {
     fn of(given: &Path) -> Result<Self, CliError> {
         let (path, folder, cached) = match hub::name_of(given)? {
             None => {
-                let folder = if given.is_dir() { given.to_owned() } else { given.parent().map(Path::to_owned).unwrap_or_default() };
+                let folder = if given.is_dir() {
+                    given.to_owned()
+                } else {
+                    given.parent().map(Path::to_owned).unwrap_or_default()
+                };
                 (given.to_owned(), folder, None)
             }
             Some(name) => find(name)?,
@@ -60,9 +65,11 @@ impl Shown {
         let contents: Vec<PathBuf> = files.iter().map(|(name, _)| folder.join(name)).collect();
         keeping_access_times(&contents, || {
             let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+            // What lies beside a single file may be about anything, unless it begins as a card does.
+            let is_card = |text: &String| cached.is_some() || path.is_dir() || text.starts_with("---");
             Ok(Self {
                 outline: outline(&path).map_err(|error| error.to_string()),
-                card: Card::read(&read("README.md").unwrap_or_default()),
+                card: Card::read(&read("README.md").filter(is_card).unwrap_or_default()),
                 config: read("config.json").and_then(|text| serde_json::from_str(&text).ok()),
                 path,
                 cached,
@@ -105,7 +112,8 @@ impl Shown {
         if !self.card.summary.is_empty() {
             out += &format!("\n{}\n", self.card.summary);
         }
-        if let Some(template) = self.outline.as_ref().ok().and_then(|outline| outline.chat_template.as_ref()) {
+        if let Some(template) = self.outline.as_ref().ok().and_then(|outline| outline.chat_template.as_ref())
+        {
             out += &format!("\nchat template:\n{}\n", template.trim_end_matches('\n'));
         }
         out
@@ -161,9 +169,14 @@ fn find(name: ModelName) -> Result<(PathBuf, PathBuf, Option<(ModelName, CachedR
 fn files(path: &Path, cached: Option<&(ModelName, CachedRepo, String)>) -> Vec<(String, u64)> {
     if let Some((_, repo, commit)) = cached {
         let revision = repo.revisions.iter().find(|revision| revision.commit == *commit);
-        return revision.iter().flat_map(|revision| &revision.files).map(|file| (file.name.clone(), file.size)).collect();
+        return revision
+            .iter()
+            .flat_map(|revision| &revision.files)
+            .map(|file| (file.name.clone(), file.size))
+            .collect();
     }
-    let size = |path: &Path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
+    let size =
+        |path: &Path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if let Some(size) = size(path) {
         return vec![(name(path), size)];
@@ -189,6 +202,9 @@ fn outline_rows(outline: &Outline, table: &mut Table) {
     table.row([&"configuration", &shape]);
     table.row([&"vocabulary", &count(spec.vocab_size as u64)]);
     table.row([&"context", &format!("{} tokens", count(spec.context_length as u64))]);
-    table.row([&"tokenizer", &outline.tokenizer_note.as_ref().map_or("yes".to_owned(), |note| format!("none: {note}"))]);
+    table.row([
+        &"tokenizer",
+        &outline.tokenizer_note.as_ref().map_or("yes".to_owned(), |note| format!("none: {note}")),
+    ]);
     table.row([&"chat template", &if outline.chat_template.is_some() { "yes, below" } else { "none" }]);
 }
