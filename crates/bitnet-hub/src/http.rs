@@ -188,6 +188,7 @@ fn unanswered(url: &str, origin: &Origin, error: ureq::Error) -> Failure {
     let why = match &error {
         ureq::Error::HostNotFound => "there is no such host, or no name server answers".to_owned(),
         ureq::Error::Timeout(timeout) => format!("no answer in time ({timeout})"),
+        ureq::Error::Io(error) => error.to_string(),
         error => error.to_string(),
     };
     let lasting = matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::BadUri(_))

@@ -25,10 +25,11 @@ Examples:
   bitnet pull org/model:onnx/model_q4.onnx               a file
   bitnet generate -m \"$(bitnet pull -q org/model)\" \"Hi\"
 
-Prints where the model is. Only what a model needs is fetched: safetensors before .bin, one GGUF file, ONNX if there is
-nothing else. Files lie in the cache that Python's huggingface_hub uses (HF_HOME, HF_HUB_CACHE) and are shared with it.
-HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE, HTTPS_PROXY and SSL_CERT_FILE are obeyed. A pull that was
-interrupted goes on from where it was.";
+Prints where the model is. Only what a model needs is fetched: safetensors before .bin, one GGUF
+file, ONNX if there is nothing else. Files lie in the cache that Python's huggingface_hub uses
+(HF_HOME, HF_HUB_CACHE) and are shared with it. HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT,
+HF_HUB_OFFLINE, HTTPS_PROXY and SSL_CERT_FILE are obeyed. A pull that was interrupted goes on from
+where it was.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PULL_EXAMPLES)]
@@ -51,7 +52,8 @@ Examples:
   bitnet list                                     models in the cache
   bitnet list --json | jq -r '.[] | select(.loadable) | .name'
 
-Whether a model loads is told from its configuration and the heads of its files; the weights are not read.";
+Whether a model loads is told from its configuration and the heads of its files; the weights are
+not read.";
 
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]

@@ -52,7 +52,10 @@ impl Downloads {
                 self.say(&format!("{file}: waiting for another process that fetches it"))
             }
             Event::Retry { error, delay, .. } => {
-                self.all.suspend(|| self.notes.warn(&format!("{error}; trying again {}", soon(*delay))));
+                // What to do about it comes when there are no more attempts.
+                let text = error.to_string();
+                let why = text.split("; ").next().unwrap_or(&text);
+                self.all.suspend(|| self.notes.warn(&format!("{why}; trying again {}", soon(*delay))));
             }
             Event::Done { file, size } => {
                 if let Some(bar) = bars.remove(*file) {
