@@ -88,7 +88,7 @@ impl HubConfig {
                 why: "neither it nor HOME is set; set one of them".to_owned(),
             })?;
         let endpoint = vars.text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
-        Ok(Self {
+        Self {
             endpoint: endpoint.trim().trim_end_matches('/').to_owned(),
             cache,
             token: if vars.flag("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
@@ -105,7 +105,7 @@ impl HubConfig {
             first_pause: Duration::from_millis(500),
             certificates: vars.path("SSL_CERT_FILE").or_else(|| vars.path("REQUESTS_CA_BUNDLE")),
         }
-        .checked()?)
+        .checked()
     }
 
     /// Checks what nothing else does.

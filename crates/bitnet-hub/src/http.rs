@@ -135,7 +135,7 @@ impl Client {
                 request = request.header("authorization", authorization);
             }
             let request = request.body(()).map_err(|error| bad_redirect(&url, error.to_string()))?;
-            let response = self.agent.run(request).map_err(|error| unanswered(&url, &origin, error))?;
+            let response = self.agent.run(request).map_err(|error| unanswered(&url, &origin, &error))?;
             let status = response.status().as_u16();
             let (parts, body) = response.into_parts();
             let answer = Answer { url, status, headers: parts.headers, body, from_hub: at_home };
@@ -180,12 +180,12 @@ fn certificates(path: &std::path::Path) -> Result<RootCerts> {
 }
 
 /// The failure of a request that got no answer.
-fn unanswered(url: &str, origin: &Origin, error: ureq::Error) -> Failure {
-    if let ureq::Error::Protocol(why) = &error {
+fn unanswered(url: &str, origin: &Origin, error: &ureq::Error) -> Failure {
+    if let ureq::Error::Protocol(why) = error {
         let (url, why) = (without_query(url).to_owned(), why.to_string());
         return Failure::passing(HubError::BadAnswer { url, why });
     }
-    let why = match &error {
+    let why = match error {
         ureq::Error::HostNotFound => "there is no such host, or no name server answers".to_owned(),
         ureq::Error::Timeout(timeout) => format!("no answer in time ({timeout})"),
         ureq::Error::Io(error) => error.to_string(),

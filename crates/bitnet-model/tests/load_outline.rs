@@ -16,7 +16,7 @@ fn assert_same(outline: &Outline, model: &LoadedModel) {
     assert_eq!(outline.file_bytes, model.file_bytes);
     assert_eq!(
         outline.chat_template.as_deref(),
-        model.chat_template.as_ref().map(|template| template.source())
+        model.chat_template.as_ref().map(bitnet_text::ChatTemplate::source)
     );
     assert_eq!(outline.tokenizer_note.is_some(), model.tokenizer.is_none(), "{:?}", outline.tokenizer_note);
 }

@@ -49,7 +49,7 @@ impl Downloads {
                 }
             }
             Event::Waiting { file } => {
-                self.say(&format!("{file}: waiting for another process that fetches it"))
+                self.say(&format!("{file}: waiting for another process that fetches it"));
             }
             Event::Retry { error, delay, .. } => {
                 // What to do about it comes when there are no more attempts.

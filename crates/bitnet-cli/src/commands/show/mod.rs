@@ -91,7 +91,10 @@ impl Shown {
         if let Some((name, repo, commit)) = &self.cached {
             table.row([&"name", name]);
             if let Some(revision) = repo.revisions.iter().find(|revision| revision.commit == *commit) {
-                table.row([&"revision", &[&revision.refs[..], &[commit.clone()]].concat().join(", ")]);
+                table.row([
+                    &"revision",
+                    &[&revision.refs[..], std::slice::from_ref(commit)].concat().join(", "),
+                ]);
                 table.row([&"last used", &ago(revision.last_used)]);
             }
         }
