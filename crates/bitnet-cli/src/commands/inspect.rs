@@ -15,7 +15,7 @@ use crate::output::{self, Notes, Table, count};
 
 pub(super) fn run(args: &InspectArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let options = model::load_options(&args.format)?;
-    let model = load(&model::source(args.model.as_deref(), notes), &options)?;
+    let model = load(&model::source(args.model.as_deref(), &args.format.hub, notes)?, &options)?;
     let facts = Facts::of(&model);
     if args.json {
         output::json(&as_json(&model, &facts, args.tensors))?;

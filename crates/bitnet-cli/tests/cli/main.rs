@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod convert;
 mod generate;
+mod hub;
 mod machines;
 mod models;
 mod support;

@@ -2,6 +2,7 @@
 //!
 //! * [`load`] takes a [`ModelSource`] (a folder, a file, or files in memory) and gives a [`LoadedModel`].
 //! * [`LoadOptions`] says what the files cannot tell or tell wrongly.
+//! * [`outline`] tells what a model is and whether it loads, without reading its weights.
 //! * [`GenerationDefaults`]: how the model wants to be sampled and where it stops.
 //!
 //! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors or PyTorch file or several),
@@ -24,6 +25,7 @@ mod json;
 mod microsoft;
 pub(crate) mod naming;
 mod onnx;
+mod outline;
 mod projection;
 mod pytorch;
 mod tensors;
@@ -42,6 +44,7 @@ use error::Result;
 pub use error::{LoadError, ShapeText};
 use folder::Folder;
 pub use generation::GenerationDefaults;
+pub use outline::{Outline, outline};
 
 /// Where a model is.
 #[derive(Debug, Clone)]

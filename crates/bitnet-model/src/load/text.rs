@@ -14,6 +14,7 @@ use bitnet_text::{
 use super::config::HfConfig;
 use super::error::{LoadError, Result};
 use super::folder::Folder;
+use super::outline::{NOT_READ, is_glancing};
 use super::{GenerationDefaults, LoadOptions};
 
 /// How a model reads and writes.
@@ -158,6 +159,10 @@ fn from_file(path: &Path) -> Result<Found> {
 }
 
 fn in_folder(folder: &Folder<'_>, settings: &TokenizerConfig) -> Result<Found> {
+    let names = ["tokenizer.json", "tokenizer.model"];
+    if is_glancing() && names.into_iter().any(|name| matches!(folder.open(name), Ok(Some(_)))) {
+        return Ok(Err(NOT_READ.to_owned()));
+    }
     if let Some(view) = folder.open("tokenizer.json")? {
         return tolerate(Tokenizer::from_json(view.as_slice(), &folder.origin("tokenizer.json")));
     }
@@ -213,6 +218,9 @@ fn embedded(file: &GgufFile, origin: &str) -> Result<Found> {
         }
         None => return Ok(Err("the file has no tokenizer.ggml.model".to_owned())),
     };
+    if is_glancing() {
+        return Ok(Err(NOT_READ.to_owned()));
+    }
     let id = |name: &str| -> Result<Option<u32>> {
         Ok(meta.u64(&key(name))?.map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
     };
