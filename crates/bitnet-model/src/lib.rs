@@ -24,5 +24,5 @@ pub mod weights;
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits, Traffic};
 pub use kv::KvType;
 pub use load::{GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, TensorSummary, load};
-pub use spec::{Activation, ModelSpec, SpecError};
-pub use weights::{DenseTensor, LayerWeights, Weights};
+pub use spec::{Activation, Extras, ModelSpec, RopeScaling, SlidingWindow, SpecError};
+pub use weights::{DenseTensor, LayerExtras, LayerWeights, Weights};

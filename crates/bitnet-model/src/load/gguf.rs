@@ -8,10 +8,10 @@ use super::assemble::{Slot, assemble};
 use super::error::{LoadError, Result};
 use super::gguf_spec::{self, Arch};
 use super::naming::Naming;
-use super::projection::{Form, Projection};
+use super::projection::{Form, MasterRule, Projection};
 use super::tensors::{Tensors, check_shape, unsupported_type};
 use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
-use crate::{LayerWeights, Weights};
+use crate::{LayerWeights, ModelSpec, RopeScaling, Weights};
 
 /// Loads a GGUF file; `file_name` is what the model is called if it does not name itself.
 ///
@@ -29,14 +29,20 @@ pub(super) fn load(
     if arch == Arch::Llama {
         refuse_plain_llama(&tensors, origin)?;
     }
-    let naming = Naming::gguf();
+    let mut naming = Naming::gguf();
+    let projection_norms = tensors.has_projection_norms(&naming);
+    if projection_norms {
+        naming = naming.with_projection_norms();
+    }
     let mut warnings = Vec::new();
     let mut spec = gguf_spec::read(&file, arch, &tensors, options, &mut warnings)?;
     spec.sub_norms = tensors.has_sub_norms(&naming);
-    refuse_rope_factors(&tensors, spec.head_dim)?;
+    spec.extras.projection_norms = projection_norms;
+    read_rope_factors(&tensors, &mut spec)?;
     let read = |slot: &Slot| projection(&tensors, options.i2s_layout, slot);
     let order = arch.qk_order(spec.head_dim);
-    let weights = assemble(&tensors, &spec, &naming, order, arch.master_rule(), &read)?;
+    let rule = if projection_norms { MasterRule::Quantise } else { arch.master_rule() };
+    let weights = assemble(&tensors, &spec, &naming, order, rule, &read)?;
 
     let mut generation = GenerationDefaults::default();
     let text = text::from_gguf(&file, origin, spec.vocab_size, options, &mut generation, &mut warnings)?;
@@ -70,16 +76,24 @@ fn refuse_plain_llama(tensors: &Tensors<'_>, origin: &str) -> Result<()> {
 }
 
 /// Llama 3.1 and later stretch the rotary frequencies by factors in a tensor of their own.
-fn refuse_rope_factors(tensors: &Tensors<'_>, head_dim: usize) -> Result<()> {
+fn read_rope_factors(tensors: &Tensors<'_>, spec: &mut ModelSpec) -> Result<()> {
     let name = "rope_freqs.weight";
-    if tensors.contains(name) && tensors.norm(name, head_dim / 2)?.iter().any(|&factor| factor != 1.0) {
+    if !tensors.contains(name) {
+        return Ok(());
+    }
+    let factors = tensors.norm(name, spec.head_dim / 2)?;
+    if factors.iter().all(|&factor| factor == 1.0) {
+        return Ok(());
+    }
+    if spec.extras.rope_scaling != RopeScaling::None {
         return Err(LoadError::Unsupported {
             file: tensors.place().to_owned(),
-            what: format!("tensor {name} (scaled rotary positions)"),
-            remedy: "unscaled rotary positions are",
+            what: format!("tensor {name} together with rope.scaling"),
+            remedy: "either of them alone is",
         });
     }
-    Ok(())
+    spec.extras.rope_scaling = RopeScaling::Factors(factors);
+    spec.validate().map_err(|source| LoadError::Spec { file: tensors.place().to_owned(), source })
 }
 
 fn projection(tensors: &Tensors<'_>, layout: I2sLayout, slot: &Slot) -> Result<Projection> {

@@ -21,6 +21,7 @@ mod hugging;
 mod json;
 pub(crate) mod naming;
 mod projection;
+mod rope;
 mod tensors;
 mod text;
 

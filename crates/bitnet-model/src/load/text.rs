@@ -70,7 +70,7 @@ pub(super) fn from_folder(
     let bos = settings.bos_token.unwrap_or_default();
     let eos = settings.eos_token.unwrap_or_default();
     let mut template = choose_template(options, own, &bos, &eos, warnings)?;
-    if template.is_none() && config.is_2b_class && config.spec.vocab_size == LLAMA3_VOCABULARY {
+    if template.is_none() && config.is_2b_class() && config.spec.vocab_size == LLAMA3_VOCABULARY {
         template = Some(ChatTemplate::bitnet_2b());
     }
     Ok(finish(found, template))

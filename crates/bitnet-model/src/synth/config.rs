@@ -65,7 +65,7 @@ pub(super) fn config(spec: &ModelSpec, format: SynthFormat, vocab: &Vocab) -> Va
         "num_attention_heads": spec.num_heads,
         "num_key_value_heads": spec.num_kv_heads,
         "head_dim": spec.head_dim,
-        "hidden_act": match spec.activation { Activation::Relu2 => "relu2", Activation::Silu => "silu" },
+        "hidden_act": hidden_act(spec),
         "max_position_embeddings": spec.context_length,
         // Through the shortest decimal form, so that 1e-5 does not become 9.99999974e-6.
         "rms_norm_eps": spec.rms_norm_eps.to_string().parse::<f64>().unwrap_or(1e-5),
@@ -153,4 +153,12 @@ pub(super) fn metadata(spec: &ModelSpec, seed: u64, vocab: &Vocab) -> Result<Vec
     all.extend(tokenizer.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)));
     all.push(("tokenizer.chat_template".to_owned(), GgufValue::String(template())));
     Ok(all)
+}
+
+fn hidden_act(spec: &ModelSpec) -> &'static str {
+    match spec.activation {
+        Activation::Relu2 => "relu2",
+        Activation::Silu => "silu",
+        Activation::Gelu => "gelu_pytorch_tanh",
+    }
 }

@@ -71,6 +71,7 @@ impl ShapePreset {
             rope_theta: if like_2b || llama { 500_000.0 } else { 10_000.0 },
             context_length: context,
             tied_output: !llama,
+            extras: crate::Extras::default(),
         }
     }
 }
