@@ -201,7 +201,7 @@ fn variants(base: &ModelSpec) -> Vec<Sample> {
     vec![
         sample("norms of heads and projections (Qwen3)", qwen3, DType::BF16, 6, 75),
         sample("all norms, gelu, windows (Gemma 3)", gemma3, DType::F32, 7, 280),
-        sample("windows over ranges, rotary factors", window, DType::F16, 8, 840),
+        sample("windows over ranges, rotary factors", window, DType::F16, 8, 560),
         sample("norms behind attention, scaled rotation", llama3, DType::F16, 9, 75),
     ]
 }

@@ -23,6 +23,9 @@ pub mod weights;
 
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits, Traffic};
 pub use kv::KvType;
-pub use load::{GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, TensorSummary, load};
+pub use load::{
+    EmbeddingDefaults, GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, Pooling, TensorSummary,
+    load,
+};
 pub use spec::{Activation, Extras, ModelSpec, RopeScaling, SlidingWindow, SpecError};
 pub use weights::{DenseTensor, LayerExtras, LayerWeights, Weights};

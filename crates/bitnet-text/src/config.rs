@@ -20,6 +20,8 @@ pub struct TokenizerConfig {
     pub chat_template: Option<String>,
     /// Whether prompts begin with the begin-of-text token.
     pub add_bos_token: Option<bool>,
+    /// Whether texts end with the end-of-text token.
+    pub add_eos_token: Option<bool>,
     /// Name of the class that the file was written for.
     pub tokenizer_class: Option<String>,
 }
@@ -38,6 +40,7 @@ struct ConfigFile {
     #[serde(default)]
     chat_template: Value,
     add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
     tokenizer_class: Option<String>,
 }
 
@@ -60,6 +63,7 @@ impl TokenizerConfig {
             unk_token: token(file.unk_token, "unk_token", origin)?,
             chat_template: template(file.chat_template, origin)?,
             add_bos_token: file.add_bos_token,
+            add_eos_token: file.add_eos_token,
             tokenizer_class: file.tokenizer_class,
         })
     }

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod devices;
+mod embed;
 mod generate;
 mod inspect;
 pub(crate) mod lists;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use devices::DevicesArgs;
+pub(crate) use embed::{EmbedArgs, EmbedFormat};
 pub(crate) use generate::GenerateArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Talk with a model
     Chat(ChatArgs),
+    /// Turn texts into vectors
+    Embed(EmbedArgs),
     /// Show what is in a model
     Inspect(InspectArgs),
     /// Show the processor, kernels and memory

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod devices;
+mod embed;
 mod generate;
 mod inspect;
 mod perplexity;
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.command {
         Command::Generate(args) => generate::run(args, notes),
         Command::Chat(args) => chat::run(args, notes),
+        Command::Embed(args) => embed::run(args, notes),
         Command::Inspect(args) => inspect::run(args, notes),
         Command::Devices(args) => devices::run(args),
         Command::Perplexity(args) => perplexity::run(args, notes),

@@ -9,7 +9,7 @@ use super::config::{HfConfig, ScaleRule};
 use super::error::{LoadError, Result};
 use super::folder::Folder;
 use super::json::JsonFile;
-use super::{GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, summaries, text};
+use super::{GenerationDefaults, LoadOptions, LoadedModel, embedding, gguf, hugging, summaries, text};
 use crate::{LayerWeights, Weights};
 
 const CONFIG: &str = "config.json";
@@ -64,7 +64,9 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
     generation.bos = generation.bos.or(config.bos);
     generation.stop_tokens.splice(0..0, config.eos.iter().copied());
     let mut warnings = model.warnings;
-    let text = text::from_folder(folder, &config, options, &mut generation, &mut warnings)?;
+    let embedding = embedding::from_folder(folder, &mut warnings)?;
+    let is_embedding = model.spec.extras.projection_norms;
+    let text = text::from_folder(folder, &config, is_embedding, options, &mut generation, &mut warnings)?;
     generation.finish(model.spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
     Ok(LoadedModel {
         name: folder.model_name(),
@@ -76,6 +78,7 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
         tokenizer_note: text.note,
         chat_template: text.template,
         generation,
+        embedding,
         warnings,
         tensors: summaries(&set),
         file_bytes,

@@ -10,7 +10,7 @@ use super::gguf_spec::{self, Arch};
 use super::naming::Naming;
 use super::projection::{Form, MasterRule, Projection};
 use super::tensors::{Tensors, check_shape, unsupported_type};
-use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
+use super::{GenerationDefaults, LoadOptions, LoadedModel, embedding, summaries, text};
 use crate::{LayerWeights, ModelSpec, RopeScaling, Weights};
 
 /// Loads a GGUF file; `file_name` is what the model is called if it does not name itself.
@@ -45,6 +45,7 @@ pub(super) fn load(
     let weights = assemble(&tensors, &spec, &naming, order, rule, &read)?;
 
     let mut generation = GenerationDefaults::default();
+    let embedding = embedding::from_gguf(&file, origin, arch.name(), projection_norms, &mut warnings)?;
     let text = text::from_gguf(&file, origin, spec.vocab_size, options, &mut generation, &mut warnings)?;
     generation.finish(spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
     let stem = file_name.strip_suffix(".gguf").unwrap_or(file_name);
@@ -59,6 +60,7 @@ pub(super) fn load(
         tokenizer_note: text.note,
         chat_template: text.template,
         generation,
+        embedding,
         warnings,
         tensors: summaries(&file.tensors),
         file_bytes: view.len() as u64,

@@ -3,6 +3,7 @@
 //! * [`load`] takes a [`ModelSource`] (a folder, a file, or files in memory) and gives a [`LoadedModel`].
 //! * [`LoadOptions`] says what the files cannot tell or tell wrongly.
 //! * [`GenerationDefaults`]: how the model wants to be sampled and where it stops.
+//! * [`EmbeddingDefaults`]: how it wants its embeddings to be made.
 //!
 //! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors file or several) and GGUF
 //! with I2_S. Tensor data stays in the mapped files; only norms are decoded, and float masters are scanned once for
@@ -12,6 +13,7 @@
 mod assemble;
 mod config;
 mod directory;
+mod embedding;
 mod error;
 mod folder;
 mod generation;
@@ -35,6 +37,7 @@ use bitnet_text::{ChatTemplate, Tokenizer};
 
 use crate::{Activation, ModelSpec, Weights};
 use error::Result;
+pub use embedding::{EmbeddingDefaults, Pooling, UnknownPooling};
 pub use error::{LoadError, ShapeText};
 use folder::Folder;
 pub use generation::GenerationDefaults;
@@ -100,6 +103,8 @@ pub struct LoadedModel {
     pub chat_template: Option<ChatTemplate>,
     /// Sampling defaults and stop tokens.
     pub generation: GenerationDefaults,
+    /// How it wants its embeddings to be made.
+    pub embedding: EmbeddingDefaults,
     /// What people should know about this model, one line each.
     pub warnings: Vec<String>,
     /// All tensors of the files, in their order.
