@@ -124,7 +124,13 @@ impl Scratch {
         for _ in 0..threads {
             let (h, q) = (AlignedBuf::zeroed(widths.longest)?, AlignedBuf::zeroed(widths.longest)?);
             own.push(ThreadScratch {
-                row: RowScratch { h, chained: AlignedBuf::zeroed(widths.chained)?, q, scale: [0.0], sum: [0] },
+                row: RowScratch {
+                    h,
+                    chained: AlignedBuf::zeroed(widths.chained)?,
+                    q,
+                    scale: [0.0],
+                    sum: [0],
+                },
                 product: ProductScratch { factors: AlignedBuf::zeroed(0)?, codes: AlignedBuf::zeroed(0)? },
                 attend: AttendScratch::new(heads.layout)?,
                 states: AlignedBuf::zeroed(tile_queries * state_len(heads.layout))?,

@@ -10,8 +10,8 @@ use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
 
 use crate::reference::ReferenceExecutor;
 use crate::{
-    Activation, Batch, DenseTensor, ExecError, Executor, Extras, KvType, LayerExtras, LayerWeights, LogitRows,
-    ModelSpec, RopeScaling, Sequence, SlidingWindow, Weights,
+    Activation, Batch, DenseTensor, ExecError, Executor, Extras, KvType, LayerExtras, LayerWeights,
+    LogitRows, ModelSpec, RopeScaling, Sequence, SlidingWindow, Weights,
 };
 
 /// How close logits must be to the oracle's.

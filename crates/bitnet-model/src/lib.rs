@@ -24,8 +24,8 @@ pub mod weights;
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits, Traffic};
 pub use kv::KvType;
 pub use load::{
-    EmbeddingDefaults, GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, Pooling, TensorSummary,
-    load,
+    EmbeddingDefaults, GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, Pooling,
+    TensorSummary, load,
 };
 pub use spec::{Activation, Extras, ModelSpec, RopeScaling, SlidingWindow, SpecError};
 pub use weights::{DenseTensor, LayerExtras, LayerWeights, Weights};

@@ -27,7 +27,8 @@ pub(super) fn run(args: &EmbedArgs, notes: Notes) -> Result<ExitCode, CliError> 
         truncate: args.truncate,
     };
     let mut progress = Progress::new("embedding", notes);
-    let result = engine.embed_with(&texts, &options, &mut |done, total| progress.set(done as u64, total as u64));
+    let result =
+        engine.embed_with(&texts, &options, &mut |done, total| progress.set(done as u64, total as u64));
     progress.clear();
     let embeddings = result.map_err(|error| match &error {
         EngineError::TextTooLong { .. } => CliError::from(error).hint("--truncate cuts it"),
@@ -47,7 +48,9 @@ fn texts(args: &EmbedArgs) -> Result<Vec<String>, CliError> {
         Some(path) => read(path)?,
         None if !args.texts.is_empty() => return Ok(args.texts.clone()),
         None if std::io::stdin().is_terminal() => {
-            return Err(CliError::usage("there is nothing to embed; give texts, --file FILE, or lines on stdin"));
+            return Err(CliError::usage(
+                "there is nothing to embed; give texts, --file FILE, or lines on stdin",
+            ));
         }
         None => read(Path::new("-"))?,
     };
@@ -82,16 +85,13 @@ fn vectors(
             });
             output::result(&format!("{all}\n"))
         }
-        EmbedFormat::Jsonl => {
-            each.map(object).try_for_each(|object| output::result(&format!("{object}\n")))
-        }
+        EmbedFormat::Jsonl => each.map(object).try_for_each(|object| output::result(&format!("{object}\n"))),
         EmbedFormat::Csv => embeddings.vectors.iter().try_for_each(|vector| {
             let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
             output::result(&format!("{}\n", numbers.join(",")))
         }),
         EmbedFormat::Raw => {
-            let bytes: Vec<u8> =
-                embeddings.vectors.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
+            let bytes: Vec<u8> = embeddings.vectors.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
             let mut out = std::io::stdout().lock();
             out.write_all(&bytes)?;
             Ok(out.flush()?)
@@ -99,7 +99,11 @@ fn vectors(
     }
 }
 
-fn similarity(texts: &[String], embeddings: &Embeddings, format: Option<EmbedFormat>) -> Result<(), CliError> {
+fn similarity(
+    texts: &[String],
+    embeddings: &Embeddings,
+    format: Option<EmbedFormat>,
+) -> Result<(), CliError> {
     let rows: Vec<Vec<f64>> = embeddings
         .vectors
         .iter()

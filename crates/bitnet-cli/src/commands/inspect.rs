@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use bitnet_core::MemorySize;
-use bitnet_model::{Extras, LayerWeights, RopeScaling};
 use bitnet_model::load::{LoadedModel, TensorSummary, load};
+use bitnet_model::{Extras, LayerWeights, RopeScaling};
 use bitnet_text::ChatTemplate;
 use serde_json::{Value, json};
 
@@ -139,7 +139,8 @@ fn extras(extras: &Extras) -> Vec<(&'static str, String)> {
     }
     if let Some(sliding) = &extras.sliding {
         let layers = sliding.layers.iter().filter(|sliding| **sliding).count();
-        let window = format!("{} tokens in {layers} layers, rotary base {}", sliding.window, sliding.rope_theta);
+        let window =
+            format!("{} tokens in {layers} layers, rotary base {}", sliding.window, sliding.rope_theta);
         rows.push(("sliding window", window));
     }
     rows

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod embed;
 mod generate;
 mod machines;
 mod models;

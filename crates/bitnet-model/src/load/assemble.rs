@@ -132,7 +132,9 @@ impl LayerNorms {
         let (extras, hidden) = (&spec.extras, spec.hidden_size);
         let extras = LayerExtras {
             head_norms: several(extras.head_norms, parts.head_norms, |part| norm(part, spec.head_dim))?,
-            projection_norms: several(extras.projection_norms, parts.projection_norms, |part| own(part, hidden))?,
+            projection_norms: several(extras.projection_norms, parts.projection_norms, |part| {
+                own(part, hidden)
+            })?,
             post_norms: several(extras.post_norms, parts.post_norms, |part| norm(part, hidden))?,
         };
         Ok(Self {

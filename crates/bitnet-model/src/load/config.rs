@@ -132,7 +132,7 @@ impl HfConfig {
         let eps = root.number("rms_norm_eps")?.unwrap_or(class.rms_norm_eps());
         let rope = Rope::read(root)?;
         let rope_theta = rope.theta.unwrap_or(class.rope_theta());
-        let spec = ModelSpec {
+        let mut spec = ModelSpec {
             architecture,
             vocab_size: root.required_count("vocab_size")?,
             hidden_size,
@@ -149,6 +149,9 @@ impl HfConfig {
             tied_output: false,
             extras: extras(root, class, num_layers, rope, rope_theta)?,
         };
+        // What makes no difference is left out, so that a model is the same in every file format.
+        spec.extras.query_pre_attn_scalar =
+            spec.extras.query_pre_attn_scalar.filter(|&scalar| scalar != spec.head_dim as f64);
         spec.validate().map_err(|source| LoadError::Spec { file: root.origin().to_owned(), source })?;
         let flagged = root.flag("is_bitnet_config")?.unwrap_or(false) || root.get("weight_bits").is_some();
         Ok(Self {
@@ -200,9 +203,8 @@ fn extras(root: &Section<'_>, class: Class, num_layers: usize, rope: Rope, theta
 
 /// Refuses by name what the classes may ask for and no BitNet model does.
 fn check_unsupported(root: &Section<'_>) -> Result<()> {
-    let refuse = |what: String, remedy| {
-        Err(LoadError::Unsupported { file: root.origin().to_owned(), what, remedy })
-    };
+    let refuse =
+        |what: String, remedy| Err(LoadError::Unsupported { file: root.origin().to_owned(), what, remedy });
     for name in ["attention_bias", "mlp_bias"] {
         if root.flag(name)? == Some(true) {
             return refuse(format!("{name} = true"), "projections without a bias are");
@@ -272,7 +274,9 @@ fn check_quantization(q: &Section<'_>) -> Result<()> {
     // Anything but the output layer and the embedding would leave a projection with float weights.
     const TERNARY: [&str; 5] = ["_proj", "self_attn", "mlp", "layers", "*"];
     let kept = q.texts("modules_to_not_convert")?.unwrap_or_default();
-    if let Some(name) = kept.iter().find(|name| TERNARY.iter().any(|part| name.contains(part))) {
+    let is_norm = |name: &str| name.ends_with("norm");
+    let matches = |name: &&&str| !is_norm(name) && TERNARY.iter().any(|part| name.contains(part));
+    if let Some(name) = kept.iter().find(matches) {
         let what =
             format!("{} with {name:?} (a projection with float weights)", q.field("modules_to_not_convert"));
         return Err(unsupported(what, "models whose projections are all ternary are"));

@@ -55,7 +55,10 @@ impl FromStr for Pooling {
 
     fn from_str(name: &str) -> Result<Self, UnknownPooling> {
         let plain = name.to_ascii_lowercase();
-        Self::ALL.into_iter().find(|pooling| pooling.name() == plain).ok_or_else(|| UnknownPooling(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|pooling| pooling.name() == plain)
+            .ok_or_else(|| UnknownPooling(name.to_owned()))
     }
 }
 
@@ -116,7 +119,9 @@ fn pooling_file(
     }
     let name = format!("{path}/config.json");
     let Some(view) = folder.open(&name)? else {
-        warnings.push(format!("{origin} names {name}, which is missing; the last token's state is the embedding"));
+        warnings.push(format!(
+            "{origin} names {name}, which is missing; the last token's state is the embedding"
+        ));
         return Ok(None);
     };
     let file = JsonFile::parse(view.as_slice(), &folder.origin(&name))?;

@@ -46,7 +46,11 @@ pub(super) fn build(set: &TensorSet, place: &str, config: &HfConfig, config_file
         warnings
             .push(format!("{place}: a BitNetForCausalLM model without sub-norms; it is run without them"));
     }
-    let rule = if config.says_bitnet || spec.extras.projection_norms { MasterRule::Quantise } else { MasterRule::TernaryOnly };
+    let rule = if config.says_bitnet || spec.extras.projection_norms {
+        MasterRule::Quantise
+    } else {
+        MasterRule::TernaryOnly
+    };
     let read = |slot: &Slot| projection(&tensors, config.scale_rule, config_file, slot);
     let weights = assemble(&tensors, &spec, &naming, RowOrder::Natural, rule, &read)?;
     Ok(HfModel { spec, weights, warnings })

@@ -12,6 +12,8 @@
 
 mod assemble;
 mod config;
+#[cfg(test)]
+mod config_tests;
 mod directory;
 mod embedding;
 mod error;
@@ -36,8 +38,8 @@ use bitnet_quant::I2sLayout;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
 use crate::{Activation, ModelSpec, Weights};
-use error::Result;
 pub use embedding::{EmbeddingDefaults, Pooling, UnknownPooling};
+use error::Result;
 pub use error::{LoadError, ShapeText};
 use folder::Folder;
 pub use generation::GenerationDefaults;

@@ -155,6 +155,12 @@ const GGUF: Parts = Parts {
     ffn_sub_norm: "ffn_sub_norm",
     projections: ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
     head_norms: ["attn_q_norm", "attn_k_norm"],
-    projection_norms: ["attn_q_norm_in", "attn_k_norm_in", "attn_v_norm_in", "ffn_gate_norm_in", "ffn_up_norm_in"],
+    projection_norms: [
+        "attn_q_norm_in",
+        "attn_k_norm_in",
+        "attn_v_norm_in",
+        "ffn_gate_norm_in",
+        "ffn_up_norm_in",
+    ],
     post_norms: ["post_attention_norm", "post_ffw_norm"],
 };

@@ -127,7 +127,9 @@ pub(super) fn sliding_window(
     let window = match (rule, root.count("sliding_window")?) {
         (WindowRule::Periodic, None) if root.is_null("sliding_window") => None,
         (WindowRule::Periodic, window) => Some(window.unwrap_or(4096)),
-        (WindowRule::Late, window) => window.filter(|_| root.flag("use_sliding_window").ok().flatten() == Some(true)),
+        (WindowRule::Late, window) => {
+            window.filter(|_| root.flag("use_sliding_window").ok().flatten() == Some(true))
+        }
     };
     let Some(window) = window else { return Ok(None) };
     if let Some(kinds) = root.texts("layer_types")? {
@@ -137,6 +139,11 @@ pub(super) fn sliding_window(
                 what: format!("{} with {other:?}", root.field("layer_types")),
                 remedy: "full_attention and sliding_attention are",
             });
+        }
+        if kinds.len() != num_layers {
+            return Err(
+                root.wrong("layer_types", format!("a list with the kind of each of the {num_layers} layers"))
+            );
         }
         let layers: Vec<bool> = kinds.iter().map(|kind| *kind == SLIDING).collect();
         let some = layers.contains(&true);

@@ -130,8 +130,9 @@ fn set_end(tokenizer: &mut Tokenizer, config: &HfConfig, is_embedding: bool, set
     if tokenizer.end().is_some() {
         return;
     }
-    if is_embedding && config.class == Class::Qwen3 {
-        tokenizer.set_end(tokenizer.token_id(QWEN_END));
+    let qwen = tokenizer.token_id(QWEN_END).filter(|_| is_embedding && config.class == Class::Qwen3);
+    if qwen.is_some() {
+        tokenizer.set_end(qwen);
     } else if settings.add_eos_token == Some(true) {
         tokenizer.set_end(settings.eos_token.as_deref().and_then(|name| tokenizer.token_id(name)));
     }

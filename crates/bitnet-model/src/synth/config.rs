@@ -130,7 +130,8 @@ pub(super) fn config(spec: &ModelSpec, format: SynthFormat, vocab: &Vocab) -> Va
 /// What only Gemma 3 has.
 fn add_gemma(config: &mut Value, spec: &ModelSpec) {
     config["hidden_activation"] = config["hidden_act"].take();
-    config["query_pre_attn_scalar"] = json!(spec.extras.query_pre_attn_scalar.unwrap_or(spec.head_dim as f64));
+    config["query_pre_attn_scalar"] =
+        json!(spec.extras.query_pre_attn_scalar.unwrap_or(spec.head_dim as f64));
     config["sliding_window"] = Value::Null;
     if let Some(sliding) = &spec.extras.sliding {
         let kind = |sliding: &bool| if *sliding { "sliding_attention" } else { "full_attention" };
@@ -146,8 +147,11 @@ pub(super) fn embedding_files() -> [(&'static str, Value); 2] {
         json!({"idx": index, "name": index.to_string(), "path": path,
                "type": format!("sentence_transformers.models.{name}")})
     };
-    let modules =
-        json!([module(0, "Transformer", ""), module(1, "Pooling", "1_Pooling"), module(2, "Normalize", "2_Normalize")]);
+    let modules = json!([
+        module(0, "Transformer", ""),
+        module(1, "Pooling", "1_Pooling"),
+        module(2, "Normalize", "2_Normalize")
+    ]);
     let pooling = json!({"pooling_mode_lasttoken": true, "pooling_mode_mean_tokens": false,
                          "pooling_mode_cls_token": false});
     [("modules.json", modules), ("1_Pooling/config.json", pooling)]

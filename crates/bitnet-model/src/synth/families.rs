@@ -21,7 +21,8 @@ pub(super) const LLAMA3_8B: Llama = Llama {
     rms_norm_eps: 1e-5,
 };
 /// A Llama shape for tests.
-pub(super) const TINY_LLAMA: Llama = Llama { sizes: [2, 256, 512, 4, 2, 1024, 512], head_dim: 64, ..LLAMA3_8B };
+pub(super) const TINY_LLAMA: Llama =
+    Llama { sizes: [2, 256, 512, 4, 2, 1024, 512], head_dim: 64, ..LLAMA3_8B };
 /// tiiuae/Falcon3-1B-Instruct-1.58bit.
 pub(super) const FALCON3_1B: Llama = falcon3([18, 2048, 8192, 8, 4, 131_072, 8192]);
 /// tiiuae/Falcon3-3B-Base-1.58bit.
@@ -109,7 +110,6 @@ pub(super) fn gemma3_embedding(tiny: bool) -> ModelSpec {
             projection_norms: true,
             post_norms: true,
             scaled_embedding: true,
-            query_pre_attn_scalar: Some(head_dim as f64),
             sliding: tiny.then(|| SlidingWindow::periodic(16, num_layers, 3, 1e4)),
             ..Extras::default()
         },
