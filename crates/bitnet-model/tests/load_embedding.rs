@@ -121,7 +121,7 @@ fn pooling_of_sentence_transformers() {
     ] {
         let model = with(&modules, json!({key: true, "word_embedding_dimension": 64})).unwrap();
         assert_eq!((model.embedding.pooling, model.embedding.normalize), (Some(pooling), Some(true)));
-        assert_eq!(model.embedding.prompts[1].0, "query");
+        assert!(model.embedding.prompts.contains(&("query".to_owned(), "Instruct: x\nQuery: ".to_owned())));
         assert_eq!(model.warnings, Vec::<String>::new());
     }
     let newer = with(&modules, json!({"pooling_mode": "mean"})).unwrap();
@@ -281,7 +281,7 @@ fn gemma_vocabularies_under_both_names() {
     let tokenizer = models[0].require_tokenizer().unwrap();
     let ids = tokenizer.encode("a cat", bitnet_text::EncodeOptions::PLAIN).unwrap();
     let spelled: Vec<&str> = ids.iter().map(|&id| tokenizer.token_str(id).unwrap()).collect();
-    assert_eq!(spelled, ["a", "\u{2581}c", "a", "t"], "no space before the text");
+    assert_eq!(spelled, ["a", "\u{2581}ca", "t"], "no space before the text");
 }
 
 #[test]
