@@ -154,7 +154,7 @@ pub fn silu(x: f32) -> f32 {
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
     // 2 sqrt(2 / pi), and the same times 0.044715.
-    const LINEAR: f32 = 1.595_769_1;
+    const LINEAR: f32 = 1.595_769;
     const CUBIC: f32 = 0.071_354_82;
     x / (1.0 + exp(-(x * (x * x).mul_add(CUBIC, LINEAR))))
 }

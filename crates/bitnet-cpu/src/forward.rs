@@ -241,7 +241,7 @@ impl<'a> Pass<'a> {
             padded: layer.o.padded_cols(),
         };
         let post = layer.extras.post_norms.as_ref().map(|[attention, _]| attention.as_slice());
-        self.add_branch(&source, self.job(index, 3, &layer.o, self.stream(post)), post, team, own);
+        self.add_branch(&source, &self.job(index, 3, &layer.o, self.stream(post)), post, team, own);
     }
 
     /// Queries, keys and values: one product, or three where each quantises a row of its own.
@@ -275,7 +275,7 @@ impl<'a> Pass<'a> {
             padded: layer.down.padded_cols(),
         };
         let post = layer.extras.post_norms.as_ref().map(|[_, ffn]| ffn.as_slice());
-        self.add_branch(&source, self.job(index, 6, &layer.down, self.stream(post)), post, team, own);
+        self.add_branch(&source, &self.job(index, 6, &layer.down, self.stream(post)), post, team, own);
     }
 
     /// Gate and up side by side, of the same quantised rows.
@@ -347,12 +347,12 @@ impl<'a> Pass<'a> {
     fn add_branch(
         &self,
         source: &Source<'_>,
-        job: Job<'a>,
+        job: &Job<'a>,
         post: Option<&[f32]>,
         team: &Team<'_>,
         own: &mut ThreadScratch,
     ) {
-        self.multiply(source, &job, team, own);
+        self.multiply(source, job, team, own);
         team.barrier();
         let Some(norm) = post else { return };
         let (hidden, eps) = (self.model.spec.hidden_size, self.model.spec.rms_norm_eps);

@@ -229,7 +229,7 @@ fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
         "bos_token": model.generation.bos,
         "stop_tokens": model.generation.stop_tokens,
         "end_token": model.tokenizer.as_ref().and_then(|t| t.end()),
-        "pooling": model.embedding.pooling.map(|pooling| pooling.name()),
+        "pooling": model.embedding.pooling.map(bitnet_model::Pooling::name),
         "prompts": model.embedding.prompts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "generation_defaults": sampling(model),
         "warnings": model.warnings,
