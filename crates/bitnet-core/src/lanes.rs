@@ -154,8 +154,8 @@ pub fn silu(x: f32) -> f32 {
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
     // 2 sqrt(2 / pi), and the same times 0.044715.
-    const LINEAR: f32 = 1.595_769;
-    const CUBIC: f32 = 0.071_354_82;
+    const LINEAR: f32 = 1.595_769_2;
+    const CUBIC: f32 = 0.071_354_814;
     x / (1.0 + exp(-(x * (x * x).mul_add(CUBIC, LINEAR))))
 }
 
