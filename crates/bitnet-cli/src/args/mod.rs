@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod convert;
 mod devices;
+mod embed;
 mod generate;
 mod hub;
 mod inspect;
@@ -22,6 +23,7 @@ pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
 pub(crate) use devices::DevicesArgs;
+pub(crate) use embed::{EmbedArgs, EmbedFormat};
 pub(crate) use generate::GenerateArgs;
 pub(crate) use hub::{DuArgs, HubArgs, ListArgs, PullArgs, RmArgs, ShowArgs};
 pub(crate) use inspect::InspectArgs;
@@ -79,6 +81,8 @@ pub(crate) enum Command {
     Rm(RmArgs),
     /// Show what the cache holds, and keep it within a budget
     Du(DuArgs),
+    /// Turn texts into vectors
+    Embed(EmbedArgs),
     /// Show what is in a model
     Inspect(InspectArgs),
     /// Show the processor, kernels and memory

@@ -6,6 +6,7 @@ mod chat;
 mod convert;
 mod devices;
 mod du;
+mod embed;
 mod generate;
 mod inspect;
 mod list;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Show(args) => show::run(args, notes),
         Command::Rm(args) => rm::run(args, notes),
         Command::Du(args) => du::run(args, notes),
+        Command::Embed(args) => embed::run(args, notes),
         Command::Inspect(args) => inspect::run(args, notes),
         Command::Devices(args) => devices::run(args),
         Command::Perplexity(args) => perplexity::run(args, notes),

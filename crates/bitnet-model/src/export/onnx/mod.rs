@@ -20,8 +20,8 @@ use std::path::Path;
 
 use bitnet_formats::{OnnxDim, OnnxPlan, OnnxValueInfo, StoredType, create_onnx};
 
-use super::error::Result;
-use crate::{LoadedModel, ModelSpec};
+use super::error::{ExportError, Result};
+use crate::{Activation, Extras, LoadedModel, ModelSpec};
 use graph::Builder;
 use tensors::Item;
 
@@ -65,7 +65,8 @@ impl Default for OnnxOptions {
 /// written and bytes in all.
 ///
 /// # Errors
-/// [`ExportError`](super::ExportError) if the weights are damaged or the file cannot be written. Then there is no file.
+/// [`ExportError`](super::ExportError) if the graph has nothing for what the model does, the weights are damaged or the file
+/// cannot be written. Then there is no file.
 pub fn write_onnx(
     model: &LoadedModel,
     path: &Path,
@@ -73,6 +74,7 @@ pub fn write_onnx(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
     let spec = &model.spec;
+    check(spec)?;
     let builder = Builder::build(spec, &model.weights, options.weights);
     let total: u64 = builder.items.iter().map(Item::byte_len).sum();
     let mut opsets = vec![(String::new(), OPSET)];
@@ -104,6 +106,18 @@ pub fn write_onnx(
         })?;
     }
     Ok(writer.finish()?)
+}
+
+/// Refuses what the graph would leave out.
+fn check(spec: &ModelSpec) -> Result<()> {
+    let what = if spec.activation == Activation::Gelu {
+        spec.activation.to_string()
+    } else if spec.extras != Extras::default() {
+        "more norms, windows or other positions than the plain shape".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(ExportError::Unsupported { form: "ONNX", what })
 }
 
 fn named(name: &str) -> OnnxDim {
