@@ -166,8 +166,9 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
     let mut graphs = ending(".onnx");
     match (ggufs.len(), &torch[..], graphs.len()) {
         (1, ..) => Ok(WeightFile::Gguf(ggufs.remove(0))),
+        // Other files may be its data, whatever they are called.
+        (0, _, 1) => Ok(WeightFile::Onnx(graphs.remove(0))),
         (0, [one], _) => Ok(WeightFile::Single(one.clone())),
-        (0, [], 1) => Ok(WeightFile::Onnx(graphs.remove(0))),
         (0, [], 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
         (0, [], _) => Err(LoadError::Ambiguous { place: folder.place(), names: graphs }),
         (0, several, _) if several.iter().any(is_shard) => missing_index(pytorch::INDEX),

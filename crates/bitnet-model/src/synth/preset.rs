@@ -46,10 +46,11 @@ pub enum ShapePreset {
 pub(super) const FIRST_BITNET: &str = "BitnetForCausalLM";
 
 /// Other names of presets.
-const ALIASES: [(&str, ShapePreset); 3] = [
+const ALIASES: [(&str, ShapePreset); 4] = [
     ("1bitllmlarge", ShapePreset::B700M),
     ("1bitllmxl", ShapePreset::B1_3B),
     ("1bitllm3b", ShapePreset::B3B),
+    ("8b", ShapePreset::B8B),
 ];
 
 impl ShapePreset {
