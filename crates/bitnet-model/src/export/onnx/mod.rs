@@ -65,7 +65,7 @@ impl Default for OnnxOptions {
 /// written and bytes in all.
 ///
 /// # Errors
-/// [`ExportError`](super::ExportError) if the graph has nothing for what the model does, the weights are damaged or the file
+/// [`ExportError`] if the graph has nothing for what the model does, the weights are damaged or the file
 /// cannot be written. Then there is no file.
 pub fn write_onnx(
     model: &LoadedModel,
