@@ -45,7 +45,10 @@ class Failed(Exception):
 
 
 def run(command, timeout=600):
-    done = subprocess.run([str(part) for part in command], capture_output=True, timeout=timeout)
+    try:
+        done = subprocess.run([str(part) for part in command], capture_output=True, timeout=timeout)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failed(str(error)) from error
     if done.returncode:
         words = (done.stderr + done.stdout).decode("utf-8", "replace").strip().splitlines()
         errors = [line for line in words if "error" in line.lower() or "assert" in line.lower()]
