@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use bitnet_core::bytes::ByteView;
 use bitnet_inference::{EngineBuilder, EngineError, InferenceEngine, LoadOptions, ModelSource};
 
-use crate::args::{FormatArgs, ModelArgs};
+use crate::args::{FormatArgs, HubArgs, ModelArgs};
 use crate::error::CliError;
+use crate::hub;
 use crate::output::{Notes, Progress};
 
-/// The model at `path`, or the bundled one.
-pub(crate) fn source(path: Option<&Path>, notes: Notes) -> ModelSource {
-    if let Some(path) = path {
-        return ModelSource::Path(path.to_owned());
+/// The model that was named, by path or on the Hub, or the bundled one. A model on the Hub that is not in the cache is
+/// fetched.
+pub(crate) fn source(name: Option<&Path>, args: &HubArgs, notes: Notes) -> Result<ModelSource, CliError> {
+    if let Some(name) = name {
+        return Ok(ModelSource::Path(hub::resolve(name, args, notes)?));
     }
     notes.say(&format!("using the bundled model {} (choose another with --model)", bitnet_tiny::NAME));
     let view = |(name, bytes): (&str, &'static [u8])| (name.to_owned(), ByteView::from_static(bytes));
     let files = bitnet_tiny::files().into_iter().map(view).collect();
-    ModelSource::Memory { name: bitnet_tiny::NAME.to_owned(), files }
+    Ok(ModelSource::Memory { name: bitnet_tiny::NAME.to_owned(), files })
 }
 
 /// How to read it.
@@ -48,9 +50,10 @@ pub(crate) fn engine_with(
     adjust: impl FnOnce(EngineBuilder) -> EngineBuilder,
 ) -> Result<InferenceEngine, CliError> {
     let options = load_options(&args.format)?;
+    let source = source(args.model.as_deref(), &args.format.hub, notes)?;
     let mut progress = Progress::new("loading", notes);
     let builder = InferenceEngine::builder()
-        .model(source(args.model.as_deref(), notes))
+        .model(source)
         .load_options(options)
         .threads(args.threads)
         .kernels(args.kernels.clone())

@@ -69,6 +69,7 @@ fn activation(spec: &ModelSpec) -> &'static str {
     match spec.activation {
         Activation::Relu2 => "relu2",
         Activation::Silu => "silu",
+        Activation::Gelu => "gelu_pytorch_tanh",
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn write(
         }
     };
     let onnx = OnnxOptions { weights: options.onnx_weights, tables, ..OnnxOptions::default() };
-    let bytes = onnx_bytes(&source.model, &onnx);
+    let bytes = onnx_bytes(&source.model, &onnx)?;
     let staging = Staging::folder(source, out, Target::Onnx, bytes, options.keep_free, notes)?;
     write_onnx(&source.model, &staging.weights(), &onnx, &mut |done, total| {
         progress(Progress { stage: Stage::Write, done, total })

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bitnet_core::{BlockType, DType, DenseType};
 use bitnet_formats::{StoredType, TensorPlan};
 use bitnet_model::load::LoadedModel;
-use bitnet_model::{DenseTensor, LayerWeights, ModelSpec};
+use bitnet_model::{Activation, DenseTensor, Extras, LayerWeights, ModelSpec, RopeScaling};
 use bitnet_quant::codec::{i2s_tail, pack_hf, pack_i2s, pack_tq1_0, pack_tq2_0};
 use bitnet_quant::{I2sLayout, RowOrder, TernaryMatrix, TritCodec, absmean};
 
@@ -64,6 +64,7 @@ pub(crate) fn items<'a>(
     tables: TableType,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Item<'a>>> {
+    check(&model.spec, target)?;
     let names = if target.is_gguf() { GGUF } else { HUGGING_FACE };
     let mut list = List { target, tables, names, items: Vec::new(), measured: Measured::default() };
     let weights = &model.weights;
@@ -77,6 +78,22 @@ pub(crate) fn items<'a>(
     }
     list.measured.tell(notes);
     Ok(list.items)
+}
+
+/// Refuses what the form would leave out. The configuration of a folder is carried over, and tells of rotary scaling.
+fn check(spec: &ModelSpec, target: Target) -> Result<()> {
+    let mut extras = spec.extras.clone();
+    if !target.is_gguf() {
+        extras.rope_scaling = RopeScaling::None;
+    }
+    if extras == Extras::default() && spec.activation != Activation::Gelu {
+        return Ok(());
+    }
+    Err(ConvertError::Unsupported {
+        target: target.name(),
+        what: format!("the architecture {}, with more norms, windows or other positions", spec.architecture),
+        remedy: "use the model as it is: it loads in every form in which such models are published",
+    })
 }
 
 /// What was found out about masters in the source.

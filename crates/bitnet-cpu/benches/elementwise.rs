@@ -41,7 +41,9 @@ fn activate(criterion: &mut Criterion, width: usize) {
     let mut group = criterion.benchmark_group(format!("activate/{width}"));
     group.throughput(Throughput::Elements(width as u64));
     for set in sets() {
-        for (name, activation) in [("relu2", Activation::Relu2), ("silu", Activation::Silu)] {
+        for (name, activation) in
+            [("relu2", Activation::Relu2), ("silu", Activation::Silu), ("gelu", Activation::Gelu)]
+        {
             let mut probe = Activate::new(set, activation, width).expect("an available set");
             group.bench_function(BenchmarkId::new(set, name), |b| {
                 b.iter(|| {

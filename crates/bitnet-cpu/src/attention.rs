@@ -66,8 +66,23 @@ enum Part {
     Value,
 }
 
+/// One head of some rows.
+struct Unit<'a> {
+    part: Part,
+    head: usize,
+    /// Where its first row is in `qkv`.
+    at: usize,
+    /// The norm of such a head.
+    norm: Option<&'a [f32]>,
+}
+
 impl Tile<'_> {
-    /// Ranges that its last row attends to.
+    /// The first range that one of its rows attends to.
+    fn first_range(&self, spec: &ModelSpec, layer: usize) -> usize {
+        spec.first_position(layer, self.position) / RANGE
+    }
+
+    /// End of the ranges that its last row attends to.
     fn ranges(&self) -> usize {
         (self.position + self.rows).div_ceil(RANGE)
     }
@@ -116,9 +131,16 @@ impl<'a> Attention<'a> {
     /// rows whose positions are in one block, so that no two threads write to the same piece. Units are dealt round, the
     /// dear ones (keys, which are scattered) first, each block to the next thread. `starts` are the first columns of
     /// queries, keys and values.
-    pub(crate) fn store(&self, layer: usize, starts: [usize; 3], team: &Team<'_>, own: &mut ThreadScratch) {
+    /// `norms` are those over heads of queries and of keys, if there are any.
+    pub(crate) fn store(
+        &self,
+        layer: usize,
+        starts: [usize; 3],
+        norms: Option<&[Vec<f32>; 2]>,
+        team: &Team<'_>,
+        own: &mut ThreadScratch,
+    ) {
         let (heads, kv_heads) = (self.spec.num_heads, self.spec.num_kv_heads);
-        let encoded = &mut own.encoded[..self.kv.layout().row_bytes()];
         let (mut row, mut number) = (0, 0);
         for s in self.sequences {
             let (mut position, end) = (s.position, s.position + s.tokens.len());
@@ -132,7 +154,13 @@ impl<'a> Attention<'a> {
                         _ => (Part::Query, unit - 2 * kv_heads),
                     };
                     let at = row * self.qkv_stride + starts[part as usize] + head * self.spec.head_dim;
-                    self.store_unit(layer, s.blocks, positions.clone(), at, (part, head), encoded);
+                    let norm = match part {
+                        Part::Query => norms.map(|n| n[0].as_slice()),
+                        Part::Key => norms.map(|n| n[1].as_slice()),
+                        Part::Value => None,
+                    };
+                    let unit = Unit { part, head, at, norm };
+                    self.store_unit(layer, s.blocks, positions.clone(), unit, own);
                 }
                 row += positions.len();
                 number += 1;
@@ -141,16 +169,17 @@ impl<'a> Attention<'a> {
         }
     }
 
-    /// One head for some positions of one block; its first row is `at` in `qkv`.
+    /// One head for some positions of one block.
     fn store_unit(
         &self,
         layer: usize,
         blocks: &[u32],
         positions: Range<usize>,
-        at: usize,
-        (part, head): (Part, usize),
-        encoded: &mut [u8],
+        Unit { part, head, at, norm }: Unit<'_>,
+        own: &mut ThreadScratch,
     ) {
+        let encoded = &mut own.encoded[..self.kv.layout().row_bytes()];
+        let sliding = self.spec.is_sliding(layer);
         let kv_part = match part {
             Part::Query => None,
             Part::Key => Some(KvPart::Key),
@@ -161,8 +190,13 @@ impl<'a> Attention<'a> {
             // SAFETY: each head of each row is in one unit, and each unit is of one thread; the kernel set is available.
             unsafe {
                 let values = self.qkv.get_mut(at..at + self.spec.head_dim);
+                if let Some(norm) = norm {
+                    let normed = &mut own.row.h[..self.spec.head_dim];
+                    (self.kernels.rms_norm)(values, norm, self.spec.rms_norm_eps, normed);
+                    values.copy_from_slice(normed);
+                }
                 if part != Part::Value {
-                    let (cos, sin) = self.rope.at(position);
+                    let (cos, sin) = self.rope.at(position, sliding);
                     rope_rotate(values, cos, sin);
                 }
                 if let Some(kv_part) = kv_part {
@@ -197,7 +231,7 @@ impl<'a> Attention<'a> {
             team.barrier();
             let units = self.tiles().flat_map(|tile| (0..kv_heads).map(move |head| (tile, head)));
             for (_, (tile, head)) in units.enumerate().filter(|(i, _)| i % team.threads() == team.index()) {
-                self.merge_unit(tile, head);
+                self.merge_unit(layer, tile, head);
             }
         }
     }
@@ -206,9 +240,9 @@ impl<'a> Attention<'a> {
     fn tile_unit(&self, layer: usize, tile: Tile<'a>, kv_head: usize, own: &mut ThreadScratch) {
         let len = state_len(self.kv.layout());
         let queries = tile.rows * self.group();
-        for range in 0..tile.ranges() {
+        for range in tile.first_range(self.spec, layer)..tile.ranges() {
             let states = &mut own.states[..queries * len];
-            self.attend(layer, tile, kv_head, range, range == 0, &mut own.attend, states);
+            self.attend(layer, tile, kv_head, range, false, &mut own.attend, states);
         }
         for (query, state) in own.states.chunks_exact(len).take(queries).enumerate() {
             self.finish(tile, kv_head, query, state);
@@ -238,18 +272,20 @@ impl<'a> Attention<'a> {
     }
 
     /// Merges the states of all ranges of a tile for one key/value head.
-    fn merge_unit(&self, tile: Tile<'a>, kv_head: usize) {
+    fn merge_unit(&self, layer: usize, tile: Tile<'a>, kv_head: usize) {
         let len = state_len(self.kv.layout());
         for query in 0..tile.rows * self.group() {
-            let ranges = (tile.position + query / self.group() + 1).div_ceil(RANGE);
+            let position = tile.position + query / self.group();
+            let first = self.spec.first_position(layer, position) / RANGE;
+            let ranges = (position + 1).div_ceil(RANGE);
             let state_at = |range| {
                 let at = self.states_at(tile, kv_head, range).start + query * len;
                 at..at + len
             };
             // SAFETY: behind the barrier the states of a query belong to one thread; the kernel set is available.
             unsafe {
-                let state = self.states.get_mut(state_at(0));
-                for range in 1..ranges {
+                let state = self.states.get_mut(state_at(first));
+                for range in first + 1..ranges {
                     (self.kernels.merge_states)(state, self.states.get(state_at(range)));
                 }
                 self.finish(tile, kv_head, query, state);
@@ -274,8 +310,10 @@ impl<'a> Attention<'a> {
         let piece = |block: usize| unsafe { self.kv.piece(tile.blocks[block], layer, kv_head) };
         let query = |index: usize| {
             let at = (tile.row + index / group) * self.qkv_stride + (kv_head * group + index % group) * d;
+            let position = tile.position + index / group;
+            let first = self.spec.first_position(layer, position);
             // SAFETY: queries are only read in this phase.
-            Query { head: unsafe { self.qkv.get(at..at + d) }, limit: tile.position + index / group + 1 }
+            Query { head: unsafe { self.qkv.get(at..at + d) }, first, limit: position + 1 }
         };
         let count = tile.rows * group;
         let mut start = 0;
@@ -284,6 +322,7 @@ impl<'a> Attention<'a> {
             let queries: [Query<'_>; QUERIES] = std::array::from_fn(|i| query(start + i.min(together - 1)));
             let a = Attend {
                 layout: self.kv.layout(),
+                scale: self.spec.attention_scale(),
                 queries: &queries[..together],
                 range,
                 fresh,

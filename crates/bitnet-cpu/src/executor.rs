@@ -191,7 +191,7 @@ impl CpuExecutor {
         let positions = batch.sequences.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
         self.scratch.ensure(rows, batch.logit_rows(), positions)?;
         self.rope.ensure(&self.model.spec, positions);
-        if let Some(int8) = &self.model.int8 {
+        if let (Some(int8), false) = (&self.model.int8, matches!(want, Want::Hidden(_))) {
             self.scratch.output.ensure(self.pool.threads(), batch.logit_rows(), int8.padded_cols())?;
         }
         let outcome = Outcome::default();
@@ -211,6 +211,8 @@ fn widths(spec: &ModelSpec, form: Form) -> Widths {
         attention,
         ffn,
         longest: hidden.max(attention).max(ffn).next_multiple_of(form.group_cols()),
+        chained: if spec.extras.projection_norms { hidden } else { 0 },
+        branch: if spec.extras.post_norms { hidden } else { 0 },
     }
 }
 
@@ -240,6 +242,7 @@ fn pack_layers(
         up: next(),
         ffn_sub_norm: l.ffn_sub_norm.clone(),
         down: next(),
+        extras: l.extras.clone(),
     };
     Ok(weights.layers.iter().map(layer).collect())
 }
@@ -279,6 +282,12 @@ impl Executor for CpuExecutor {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_output(&self.model.spec, logits)?;
         self.run(batch, Want::All(Shared::new(logits)))
+    }
+
+    fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
+        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
+        batch.check_hidden(&self.model.spec, hidden)?;
+        self.run(batch, Want::Hidden(Shared::new(hidden)))
     }
 
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_core::pool::Team;
-use bitnet_model::{DenseTensor, ModelSpec, Sequence, TopLogits};
+use bitnet_model::{DenseTensor, LayerExtras, ModelSpec, Sequence, TopLogits};
 
 use crate::attention::Attention;
 use crate::int8_rows::Int8Rows;
@@ -18,12 +18,16 @@ use crate::layout::{STRIP_ROWS, Strips};
 use crate::outcome::Outcome;
 use crate::output::{FullLogits, logit_row_indices};
 use crate::schedule::Ranges;
-use crate::scratch::{FfnScratch, ProductScratch, RopeTable, RowScratch, Scratch, ThreadScratch, Widths};
+use crate::scratch::{
+    FfnScratch, PRODUCTS, ProductScratch, RopeTable, RowScratch, Scratch, ThreadScratch, Widths,
+};
 use crate::search::{OutputShared, Scan};
 use crate::shared::Shared;
 
 /// Strips of gate and up that are computed together, so that the activation finds them in cache.
 pub(crate) const FFN_STRIPS: usize = 8;
+/// Outputs of these strips: the length of a row of [`FfnScratch`].
+pub(crate) const FFN_STRIDE: usize = FFN_STRIPS * STRIP_ROWS;
 /// How many rows ahead memory is asked for the results of the activation.
 const AHEAD: usize = 4;
 
@@ -39,6 +43,7 @@ pub(crate) struct Layer {
     pub(crate) up: Strips,
     pub(crate) ffn_sub_norm: Option<Vec<f32>>,
     pub(crate) down: Strips,
+    pub(crate) extras: LayerExtras,
 }
 
 /// What is the same for every pass.
@@ -63,6 +68,7 @@ pub(crate) struct Pass<'a> {
     x: Shared<'a, f32>,
     attention: Attention<'a>,
     gate: Shared<'a, f32>,
+    branch: Shared<'a, f32>,
     q: Shared<'a, i8>,
     scales: Shared<'a, f32>,
     sums: Shared<'a, i32>,
@@ -79,6 +85,8 @@ pub(crate) struct Pass<'a> {
 pub(crate) enum Want<'a> {
     /// All logits, `[logit_rows, vocab_size]`.
     All(Shared<'a, f32>),
+    /// The hidden states of the rows that would have logits, `[logit_rows, hidden_size]`.
+    Hidden(Shared<'a, f32>),
     /// For each logit row, at least the `k` best tokens, found with the int8 output layer, which the model has.
     Top { k: usize, top: Shared<'a, TopLogits> },
 }
@@ -103,14 +111,41 @@ struct Target<'t> {
     accumulate: bool,
 }
 
+/// A product: some strips, the counter of the pieces of its work, and where it writes.
+struct Job<'a> {
+    strips: &'a Strips,
+    span: Range<usize>,
+    pieces: &'a AtomicUsize,
+    target: Target<'a>,
+}
+
+/// Some strips of gate or up, by themselves.
+fn few_strips<'t>(out: &'t mut [f32], part: &Range<usize>) -> Target<'t> {
+    Target { out: Shared::new(out), stride: FFN_STRIDE, first: part.start, accumulate: false }
+}
+
+/// Ranges of strips in parts of at most [`FFN_STRIPS`].
+fn ffn_parts(ranges: Ranges<'_>) -> impl Iterator<Item = Range<usize>> {
+    ranges.flat_map(|r| r.clone().step_by(FFN_STRIPS).map(move |s| s..r.end.min(s + FFN_STRIPS)))
+}
+
 /// Where a norm finds its rows.
 struct Source<'a> {
     rows: Shared<'a, f32>,
     stride: usize,
     len: usize,
+    /// A norm before the last one.
+    first: Option<&'a [f32]>,
     norm: Option<&'a [f32]>,
     /// Length of a quantised row, padded.
     padded: usize,
+}
+
+impl<'a> Source<'a> {
+    /// The same rows, normed once more.
+    fn then(&self, norm: &'a [f32]) -> Self {
+        Self { first: self.norm, norm: Some(norm), ..*self }
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -150,6 +185,7 @@ impl<'a> Pass<'a> {
             x: Shared::new(&mut scratch.x),
             attention,
             gate: Shared::new(&mut scratch.gate),
+            branch: Shared::new(&mut scratch.branch),
             q: Shared::new(&mut scratch.q),
             scales: Shared::new(&mut scratch.scales),
             sums: Shared::new(&mut scratch.sums),
@@ -189,6 +225,7 @@ impl<'a> Pass<'a> {
 
     fn embed(&self, team: &Team<'_>, own: &mut ThreadScratch) {
         let (hidden, embedding) = (self.model.spec.hidden_size, &self.model.embedding);
+        let scale = self.model.spec.extras.scaled_embedding.then(|| self.model.spec.embedding_scale());
         self.for_rows(team.share(self.rows), |row, s, position| {
             let token = s.tokens[position - s.position] as usize;
             let at = row * self.widths.hidden;
@@ -198,17 +235,17 @@ impl<'a> Pass<'a> {
                 Ok(row) => row.dtype.decode(row.bytes, x),
                 Err(error) => self.outcome.fail(error),
             }
+            if let Some(scale) = scale {
+                x.iter_mut().for_each(|x| *x *= scale);
+            }
         });
     }
 
     fn attention_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
         let spec = &self.model.spec;
-        let source = self.residual(&layer.attn_norm, &layer.qkv);
-        let target = Target { out: self.attention.qkv, stride: self.widths.qkv, first: 0, accumulate: false };
-        self.multiply(&source, &layer.qkv, team, own, target, &self.pieces[4 * index]);
-        team.barrier();
+        self.queries_keys_values(index, layer, team, own);
         let starts = std::array::from_fn(|i| layer.qkv.parts()[i].strips.start * STRIP_ROWS);
-        self.attention.store(index, starts, team, own);
+        self.attention.store(index, starts, layer.extras.head_norms.as_ref(), team, own);
         team.barrier();
         self.attention.run(index, team, own);
         team.barrier();
@@ -216,64 +253,150 @@ impl<'a> Pass<'a> {
             rows: self.attention.out,
             stride: self.widths.attention,
             len: spec.q_size(),
+            first: None,
             norm: layer.attn_sub_norm.as_deref(),
             padded: layer.o.padded_cols(),
         };
-        let target = Target { out: self.x, stride: self.widths.hidden, first: 0, accumulate: true };
-        self.multiply(&source, &layer.o, team, own, target, &self.pieces[4 * index + 1]);
-        team.barrier();
+        let post = layer.extras.post_norms.as_ref().map(|[attention, _]| attention.as_slice());
+        self.add_branch(&source, &self.job(index, 3, &layer.o, self.stream(post)), post, team, own);
+    }
+
+    /// Queries, keys and values: one product, or three where each quantises a row of its own.
+    fn queries_keys_values(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
+        let target = Target { out: self.attention.qkv, stride: self.widths.qkv, first: 0, accumulate: false };
+        let source = self.residual(&layer.attn_norm, &layer.qkv);
+        let Some(norms) = &layer.extras.projection_norms else {
+            self.multiply(&source, &self.job(index, 0, &layer.qkv, target), team, own);
+            return team.barrier();
+        };
+        for (i, (part, norm)) in layer.qkv.parts().iter().zip(norms).enumerate() {
+            let job = Job { span: part.strips.clone(), ..self.job(index, i, &layer.qkv, target) };
+            self.multiply(&source.then(norm), &job, team, own);
+            // The next rows are quantised to where these are.
+            team.barrier();
+        }
     }
 
     fn ffn_part(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
-        let source = self.residual(&layer.ffn_norm, &layer.gate);
-        let rows = self.quantize(&source, team, &mut own.row);
-        let ranges = Ranges::new(team, layer.gate.strips(), &self.pieces[4 * index + 2]);
-        let parts =
-            ranges.flat_map(|r| r.clone().step_by(FFN_STRIPS).map(move |s| s..r.end.min(s + FFN_STRIPS)));
-        for part in parts {
-            self.gate_and_up(layer, part, rows, &mut own.product, &mut own.ffn);
+        match &layer.extras.projection_norms {
+            None => self.gate_and_up(index, layer, team, own),
+            Some([.., gate, up]) => self.gate_then_up(index, layer, [gate, up], team, own),
         }
         team.barrier();
         let source = Source {
             rows: self.gate,
             stride: self.widths.ffn,
             len: self.model.spec.intermediate_size,
+            first: None,
             norm: layer.ffn_sub_norm.as_deref(),
             padded: layer.down.padded_cols(),
         };
-        let target = Target { out: self.x, stride: self.widths.hidden, first: 0, accumulate: true };
-        self.multiply(&source, &layer.down, team, own, target, &self.pieces[4 * index + 3]);
-        team.barrier();
+        let post = layer.extras.post_norms.as_ref().map(|[_, ffn]| ffn.as_slice());
+        self.add_branch(&source, &self.job(index, 6, &layer.down, self.stream(post)), post, team, own);
     }
 
-    /// A few strips of the activated product of gate and up. Both are computed to where they stay in cache; only what
-    /// comes of them is written to memory.
-    fn gate_and_up(
-        &self,
-        layer: &Layer,
-        part: Range<usize>,
-        rows: QuantizedRows<'_>,
-        product: &mut ProductScratch,
-        own: &mut FfnScratch,
-    ) {
-        let stride = FFN_STRIPS * STRIP_ROWS;
-        for (strips, out) in [(&layer.gate, &mut own.gate), (&layer.up, &mut own.up)] {
-            let target = Target { out: Shared::new(out), stride, first: part.start, accumulate: false };
-            self.product(strips, part.clone(), rows, product, target);
-        }
-        let len = part.len() * STRIP_ROWS;
-        let result = |row: usize| row * self.widths.ffn + part.start * STRIP_ROWS;
-        for row in 0..self.rows {
-            let (gate, up) = (&mut own.gate[row * stride..][..len], &own.up[row * stride..][..len]);
-            if row + AHEAD < self.rows {
-                self.gate.prefetch(result(row + AHEAD)..result(row + AHEAD) + len);
+    /// Gate and up side by side, of the same quantised rows.
+    fn gate_and_up(&self, index: usize, layer: &'a Layer, team: &Team<'_>, own: &mut ThreadScratch) {
+        let source = self.residual(&layer.ffn_norm, &layer.gate);
+        let rows = self.quantize(&source, team, &mut own.row);
+        let pieces = &self.pieces[PRODUCTS * index + 4];
+        for part in ffn_parts(Ranges::new(team, layer.gate.strips(), pieces)) {
+            for (strips, out) in [(&layer.gate, &mut own.ffn.gate), (&layer.up, &mut own.ffn.up)] {
+                self.product(strips, part.clone(), rows, &mut own.product, few_strips(out, &part));
             }
+            self.activate(part, &mut own.ffn);
+        }
+    }
+
+    /// Gate, then up of rows with another norm.
+    fn gate_then_up(
+        &self,
+        index: usize,
+        layer: &'a Layer,
+        [gate_norm, up_norm]: [&'a [f32]; 2],
+        team: &Team<'_>,
+        own: &mut ThreadScratch,
+    ) {
+        let source = self.residual(&layer.ffn_norm, &layer.gate);
+        let target = Target { out: self.gate, stride: self.widths.ffn, first: 0, accumulate: false };
+        self.multiply(&source.then(gate_norm), &self.job(index, 4, &layer.gate, target), team, own);
+        team.barrier();
+        let rows = self.quantize(&source.then(up_norm), team, &mut own.row);
+        let pieces = &self.pieces[PRODUCTS * index + 5];
+        for part in ffn_parts(Ranges::new(team, layer.up.strips(), pieces)) {
+            let up = few_strips(&mut own.ffn.up, &part);
+            self.product(&layer.up, part.clone(), rows, &mut own.product, up);
+            for row in 0..self.rows {
+                // SAFETY: these strips belong to this thread; the kernel set is available.
+                unsafe {
+                    let gate = self.gate.get_mut(self.ffn_at(row, &part));
+                    let up = &own.ffn.up[row * FFN_STRIDE..][..gate.len()];
+                    (self.model.kernels.activate)(self.model.spec.activation, gate, up);
+                }
+            }
+        }
+    }
+
+    /// Where the results of some strips of the feed-forward part are in a row of [`Pass::gate`].
+    fn ffn_at(&self, row: usize, part: &Range<usize>) -> Range<usize> {
+        let start = row * self.widths.ffn;
+        start + part.start * STRIP_ROWS..start + part.end * STRIP_ROWS
+    }
+
+    /// The activated product of gate and up, both of some strips. They stayed in cache; only what comes of them goes to
+    /// memory.
+    fn activate(&self, part: Range<usize>, own: &mut FfnScratch) {
+        let len = part.len() * STRIP_ROWS;
+        for row in 0..self.rows {
+            if row + AHEAD < self.rows {
+                self.gate.prefetch(self.ffn_at(row + AHEAD, &part));
+            }
+            let (gate, up) = (&mut own.gate[row * FFN_STRIDE..][..len], &own.up[row * FFN_STRIDE..][..len]);
             // SAFETY: these strips belong to this thread; the kernel set is available.
             unsafe {
                 (self.model.kernels.activate)(self.model.spec.activation, gate, up);
-                self.gate.get_mut(result(row)..result(row) + len).copy_from_slice(gate);
+                self.gate.get_mut(self.ffn_at(row, &part)).copy_from_slice(gate);
             }
         }
+    }
+
+    /// Where a product goes whose result is added to the stream: there, or aside if it is normed first.
+    fn stream(&self, post: Option<&[f32]>) -> Target<'a> {
+        let out = if post.is_some() { self.branch } else { self.x };
+        Target { out, stride: self.widths.hidden, first: 0, accumulate: post.is_none() }
+    }
+
+    /// Product number `number` of a layer.
+    fn job(&self, layer: usize, number: usize, strips: &'a Strips, target: Target<'a>) -> Job<'a> {
+        let pieces = &self.pieces[PRODUCTS * layer + number];
+        Job { strips, span: 0..strips.strips(), pieces, target }
+    }
+
+    /// A product that is added to the stream, normed first if there is a norm for it. Ends with a barrier.
+    fn add_branch(
+        &self,
+        source: &Source<'_>,
+        job: &Job<'a>,
+        post: Option<&[f32]>,
+        team: &Team<'_>,
+        own: &mut ThreadScratch,
+    ) {
+        self.multiply(source, job, team, own);
+        team.barrier();
+        let Some(norm) = post else { return };
+        let (hidden, eps) = (self.model.spec.hidden_size, self.model.spec.rms_norm_eps);
+        let h = &mut own.row.h[..hidden];
+        for row in team.share(self.rows) {
+            let range = row * self.widths.hidden..row * self.widths.hidden + hidden;
+            // SAFETY: rows are shared out, and what is normed is only read; the kernel set is available.
+            unsafe {
+                (self.model.kernels.rms_norm)(self.branch.get(range.clone()), norm, eps, h);
+                for (x, y) in self.x.get_mut(range).iter_mut().zip(&*h) {
+                    *x += y;
+                }
+            }
+        }
+        team.barrier();
     }
 
     /// The residual stream as the source of a product.
@@ -283,6 +406,7 @@ impl<'a> Pass<'a> {
             rows: self.x,
             stride: self.widths.hidden,
             len,
+            first: None,
             norm: Some(norm),
             padded: strips.padded_cols(),
         }
@@ -294,14 +418,19 @@ impl<'a> Pass<'a> {
         'a: 'b,
     {
         let eps = self.model.spec.rms_norm_eps;
-        let kernel = self.model.kernels.norm_quantize;
-        let h = &mut own.h[..source.len];
-        let row_at = |row: usize| row * source.stride..row * source.stride + source.len;
+        let kernels = self.model.kernels;
+        let (h, chained) = (&mut own.h[..source.len], &mut own.chained);
+        // SAFETY: the source is only read in this phase; the kernel set is available.
+        let mut norm_quantize = |row: usize, q: &mut [i8]| unsafe {
+            let mut x = source.rows.get(row * source.stride..row * source.stride + source.len);
+            if let Some(first) = source.first {
+                (kernels.rms_norm)(x, first, eps, &mut chained[..source.len]);
+                x = &chained[..source.len];
+            }
+            (kernels.norm_quantize)(x, source.norm, eps, h, q)
+        };
         if self.rows == 1 {
-            // SAFETY: the source is only read in this phase; the kernel set is available.
-            let done = unsafe {
-                kernel(source.rows.get(row_at(0)), source.norm, eps, h, &mut own.q[..source.padded])
-            };
+            let done = norm_quantize(0, &mut own.q[..source.padded]);
             (own.scale, own.sum) = ([done.scale], [done.sum]);
             return QuantizedRows {
                 q: &own.q[..source.padded],
@@ -312,10 +441,10 @@ impl<'a> Pass<'a> {
         }
         let layout = self.model.kernels.row_layout(self.rows);
         for row in team.share(self.rows) {
-            // SAFETY: rows are shared out, the source is only read in this phase; the kernel set is available.
+            let q = &mut own.q[..source.padded];
+            let done = norm_quantize(row, q);
+            // SAFETY: rows are shared out.
             unsafe {
-                let q = &mut own.q[..source.padded];
-                let done = kernel(source.rows.get(row_at(row)), source.norm, eps, h, q);
                 layout.place(q, row, self.q);
                 self.scales.get_mut(row..row + 1)[0] = done.scale;
                 self.sums.get_mut(row..row + 1)[0] = done.sum;
@@ -333,19 +462,12 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Quantises the source and computes what falls to this thread of its product with `strips`.
-    fn multiply(
-        &self,
-        source: &Source<'_>,
-        strips: &Strips,
-        team: &Team<'_>,
-        own: &mut ThreadScratch,
-        target: Target<'a>,
-        pieces: &AtomicUsize,
-    ) {
+    /// Quantises the source and computes what falls to this thread of its product.
+    fn multiply(&self, source: &Source<'_>, job: &Job<'a>, team: &Team<'_>, own: &mut ThreadScratch) {
         let rows = self.quantize(source, team, &mut own.row);
-        for range in Ranges::new(team, strips.strips(), pieces) {
-            self.product(strips, range, rows, &mut own.product, target);
+        for range in Ranges::new(team, job.span.len(), job.pieces) {
+            let range = job.span.start + range.start..job.span.start + range.end;
+            self.product(job.strips, range, rows, &mut own.product, job.target);
         }
     }
 
@@ -412,8 +534,14 @@ impl<'a> Pass<'a> {
                     if let Some(scan) = &scan {
                         scan.quantize(i, &mut own.output);
                     }
+                    if let Want::Hidden(rows) = &self.want {
+                        self.give_hidden(out, rows.get_mut(i * hidden..(i + 1) * hidden));
+                    }
                 }
             }
+        }
+        if matches!(self.want, Want::Hidden(_)) {
+            return;
         }
         team.barrier();
         // SAFETY: all threads call the same; normed and quantised rows are only read from here on.
@@ -433,14 +561,23 @@ impl<'a> Pass<'a> {
                     full.run(team, &mut own.output.bytes, *logits);
                 }
                 (Want::Top { k, top }, Some(scan)) => scan.top(team, *k, &mut own.output, *top),
+                (Want::Hidden(_), _) => {}
                 (Want::Top { .. }, None) => unreachable!("the executor asks for the best only of int8 rows"),
             }
         }
     }
 
+    /// Copies a hidden row to the result.
+    fn give_hidden(&self, row: &[f32], out: &mut [f32]) {
+        out.copy_from_slice(row);
+        if row.iter().any(|x| !x.is_finite()) {
+            self.outcome.not_finite();
+        }
+    }
+
     /// The scan of the int8 rows, if what is wanted comes from them: not all logits where these must be exact.
     fn scan(&self) -> Option<Scan<'a>> {
-        let int8 = self.model.int8.as_ref()?;
+        let int8 = self.model.int8.as_ref().filter(|_| !matches!(self.want, Want::Hidden(_)))?;
         if matches!(self.want, Want::All(_)) && int8.is_exact() {
             return None;
         }

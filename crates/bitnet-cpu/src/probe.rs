@@ -7,7 +7,7 @@
 use bitnet_core::DType;
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_model::kv::RANGE;
-use bitnet_model::{Activation, ExecError, KvType, ModelSpec};
+use bitnet_model::{Activation, ExecError, Extras, KvType, ModelSpec};
 use bitnet_quant::TernaryMatrix;
 
 use crate::kernels::attention::{self, Attend, AttendScratch, QUERIES, Query, state_len};
@@ -193,13 +193,14 @@ impl Attention {
             .queries
             .chunks_exact(layout.head_dim)
             .enumerate()
-            .map(|(i, head)| Query { head, limit: self.limit(i) })
+            .map(|(i, head)| Query { head, first: 0, limit: self.limit(i) })
             .collect();
         // SAFETY: nothing writes to keys and values meanwhile.
         let piece = |block: usize| unsafe { self.kv.piece(block as u32, 0, 0) };
         for range in 0..self.depth.div_ceil(RANGE) {
             for (queries, states) in heads.chunks(QUERIES).zip(self.states.chunks_mut(QUERIES * len)) {
-                let a = Attend { layout, queries, range, fresh: range == 0, piece: &piece };
+                let scale = 1.0 / (layout.head_dim as f32).sqrt();
+                let a = Attend { layout, scale, queries, range, fresh: range == 0, piece: &piece };
                 // SAFETY: the kernel set is available.
                 unsafe { (self.kernels.attend)(&a, &mut self.scratch, states) };
             }
@@ -238,6 +239,7 @@ fn one_head(head_dim: usize, group: usize) -> ModelSpec {
         rope_theta: 10_000.0,
         context_length: 1,
         tied_output: true,
+        extras: Extras::default(),
     }
 }
 

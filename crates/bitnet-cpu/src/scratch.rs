@@ -9,11 +9,10 @@ use bitnet_model::{ExecError, ModelSpec};
 use bytemuck::Zeroable;
 
 use crate::attention::{SPLIT_ROWS, TILE};
-use crate::forward::FFN_STRIPS;
+use crate::forward::FFN_STRIDE;
 use crate::kernels::attention::{AttendScratch, state_len};
 use crate::kernels::{RowLayout, code_bytes};
 use crate::kv::KvLayout;
-use crate::layout::STRIP_ROWS;
 use crate::search::{OutputScratch, OutputThread};
 
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
@@ -36,7 +35,9 @@ pub(crate) struct Scratch {
     pub(crate) normed: AlignedBuf<f32>,
     /// What the int8 output layer needs.
     pub(crate) output: OutputScratch,
-    /// For each product of a pass, four a layer, the pieces of work given out so far.
+    /// What attention or the feed-forward part gives, where a norm stands behind them.
+    pub(crate) branch: AlignedBuf<f32>,
+    /// For each product of a pass, [`PRODUCTS`] a layer, the pieces of work given out so far.
     pub(crate) pieces: Vec<AtomicUsize>,
     /// States of ranges of attention, when these are shared out.
     pub(crate) states: AlignedBuf<f32>,
@@ -67,12 +68,21 @@ pub(crate) struct Widths {
     pub(crate) ffn: usize,
     /// The longest activation row, padded to whole groups.
     pub(crate) longest: usize,
+    /// Rows that are normed once more: the stream's where each projection has a norm of its own, else 0.
+    pub(crate) chained: usize,
+    /// Rows that are normed before they are added to the stream: its own where there are such norms, else 0.
+    pub(crate) branch: usize,
 }
+
+/// Products of a layer that share out their work separately, at most.
+pub(crate) const PRODUCTS: usize = 7;
 
 /// What a thread quantises rows with.
 pub(crate) struct RowScratch {
     /// A normed row.
     pub(crate) h: AlignedBuf<f32>,
+    /// A normed row that is to be normed once more.
+    pub(crate) chained: AlignedBuf<f32>,
     /// A quantised row: the only one, which each thread quantises itself, or one on its way to the shared rows.
     pub(crate) q: AlignedBuf<i8>,
     pub(crate) scale: [f32; 1],
@@ -87,7 +97,7 @@ pub(crate) struct ProductScratch {
     pub(crate) codes: AlignedBuf<u8>,
 }
 
-/// Gate and up projections of a few strips, `[rows][FFN_STRIPS * 16]` each.
+/// Gate and up projections of a few strips, `[rows][FFN_STRIDE]` each.
 pub(crate) struct FfnScratch {
     pub(crate) gate: AlignedBuf<f32>,
     pub(crate) up: AlignedBuf<f32>,
@@ -120,7 +130,13 @@ impl Scratch {
         for _ in 0..threads {
             let (h, q) = (AlignedBuf::zeroed(widths.longest)?, AlignedBuf::zeroed(widths.longest)?);
             own.push(ThreadScratch {
-                row: RowScratch { h, q, scale: [0.0], sum: [0] },
+                row: RowScratch {
+                    h,
+                    chained: AlignedBuf::zeroed(widths.chained)?,
+                    q,
+                    scale: [0.0],
+                    sum: [0],
+                },
                 product: ProductScratch { factors: AlignedBuf::zeroed(0)?, codes: AlignedBuf::zeroed(0)? },
                 ffn: FfnScratch { gate: AlignedBuf::zeroed(0)?, up: AlignedBuf::zeroed(0)? },
                 attend: AttendScratch::new(heads.layout)?,
@@ -139,7 +155,8 @@ impl Scratch {
             sums: AlignedBuf::zeroed(0)?,
             normed: AlignedBuf::zeroed(0)?,
             output: OutputScratch::new()?,
-            pieces: (0..4 * layers).map(|_| AtomicUsize::new(0)).collect(),
+            branch: AlignedBuf::zeroed(0)?,
+            pieces: (0..PRODUCTS * layers).map(|_| AtomicUsize::new(0)).collect(),
             states: AlignedBuf::zeroed(0)?,
             units: (0..layers).map(|_| AtomicUsize::new(0)).collect(),
             threads: own,
@@ -168,14 +185,15 @@ impl Scratch {
             grow(&mut self.qkv, room * w.qkv)?;
             grow(&mut self.attention, room * w.attention)?;
             grow(&mut self.gate, room * w.ffn)?;
+            grow(&mut self.branch, room * w.branch)?;
             let layouts = [RowLayout::Quads, RowLayout::Tiles];
             grow(&mut self.q, layouts.map(|l| l.len(room, w.longest)).into_iter().fold(0, usize::max))?;
             grow(&mut self.scales, room)?;
             grow(&mut self.sums, room)?;
             for t in &mut self.threads {
                 grow(&mut t.product.factors, room)?;
-                grow(&mut t.ffn.gate, room * FFN_STRIPS * STRIP_ROWS)?;
-                grow(&mut t.ffn.up, room * FFN_STRIPS * STRIP_ROWS)?;
+                grow(&mut t.ffn.gate, room * FFN_STRIDE)?;
+                grow(&mut t.ffn.up, room * FFN_STRIDE)?;
                 if rows > 1 {
                     grow(&mut t.product.codes, code_bytes(room, w.longest))?;
                 }
@@ -204,35 +222,48 @@ fn grow<T: Zeroable + Copy>(buffer: &mut AlignedBuf<T>, len: usize) -> Result<()
     Ok(())
 }
 
-/// Cosines and sines of all positions seen so far, `[position][head_dim / 2]`.
-#[derive(Default)]
+/// Cosines and sines of all positions seen so far, for all layers, and those of layers with a sliding window.
 pub(crate) struct RopeTable {
+    global: Angles,
+    sliding: Option<Angles>,
+    half: usize,
+}
+
+/// `[position][head_dim / 2]`.
+#[derive(Default)]
+struct Angles {
     cos: Vec<f32>,
     sin: Vec<f32>,
-    half: usize,
 }
 
 impl RopeTable {
     pub(crate) fn new(spec: &ModelSpec) -> Self {
-        Self { half: spec.head_dim / 2, ..Self::default() }
+        let sliding = spec.extras.sliding.as_ref().map(|_| Angles::default());
+        Self { global: Angles::default(), sliding, half: spec.head_dim / 2 }
     }
 
-    /// Fills the table up to `positions`.
+    /// Fills the tables up to `positions`.
     pub(crate) fn ensure(&mut self, spec: &ModelSpec, positions: usize) {
-        let have = self.cos.len() / self.half;
-        if have < positions {
-            let want = positions.next_power_of_two().max(64);
-            self.cos.resize(want * self.half, 0.0);
-            self.sin.resize(want * self.half, 0.0);
-            for p in have..want {
-                let range = p * self.half..(p + 1) * self.half;
-                rope_angles(spec, p, &mut self.cos[range.clone()], &mut self.sin[range]);
+        let half = self.half;
+        for (sliding, angles) in [(false, Some(&mut self.global)), (true, self.sliding.as_mut())] {
+            let Some(Angles { cos, sin }) = angles else { continue };
+            let have = cos.len() / half;
+            if have < positions {
+                let want = positions.next_power_of_two().max(64);
+                cos.resize(want * half, 0.0);
+                sin.resize(want * half, 0.0);
+                for p in have..want {
+                    let range = p * half..(p + 1) * half;
+                    rope_angles(spec, sliding, p, &mut cos[range.clone()], &mut sin[range]);
+                }
             }
         }
     }
 
-    pub(crate) fn at(&self, position: usize) -> (&[f32], &[f32]) {
+    /// Angles of a position, in a layer with or without a sliding window.
+    pub(crate) fn at(&self, position: usize, sliding: bool) -> (&[f32], &[f32]) {
+        let angles = self.sliding.as_ref().filter(|_| sliding).unwrap_or(&self.global);
         let range = position * self.half..(position + 1) * self.half;
-        (&self.cos[range.clone()], &self.sin[range])
+        (&angles.cos[range.clone()], &angles.sin[range])
     }
 }

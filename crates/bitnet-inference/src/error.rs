@@ -85,6 +85,22 @@ pub enum EngineError {
     /// A session of another engine.
     #[error("the session belongs to another engine; make one with this engine's `session`")]
     ForeignSession,
+    /// A text to embed that is longer than the context.
+    #[error("text {} has {tokens} tokens, but the context holds {context}; shorten it, or let it be cut", index + 1)]
+    TextTooLong {
+        /// Which of the texts, from 0.
+        index: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens the context holds.
+        context: usize,
+    },
+    /// A text to embed without any token.
+    #[error("text {} is empty, and the model puts no token before or behind a text; there is nothing to embed", index + 1)]
+    EmptyText {
+        /// Which of the texts, from 0.
+        index: usize,
+    },
     /// A text too short for what is asked.
     #[error("the text has {tokens} tokens; at least {needed} are needed")]
     TextTooShort {

@@ -4,6 +4,7 @@
 //! * [`GenerateRequest`], [`Event`], [`Generation`]: one request, what happens meanwhile, its result.
 //! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed.
+//! * [`EmbedOptions`], [`Embeddings`]: vectors of texts.
 //! * [`Perplexity`]: how well a model predicts a text.
 //! * [`model_cache`]: several models under a byte budget.
 //! * [`benchmark`]: how fast a model runs, beside what the machine could do.
@@ -28,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 pub mod benchmark;
+mod embed;
 mod engine;
 mod error;
 mod generate;
@@ -38,8 +40,9 @@ pub mod sampling;
 
 pub use bitnet_cpu::OutputStorage;
 pub use bitnet_model::KvType;
-pub use bitnet_model::load::{LoadOptions, ModelSource};
+pub use bitnet_model::load::{LoadOptions, ModelSource, Pooling};
 pub use bitnet_text::ChatMessage;
+pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};

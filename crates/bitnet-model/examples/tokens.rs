@@ -7,6 +7,7 @@
 //! Prints the numbers, separated by commas, with the token that begins a text if the model wants one.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use bitnet_model::{LoadOptions, ModelSource, load};
@@ -20,6 +21,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = load(&ModelSource::Path(PathBuf::from(path)), &LoadOptions::default())?;
     let tokens = model.require_tokenizer()?.encode(&std::fs::read_to_string(file)?, EncodeOptions::PROMPT)?;
     let tokens: Vec<String> = tokens.iter().map(u32::to_string).collect();
-    println!("{}", tokens.join(","));
+    writeln!(std::io::stdout(), "{}", tokens.join(","))?;
     Ok(())
 }

@@ -10,8 +10,8 @@ use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
 
 use crate::reference::ReferenceExecutor;
 use crate::{
-    Activation, Batch, DenseTensor, ExecError, Executor, KvType, LayerWeights, LogitRows, ModelSpec,
-    Sequence, Weights,
+    Activation, Batch, DenseTensor, ExecError, Executor, Extras, KvType, LayerExtras, LayerWeights,
+    LogitRows, ModelSpec, RopeScaling, Sequence, SlidingWindow, Weights,
 };
 
 /// How close logits must be to the oracle's.
@@ -84,6 +84,7 @@ pub fn samples() -> Vec<Sample> {
         rope_theta: 500_000.0,
         context_length: 1024,
         tied_output: true,
+        extras: Extras::default(),
     };
     let silu = ModelSpec {
         hidden_size: 100,
@@ -135,6 +136,7 @@ pub fn samples() -> Vec<Sample> {
         sample("long context, wide heads", long, DType::F32, 5, 555),
     ];
     samples.extend(first_reproductions(&base));
+    samples.extend(variants(&base));
     samples
 }
 
@@ -166,6 +168,73 @@ fn first_reproductions(base: &ModelSpec) -> [Sample; 2] {
     ]
 }
 
+/// Models with [`Extras`]: as the embedding models have them, and each alone or in other company.
+fn variants(base: &ModelSpec) -> Vec<Sample> {
+    let qwen3 = ModelSpec {
+        hidden_size: 96,
+        intermediate_size: 160,
+        num_kv_heads: 2,
+        head_dim: 40,
+        activation: Activation::Silu,
+        extras: Extras { head_norms: true, projection_norms: true, ..Extras::default() },
+        ..base.clone()
+    };
+    let gemma3 = ModelSpec {
+        hidden_size: 72,
+        intermediate_size: 136,
+        num_layers: 3,
+        num_heads: 2,
+        head_dim: 48,
+        activation: Activation::Gelu,
+        rope_theta: 1e6,
+        extras: Extras {
+            head_norms: true,
+            projection_norms: true,
+            post_norms: true,
+            scaled_embedding: true,
+            query_pre_attn_scalar: Some(56.0),
+            rope_scaling: RopeScaling::Linear(8.0),
+            sliding: Some(SlidingWindow::periodic(21, 3, 3, 1e4)),
+        },
+        ..base.clone()
+    };
+    // A window over several blocks and ranges, that begins and ends anywhere in them.
+    let window = ModelSpec {
+        hidden_size: 64,
+        intermediate_size: 64,
+        num_heads: 8,
+        head_dim: 16,
+        sub_norms: false,
+        extras: Extras {
+            sliding: Some(SlidingWindow { window: 270, layers: vec![true, false], rope_theta: 777.0 }),
+            rope_scaling: RopeScaling::Factors((1..=8).map(|i| 0.5 + i as f32).collect()),
+            ..Extras::default()
+        },
+        ..base.clone()
+    };
+    let llama3 = ModelSpec {
+        sub_norms: false,
+        num_layers: 1,
+        extras: Extras {
+            post_norms: true,
+            rope_scaling: RopeScaling::Llama3 {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_context: 128.0,
+            },
+            ..Extras::default()
+        },
+        ..base.clone()
+    };
+    vec![
+        sample("norms of heads and projections (Qwen3)", qwen3, DType::BF16, 6, 75),
+        sample("all norms, gelu, windows (Gemma 3)", gemma3, DType::F32, 7, 280),
+        sample("windows over ranges, rotary factors", window, DType::F16, 8, 560),
+        sample("norms behind attention, scaled rotation", llama3, DType::F16, 9, 75),
+    ]
+}
+
 fn sample(name: &'static str, spec: ModelSpec, dtype: DType, seed: u64, longest: usize) -> Sample {
     let mut random = Random::new(seed);
     let weights = random_weights(&spec, dtype, &mut random);
@@ -189,6 +258,7 @@ pub fn random_weights(spec: &ModelSpec, dtype: DType, random: &mut Random) -> We
             up: ternary(f, h, random),
             ffn_sub_norm: spec.sub_norms.then(|| norm(f, random)),
             down: ternary(h, f, random),
+            extras: extras(spec, random),
         });
     }
     Weights {
@@ -196,6 +266,15 @@ pub fn random_weights(spec: &ModelSpec, dtype: DType, random: &mut Random) -> We
         output: (!spec.tied_output).then(|| dense(spec, dtype, random)),
         final_norm: norm(spec.hidden_size, random),
         layers,
+    }
+}
+
+fn extras(spec: &ModelSpec, random: &mut Random) -> LayerExtras {
+    let (hidden, head) = (spec.hidden_size, spec.head_dim);
+    LayerExtras {
+        head_norms: spec.extras.head_norms.then(|| std::array::from_fn(|_| norm(head, random))),
+        projection_norms: spec.extras.projection_norms.then(|| std::array::from_fn(|_| norm(hidden, random))),
+        post_norms: spec.extras.post_norms.then(|| std::array::from_fn(|_| norm(hidden, random))),
     }
 }
 
@@ -245,6 +324,7 @@ pub fn run(tolerance: Tolerance, kv_type: KvType, build: Build<'_>) -> Result<()
                 sample.spec.vocab_size,
             )?;
         }
+        check_hidden(&mut *executor, &sample, kv_type, tolerance, &texts[2])?;
         let got = interleaved(&mut *executor, &texts).map_err(|e| e.to_string())?;
         for (i, (got, want)) in got.iter().zip(&oracle).enumerate() {
             let name = format!("{}, sequence {i} in a mixed batch", sample.name);
@@ -252,6 +332,40 @@ pub fn run(tolerance: Tolerance, kv_type: KvType, build: Build<'_>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Hidden states of all tokens in one call, of the last alone behind a chunk, and that logits are not disturbed by them.
+fn check_hidden(
+    executor: &mut dyn Executor,
+    sample: &Sample,
+    kv_type: KvType,
+    tolerance: Tolerance,
+    text: &[u32],
+) -> Result<(), String> {
+    let width = sample.spec.hidden_size;
+    let rows = |executor: &mut dyn Executor, cuts: &[(usize, LogitRows)]| {
+        let blocks: Vec<u32> = (0..text.len().div_ceil(executor.info().block_size) as u32).collect();
+        executor.reserve_blocks(blocks.len())?;
+        let (mut start, mut all) = (0, Vec::new());
+        for &(end, logits) in cuts {
+            let s = Sequence { tokens: &text[start..end], position: start, blocks: &blocks, logits };
+            let mut hidden = vec![f32::NAN; s.logit_rows() * width];
+            executor.forward_hidden(&Batch { sequences: &[s] }, &mut hidden)?;
+            all.extend(hidden);
+            start = end;
+        }
+        Ok::<_, ExecError>(all)
+    };
+    let all = [(text.len(), LogitRows::All)];
+    let last = [(text.len() - 3, LogitRows::None), (text.len(), LogitRows::Last)];
+    let mut run = || -> Result<_, ExecError> {
+        let mut oracle = ReferenceExecutor::new(sample.spec.clone(), &sample.weights, kv_type)?;
+        Ok((rows(&mut oracle, &all)?, rows(executor, &all)?, rows(executor, &last)?))
+    };
+    let (want, whole, end) = run().map_err(|e| format!("{}, hidden states: {e}", sample.name))?;
+    let name = format!("{}, hidden states", sample.name);
+    compare(&name, tolerance, &whole, &want, width)?;
+    compare(&name, tolerance, &end, &want[want.len() - width..], width)
 }
 
 fn tokens(sample: &Sample, count: usize) -> Vec<u32> {

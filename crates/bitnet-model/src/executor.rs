@@ -104,6 +104,15 @@ impl Batch<'_> {
         }
     }
 
+    /// Checks that `hidden` has room for exactly the rows the batch asks for.
+    ///
+    /// # Errors
+    /// [`ExecError::OutputSize`].
+    pub fn check_hidden(&self, spec: &ModelSpec, hidden: &[f32]) -> Result<(), ExecError> {
+        let (needed, given) = (self.logit_rows() * spec.hidden_size, hidden.len());
+        if needed == given { Ok(()) } else { Err(ExecError::OutputSize { needed, given }) }
+    }
+
     /// Checks that `top` has one element for each row the batch asks for.
     ///
     /// # Errors
@@ -195,15 +204,15 @@ pub enum ExecError {
         count: usize,
     },
     /// The output slice has the wrong size.
-    #[error("logits need room for {needed} values, {given} were given")]
+    #[error("the result needs room for {needed} values, {given} were given")]
     OutputSize {
-        /// `logit_rows * vocab_size`.
+        /// Rows that the batch asks for times the length of one.
         needed: usize,
         /// Length of the slice.
         given: usize,
     },
     /// The result is not a number: damaged weights or an impossible input.
-    #[error("the model computed logits that are not numbers; the model file is damaged")]
+    #[error("the model computed results that are not numbers; the model file is damaged")]
     NotFinite,
     /// Weights that cannot be decoded.
     #[error("{tensor}: {source}")]
@@ -265,6 +274,23 @@ pub trait Executor: Send {
         let _ = k;
         full_as_top(self, batch, top)
     }
+
+    /// Runs the batch like [`Executor::forward`], but gives the hidden states of the rows that [`Sequence::logits`] names,
+    /// behind the final norm: what the output layer would multiply. `hidden` is `[batch.logit_rows(), hidden_size]`,
+    /// row-major, in the order of sequences and tokens. The output layer is not read.
+    ///
+    /// # Errors
+    /// As [`Executor::forward`]; [`ExecError::Unsupported`] from backends that cannot.
+    fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
+        let _ = (batch, hidden);
+        Err(no_hidden(self))
+    }
+}
+
+/// [`Executor::forward_hidden`] of a backend that has not got it.
+fn no_hidden(executor: &(impl Executor + ?Sized)) -> ExecError {
+    let what = format!("{} does not give hidden states", executor.info().description);
+    ExecError::Unsupported { backend: "this backend", what }
 }
 
 /// [`Executor::forward_top`] by way of all logits: the set is the whole vocabulary.

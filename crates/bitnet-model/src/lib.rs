@@ -25,6 +25,9 @@ pub mod weights;
 
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits, Traffic};
 pub use kv::KvType;
-pub use load::{GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, TensorSummary, load};
-pub use spec::{Activation, ModelSpec, SpecError};
-pub use weights::{DenseTensor, LayerWeights, PlainRows, Weights};
+pub use load::{
+    EmbeddingDefaults, GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, Pooling,
+    TensorSummary, load,
+};
+pub use spec::{Activation, Extras, ModelSpec, RopeScaling, SlidingWindow, SpecError};
+pub use weights::{DenseTensor, LayerExtras, LayerWeights, PlainRows, Weights};

@@ -12,18 +12,23 @@ use bitnet_quant::{TernaryMatrix, absmax};
 use self::attention::{LayerCache, attention, slot};
 use crate::executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, Traffic};
 use crate::kv::KvType;
-use crate::weights::{DenseTensor, Weights};
-use crate::{Activation, ModelSpec};
+use crate::weights::{DenseTensor, LayerExtras, Weights};
+use crate::{Activation, ModelSpec, RopeScaling};
 
 /// Tokens in one KV block of the oracle: small and odd on purpose, so that tests cross block borders.
 const BLOCK_SIZE: usize = 5;
 
-/// Rotary angles of one position: `cos` and `sin` of `position * theta^(-2j / head_dim)`, `[head_dim / 2]` each.
+/// Rotary angles of one position: `cos` and `sin` of `position * theta^(-2j / head_dim)`, `[head_dim / 2]` each, with the
+/// frequencies scaled as the model wants it. `sliding` asks for the angles of layers with a sliding window.
 ///
 /// The angle is rounded to f32 as in transformers; sine and cosine are computed in f64 and rounded once.
-pub fn rope_angles(spec: &ModelSpec, position: usize, cos: &mut [f32], sin: &mut [f32]) {
+pub fn rope_angles(spec: &ModelSpec, sliding: bool, position: usize, cos: &mut [f32], sin: &mut [f32]) {
+    let (theta, scaling) = match &spec.extras.sliding {
+        Some(window) if sliding => (window.rope_theta, &RopeScaling::None),
+        _ => (spec.rope_theta, &spec.extras.rope_scaling),
+    };
     for (j, (c, s)) in cos.iter_mut().zip(sin).enumerate() {
-        let inv_freq = 1.0 / spec.rope_theta.powf((2 * j) as f64 / spec.head_dim as f64);
+        let inv_freq = scaling.apply(j, 1.0 / theta.powf((2 * j) as f64 / spec.head_dim as f64));
         let angle = f64::from(position as f32 * inv_freq as f32);
         (*c, *s) = (angle.cos() as f32, angle.sin() as f32);
     }
@@ -76,6 +81,7 @@ struct Layer {
     up: Matrix,
     ffn_sub_norm: Option<Vec<f32>>,
     down: Matrix,
+    extras: LayerExtras,
 }
 
 /// Where a row is quantised.
@@ -83,7 +89,8 @@ struct Layer {
 pub struct Site {
     /// Layer, from 0.
     pub layer: usize,
-    /// The projections that read the row: `q, k, v`, `o`, `gate, up` or `down`.
+    /// The projections that read the row: `q, k, v`, `o`, `gate, up` or `down`; with norms before each of them every one
+    /// of the seven alone.
     pub projection: &'static str,
     /// Position of the token.
     pub position: usize,
@@ -126,6 +133,7 @@ impl ReferenceExecutor {
                 up: matrix("up", &l.up)?,
                 ffn_sub_norm: l.ffn_sub_norm.clone(),
                 down: matrix("down", &l.down)?,
+                extras: l.extras.clone(),
             });
         }
         let cache = layers.iter().map(|_| LayerCache::new(&spec, kv_type)).collect();
@@ -142,75 +150,167 @@ impl ReferenceExecutor {
     /// One token through all layers; returns the residual stream.
     fn token(&mut self, s: &Sequence<'_>, index: usize) -> Vec<f32> {
         let spec = &self.spec;
-        let position = s.position + index;
+        let (position, eps) = (s.position + index, spec.rms_norm_eps);
         let mut x = vec![0.0; spec.hidden_size];
         self.embedding.decode_row(s.tokens[index] as usize, &mut x);
+        if spec.extras.scaled_embedding {
+            x.iter_mut().for_each(|x| *x *= spec.embedding_scale());
+        }
         let hook = &mut self.hook;
         for (number, (layer, cache)) in self.layers.iter().zip(&mut self.cache).enumerate() {
-            let mut quantize = |projection, x: &[f32], norm: Option<&Vec<f32>>| {
-                let (h, mut q, scale) = norm_and_quantize(x, norm.map(Vec::as_slice), spec.rms_norm_eps);
+            let mut read = |projection, x: &[f32], norms: &[&[f32]]| {
+                let (h, mut q, scale) = norm_and_quantize(x, norms, eps);
                 if let Some(hook) = hook {
                     hook(Site { layer: number, projection, position }, &h, scale, &mut q);
                 }
                 (q, scale)
             };
-            let (q, scale) = quantize("q, k, v", &x, Some(&layer.attn_norm));
-            let mut query = layer.q.multiply(&q, scale);
-            let mut key = layer.k.multiply(&q, scale);
-            let value = layer.v.multiply(&q, scale);
-            rotate_heads(spec, position, &mut query);
-            rotate_heads(spec, position, &mut key);
-            cache.store(slot(s.blocks, position), &key, &value);
-            let o = attention(spec, cache, s.blocks, position, &query);
-            let (q, scale) = quantize("o", &o, layer.attn_sub_norm.as_ref());
-            add(&mut x, &layer.o.multiply(&q, scale));
-
-            let (q, scale) = quantize("gate, up", &x, Some(&layer.ffn_norm));
-            let mut m = layer.gate.multiply(&q, scale);
-            for (g, u) in m.iter_mut().zip(layer.up.multiply(&q, scale)) {
-                *g = match spec.activation {
-                    Activation::Relu2 => lanes::relu2(*g),
-                    Activation::Silu => lanes::silu(*g),
-                } * u;
+            let extras = &layer.extras;
+            let [mut query, mut key, value] = layer.queries_keys_values(&x, &mut read);
+            if let Some([query_norm, key_norm]) = &extras.head_norms {
+                norm_heads(&mut query, query_norm, eps);
+                norm_heads(&mut key, key_norm, eps);
             }
-            let (q, scale) = quantize("down", &m, layer.ffn_sub_norm.as_ref());
-            add(&mut x, &layer.down.multiply(&q, scale));
+            rotate_heads(spec, number, position, &mut query);
+            rotate_heads(spec, number, position, &mut key);
+            cache.store(slot(s.blocks, position), &key, &value);
+            let o = attention(spec, number, cache, s.blocks, position, &query);
+            let (q, scale) = read("o", &o, &norms(&layer.attn_sub_norm));
+            let post = extras.post_norms.as_ref().map(|[attention, _]| attention.as_slice());
+            add(&mut x, layer.o.multiply(&q, scale), post, eps);
+
+            let m = layer.activated(&x, spec.activation, &mut read);
+            let (q, scale) = read("down", &m, &norms(&layer.ffn_sub_norm));
+            let post = extras.post_norms.as_ref().map(|[_, ffn]| ffn.as_slice());
+            add(&mut x, layer.down.multiply(&q, scale), post, eps);
         }
         x
     }
 
-    fn logits(&self, x: &[f32], out: &mut [f32]) {
+    /// The hidden state behind the final norm.
+    fn hidden(&self, x: &[f32]) -> Vec<f32> {
         let mut h = vec![0.0; x.len()];
         lanes::rms_norm(x, &self.final_norm, self.spec.rms_norm_eps, &mut h);
+        h
+    }
+
+    fn logits(&self, x: &[f32], out: &mut [f32]) {
+        let h = self.hidden(x);
         let mut row = vec![0.0; x.len()];
         for (i, logit) in out.iter_mut().enumerate() {
             self.output.decode_row(i, &mut row);
             *logit = lanes::dot(&h, &row);
         }
     }
+
+    /// Runs the batch; `finish` turns the residual stream of each wanted token into its row of the result.
+    fn run(
+        &mut self,
+        batch: &Batch<'_>,
+        out: &mut [f32],
+        width: usize,
+        finish: impl Fn(&Self, &[f32], &mut [f32]),
+    ) -> Result<(), ExecError> {
+        let mut rows = out.chunks_exact_mut(width);
+        for s in batch.sequences {
+            for index in 0..s.tokens.len() {
+                let x = self.token(s, index);
+                let wanted = match s.logits {
+                    LogitRows::None => false,
+                    LogitRows::Last => index + 1 == s.tokens.len(),
+                    LogitRows::All => true,
+                };
+                if wanted && let Some(out) = rows.next() {
+                    finish(self, &x, out);
+                }
+            }
+        }
+        if out.iter().all(|l| l.is_finite()) { Ok(()) } else { Err(ExecError::NotFinite) }
+    }
 }
 
-fn add(x: &mut [f32], y: &[f32]) {
+/// Norms a row (each norm in turn) and quantises it for the named projections.
+type Read<'a> = &'a mut dyn FnMut(&'static str, &[f32], &[&[f32]]) -> (Vec<i8>, f32);
+
+impl Layer {
+    fn queries_keys_values(&self, x: &[f32], read: Read<'_>) -> [Vec<f32>; 3] {
+        let matrices = [&self.q, &self.k, &self.v];
+        let Some([q, k, v, ..]) = &self.extras.projection_norms else {
+            let (q, scale) = read("q, k, v", x, &[&self.attn_norm]);
+            return matrices.map(|matrix| matrix.multiply(&q, scale));
+        };
+        let mut one = |name, matrix: &Matrix, norm: &[f32]| {
+            let (q, scale) = read(name, x, &[&self.attn_norm, norm]);
+            matrix.multiply(&q, scale)
+        };
+        [one("q", &self.q, q), one("k", &self.k, k), one("v", &self.v, v)]
+    }
+
+    /// `act(gate) * up`.
+    fn activated(&self, x: &[f32], activation: Activation, read: Read<'_>) -> Vec<f32> {
+        let [mut gate, up] = match &self.extras.projection_norms {
+            None => {
+                let (q, scale) = read("gate, up", x, &[&self.ffn_norm]);
+                [self.gate.multiply(&q, scale), self.up.multiply(&q, scale)]
+            }
+            Some([.., gate_norm, up_norm]) => {
+                let (q, scale) = read("gate", x, &[&self.ffn_norm, gate_norm]);
+                let gate = self.gate.multiply(&q, scale);
+                let (q, scale) = read("up", x, &[&self.ffn_norm, up_norm]);
+                [gate, self.up.multiply(&q, scale)]
+            }
+        };
+        for (g, u) in gate.iter_mut().zip(up) {
+            *g = match activation {
+                Activation::Relu2 => lanes::relu2(*g),
+                Activation::Silu => lanes::silu(*g),
+                Activation::Gelu => lanes::gelu_tanh(*g),
+            } * u;
+        }
+        gate
+    }
+}
+
+/// A norm that may be there, as a list.
+fn norms(norm: &Option<Vec<f32>>) -> Vec<&[f32]> {
+    norm.iter().map(Vec::as_slice).collect()
+}
+
+/// Adds `y`, normed first if there is a norm for it.
+fn add(x: &mut [f32], mut y: Vec<f32>, norm: Option<&[f32]>, eps: f32) {
+    if let Some(weight) = norm {
+        let raw = y.clone();
+        lanes::rms_norm(&raw, weight, eps, &mut y);
+    }
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
     }
 }
 
-/// RMS norm, if there is one, and int8 quantisation of one row: the normed row, its int8 values and their scale.
-fn norm_and_quantize(x: &[f32], weight: Option<&[f32]>, eps: f32) -> (Vec<f32>, Vec<i8>, f32) {
+/// RMS norms and int8 quantisation of one row: the normed row, its int8 values and their scale.
+fn norm_and_quantize(x: &[f32], weights: &[&[f32]], eps: f32) -> (Vec<f32>, Vec<i8>, f32) {
     let mut h = x.to_vec();
-    if let Some(weight) = weight {
-        lanes::rms_norm(x, weight, eps, &mut h);
+    for weight in weights {
+        let raw = h.clone();
+        lanes::rms_norm(&raw, weight, eps, &mut h);
     }
     let mut q = vec![0; h.len()];
     let scale = absmax::quantize_row(&h, &mut q);
     (h, q, scale)
 }
 
-fn rotate_heads(spec: &ModelSpec, position: usize, heads: &mut [f32]) {
+/// RMS norm of each head, which is as long as `weight`.
+fn norm_heads(heads: &mut [f32], weight: &[f32], eps: f32) {
+    for head in heads.chunks_exact_mut(weight.len()) {
+        let raw = head.to_vec();
+        lanes::rms_norm(&raw, weight, eps, head);
+    }
+}
+
+fn rotate_heads(spec: &ModelSpec, layer: usize, position: usize, heads: &mut [f32]) {
     let half = spec.head_dim / 2;
     let (mut cos, mut sin) = (vec![0.0; half], vec![0.0; half]);
-    rope_angles(spec, position, &mut cos, &mut sin);
+    rope_angles(spec, spec.is_sliding(layer), position, &mut cos, &mut sin);
     for head in heads.chunks_exact_mut(spec.head_dim) {
         rope_rotate(head, &cos, &sin);
     }
@@ -255,22 +355,14 @@ impl Executor for ReferenceExecutor {
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.spec, BLOCK_SIZE, self.blocks)?;
         batch.check_output(&self.spec, logits)?;
-        let vocab = self.spec.vocab_size;
-        let mut rows = logits.chunks_exact_mut(vocab);
-        for s in batch.sequences {
-            for index in 0..s.tokens.len() {
-                let x = self.token(s, index);
-                let wanted = match s.logits {
-                    LogitRows::None => false,
-                    LogitRows::Last => index + 1 == s.tokens.len(),
-                    LogitRows::All => true,
-                };
-                if wanted && let Some(out) = rows.next() {
-                    self.logits(&x, out);
-                }
-            }
-        }
-        if logits.iter().all(|l| l.is_finite()) { Ok(()) } else { Err(ExecError::NotFinite) }
+        self.run(batch, logits, self.spec.vocab_size, Self::logits)
+    }
+
+    fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
+        batch.validate(&self.spec, BLOCK_SIZE, self.blocks)?;
+        batch.check_hidden(&self.spec, hidden)?;
+        let finish = |this: &Self, x: &[f32], out: &mut [f32]| out.copy_from_slice(&this.hidden(x));
+        self.run(batch, hidden, self.spec.hidden_size, finish)
     }
 }
 

@@ -158,6 +158,19 @@ pub struct LayerWeights {
     pub ffn_sub_norm: Option<Vec<f32>>,
     /// Down projection `[hidden_size, intermediate_size]`.
     pub down: TernaryMatrix,
+    /// Norms that only some architectures have.
+    pub extras: LayerExtras,
+}
+
+/// Norms that go with [`crate::Extras`]; each is there if its flag is set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LayerExtras {
+    /// Norms over single heads of queries and keys, `[head_dim]` each.
+    pub head_norms: Option<[Vec<f32>; 2]>,
+    /// Norms before `q`, `k`, `v`, `gate` and `up`, `[hidden_size]` each.
+    pub projection_norms: Option<[Vec<f32>; 5]>,
+    /// Norms of what attention and the feed-forward part give, `[hidden_size]` each.
+    pub post_norms: Option<[Vec<f32>; 2]>,
 }
 
 impl LayerWeights {

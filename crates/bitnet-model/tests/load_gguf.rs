@@ -5,7 +5,7 @@ mod support;
 
 use bitnet_core::DType;
 use bitnet_formats::{GgufArray, GgufValue, StoredType};
-use bitnet_model::{Activation, LoadError, LoadOptions};
+use bitnet_model::{Activation, LoadError, LoadOptions, RopeScaling};
 use bitnet_quant::{I2sLayout, TritCodec};
 use support::{Gguf, Tensor, bundled, load_path, scales, trits, vector};
 
@@ -258,13 +258,17 @@ fn head_sizes_and_rotary_positions() {
     gguf.set("llama.rope.scaling.factor", GgufValue::F32(1.0));
     gguf.load().unwrap();
     gguf.set("llama.rope.scaling.factor", GgufValue::F32(4.0));
-    assert!(gguf.error().contains("llama.rope.scaling.factor = 4"));
+    assert_eq!(gguf.load().unwrap().spec.extras.rope_scaling, RopeScaling::Linear(4.0));
+    gguf.norm("rope_freqs", &[8.0; 32]);
+    assert!(gguf.error().contains("rope_freqs.weight together with rope.scaling"));
     assert!(with("llama.rope.scaling.type", text("yarn")).error().contains("yarn"));
     let mut gguf = base.clone();
     gguf.norm("rope_freqs", &[1.0; 32]);
     gguf.load().unwrap();
     gguf.norm("rope_freqs", &[8.0; 32]);
-    assert!(gguf.error().contains("rope_freqs.weight"));
+    assert_eq!(gguf.load().unwrap().spec.extras.rope_scaling, RopeScaling::Factors(vec![8.0; 32]));
+    gguf.norm("rope_freqs", &[0.0; 32]);
+    assert!(gguf.error().contains("rope_scaling"));
 }
 
 #[test]
@@ -304,8 +308,8 @@ fn what_cannot_be_run_is_named() {
         split.error()
     );
     let mut other = base.clone();
-    other.set("general.architecture", text("qwen3"));
-    assert!(other.error().contains("qwen3"));
+    other.set("general.architecture", text("qwen2"));
+    assert!(other.error().contains("qwen2"));
     let mut llama = Gguf::of(&vector("tiny-llama-bitlinear"), "llama", QUARTER);
     llama.tensors.insert("blk.0.attn_q.weight".to_owned(), Tensor::zeros(StoredType::Q8_0, &[128, 128]));
     assert!(llama.error().contains("not a BitNet model"), "{}", llama.error());

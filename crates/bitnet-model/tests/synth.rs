@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 
 use bitnet_model::synth::{self, ShapePreset, SynthError, SynthFormat, SynthOptions, Vocabulary};
-use bitnet_model::{Activation, LoadedModel, ModelSpec};
+use bitnet_model::{Activation, LoadedModel, ModelSpec, Pooling};
 use support::{bundled, load_path, scales, testdata, trits};
 
 fn options(format: SynthFormat) -> SynthOptions {
@@ -97,6 +97,64 @@ fn llama_shaped_models_with_their_permuted_rows() {
         assert!(!model.spec.tied_output && !model.spec.sub_norms);
     }
     assert!(models[2].spec.architecture.contains("llama"));
+}
+
+#[test]
+fn every_form_of_every_family_is_the_same_model() {
+    for (preset, formats) in [
+        (ShapePreset::TinyLlama, ["safetensors, packed (bitlinear)", "GGUF v3, I2_S"]),
+        (ShapePreset::TinyFalcon3, ["safetensors, packed (bitlinear)", "GGUF v3, I2_S"]),
+        (ShapePreset::TinyQwen3, ["safetensors, packed (autobitlinear)", "GGUF v3, I2_S"]),
+        (ShapePreset::TinyGemma3, ["safetensors, packed (autobitlinear)", "GGUF v3, I2_S"]),
+    ] {
+        let (spec, name) = (preset.spec(), preset.name());
+        let models = all_forms(&spec);
+        assert_eq!([&models[0], &models[2]].map(|m| m.format.as_str()), formats, "{name}");
+        for model in &models {
+            assert_eq!(
+                model.spec,
+                ModelSpec { architecture: model.spec.architecture.clone(), ..spec.clone() }
+            );
+            assert_eq!(trits(model), trits(&models[0]), "{name}, {}", model.format);
+            assert_eq!(model.warnings, Vec::<String>::new(), "{name}, {}", model.format);
+            for (a, b) in scales(model).into_iter().zip(scales(&models[0])) {
+                assert!((a / b - 1.0).abs() < 0.03, "{name}: {a} {b}");
+            }
+            for (a, b) in model.weights.layers.iter().zip(&models[0].weights.layers) {
+                assert_eq!(a.extras, b.extras, "{name}, {}", model.format);
+                assert_eq!(
+                    (&a.attn_norm, &a.ffn_norm),
+                    (&vec![1.0; spec.hidden_size], &b.ffn_norm),
+                    "{name}"
+                );
+            }
+            let embeds = spec.extras.projection_norms;
+            assert_eq!(model.embedding.pooling, embeds.then_some(Pooling::Last), "{name}, {}", model.format);
+            let tokenizer = model.require_tokenizer().unwrap();
+            assert_eq!(tokenizer.end(), embeds.then_some(769), "{name}, {}", model.format);
+        }
+    }
+}
+
+#[test]
+fn embedding_shapes_are_published_without_prefix_and_output_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    write(&out, &ShapePreset::TinyGemma3.spec(), &options(SynthFormat::SafetensorsBf16)).unwrap();
+    let model = load_path(&out).unwrap();
+    let names: Vec<&str> = model.tensors.iter().map(|t| t.name.as_str()).collect();
+    for name in [
+        "embed_tokens.weight",
+        "layers.0.self_attn.q_proj.norm.weight",
+        "layers.2.pre_feedforward_layernorm.weight",
+    ] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    assert!(!names.contains(&"lm_head.weight"));
+    assert_eq!((model.format.as_str(), model.embedding.normalize), ("safetensors, bf16 masters", Some(true)));
+    // Norms of the architecture are stored without their one.
+    let config = std::fs::read_to_string(out.join("config.json")).unwrap();
+    assert!(config.contains("gemma3_text") && !config.contains("quantization_config"));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct TokenizerConfig {
     pub chat_template: Option<String>,
     /// Whether prompts begin with the begin-of-text token.
     pub add_bos_token: Option<bool>,
+    /// Whether texts end with the end-of-text token.
+    pub add_eos_token: Option<bool>,
     /// Name of the class that the file was written for.
     pub tokenizer_class: Option<String>,
     /// `added_tokens_decoder`: tokens that are taken whole, some of them beyond the vocabulary file. In order of their ids.
@@ -74,6 +76,7 @@ struct ConfigFile {
     #[serde(default)]
     chat_template: Value,
     add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
     tokenizer_class: Option<String>,
     #[serde(default)]
     added_tokens_decoder: Option<BTreeMap<u32, AddedFile>>,
@@ -98,6 +101,7 @@ impl TokenizerConfig {
             unk_token: token(file.unk_token, "unk_token", origin)?,
             chat_template: template(file.chat_template, origin)?,
             add_bos_token: file.add_bos_token,
+            add_eos_token: file.add_eos_token,
             tokenizer_class: file.tokenizer_class,
             added_tokens: file.added_tokens_decoder.unwrap_or_default().into_iter().map(added).collect(),
         })

@@ -3,6 +3,7 @@
 /// The crates of the engine from the lowest to the highest; each may depend on lower ones only.
 pub(super) const LAYERS: &[&str] = &[
     "bitnet-core",
+    "bitnet-hub",
     "bitnet-quant",
     "bitnet-formats",
     "bitnet-text",
@@ -28,7 +29,7 @@ pub(super) const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     ("crates/bitnet-core/src/bytes", "mapped files"),
     ("crates/bitnet-core/src/buffer", "aligned buffers"),
     ("crates/bitnet-core/src/pool", "fork-join thread pool"),
-    ("crates/bitnet-core/src/process", "memory and core counts of the process"),
+    ("crates/bitnet-core/src/process", "memory and core counts of the process, room on the disk"),
     ("crates/bitnet-cpu/src", "CPU kernels"),
     ("crates/bitnet-inference/tests/allocations", "counting allocator of the allocation test"),
     ("crates/bitnet-formats/tests/mutation", "counting allocator of the mutation test"),

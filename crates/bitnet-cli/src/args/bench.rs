@@ -50,8 +50,8 @@ pub(crate) enum BenchFormat {
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     pub(crate) action: Option<BenchAction>,
-    /// Model folder, .gguf or .safetensors file [default: the bundled model]
-    #[arg(short, long, value_name = "PATH", env = "BITNET_MODEL", hide_env_values = true)]
+    /// Model folder or file, or ORG/NAME[@REVISION][:FILE-OR-QUANT] on the Hub [default: the bundled model]
+    #[arg(short, long, value_name = "MODEL", env = "BITNET_MODEL", hide_env_values = true)]
     pub(crate) model: Option<PathBuf>,
     /// Tokens of a prompt; 0 for none [default: 512]
     #[arg(short = 'p', long, value_name = "LIST", value_parser = lists::list)]

@@ -16,7 +16,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InspectArgs {
-    /// Model folder, .gguf or .safetensors file [default: the bundled model]
+    /// Model folder or file, or ORG/NAME[@REVISION][:FILE-OR-QUANT] on the Hub [default: the bundled model]
     #[arg(value_name = "MODEL", env = "BITNET_MODEL", hide_env_values = true)]
     pub(crate) model: Option<PathBuf>,
     /// List every tensor

@@ -4,7 +4,9 @@ mod bench;
 mod chat;
 mod convert;
 mod devices;
+mod embed;
 mod generate;
+mod hub;
 mod inspect;
 pub(crate) mod lists;
 mod model;
@@ -21,7 +23,9 @@ pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
 pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
 pub(crate) use devices::DevicesArgs;
+pub(crate) use embed::{EmbedArgs, EmbedFormat};
 pub(crate) use generate::GenerateArgs;
+pub(crate) use hub::{DuArgs, HubArgs, ListArgs, PullArgs, RmArgs, ShowArgs};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
 pub(crate) use perplexity::PerplexityArgs;
@@ -43,6 +47,7 @@ Examples:
   bitnet generate \"Once upon a time\"          text from the bundled model
   bitnet generate -m DIR -n 200 --chat \"Hi\"   an answer from a downloaded model
   bitnet chat                                 a conversation
+  bitnet pull microsoft/bitnet-b1.58-2B-4T    fetch a model; -m ORG/NAME fetches it on first use
   bitnet inspect MODEL                        what is in a model
   bitnet bench                                how fast it runs
 
@@ -65,6 +70,19 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Talk with a model
     Chat(ChatArgs),
+    /// Fetch a model from the Hub
+    Pull(PullArgs),
+    /// List the models in the cache
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show card, licence, configuration and template of a model
+    Show(ShowArgs),
+    /// Remove models from the cache
+    Rm(RmArgs),
+    /// Show what the cache holds, and keep it within a budget
+    Du(DuArgs),
+    /// Turn texts into vectors
+    Embed(EmbedArgs),
     /// Show what is in a model
     Inspect(InspectArgs),
     /// Show the processor, kernels and memory
@@ -90,6 +108,7 @@ pub(crate) fn with_llama_spellings(args: impl Iterator<Item = OsString>) -> impl
         bench |= arg == "bench";
         match arg.to_str() {
             Some("-sys") if !verbatim => "--system".into(),
+            Some("-hf" | "--hf-repo") if !verbatim => "--model".into(),
             Some("-pg") if !verbatim && bench => "--pg".into(),
             _ => arg,
         }
@@ -113,6 +132,10 @@ mod tests {
         let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
         let Command::Generate(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!((args.system.as_deref(), args.prompt.as_deref()), (Some("Be brief."), Some("-sys")));
+        let args = ["bitnet", "generate", "-hf", "org/model:i2_s"].map(OsString::from);
+        let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
+        let Command::Generate(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.model.model, Some("org/model:i2_s".into()));
         let args = ["bitnet", "bench", "-p", "1,2", "-pg", "8,4", "-o", "csv"].map(OsString::from);
         let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
         let Command::Bench(args) = cli.command else { panic!("{cli:?}") };

@@ -8,7 +8,7 @@ use bitnet_model::{Activation, KvType};
 use bitnet_quant::I2sLayout;
 use clap::{Args, ValueEnum};
 
-use super::values;
+use super::{HubArgs, values};
 
 /// Byte orders of I2_S by name.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -109,6 +109,8 @@ pub(crate) struct FormatArgs {
     /// Activation of the feed-forward part in GGUF files of the architecture `bitnet`, which stands for two models
     #[arg(long, value_name = "NAME", value_enum)]
     pub(crate) activation: Option<ActivationName>,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
 }
 
 /// How weights and context are kept in memory.
@@ -131,8 +133,8 @@ pub(crate) struct StorageArgs {
 /// A model to run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
-    /// Model folder, .gguf or .safetensors file [default: the bundled model]
-    #[arg(short, long, value_name = "PATH", env = "BITNET_MODEL", hide_env_values = true)]
+    /// Model folder or file, or ORG/NAME[@REVISION][:FILE-OR-QUANT] on the Hub [default: the bundled model]
+    #[arg(short, long, value_name = "MODEL", env = "BITNET_MODEL", hide_env_values = true)]
     pub(crate) model: Option<PathBuf>,
     /// Threads that compute [default: one for each core]
     #[arg(short, long, value_name = "N", env = "BITNET_THREADS", hide_env_values = true)]

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use bitnet_core::MemorySize;
-use bitnet_model::LayerWeights;
 use bitnet_model::load::{LoadedModel, TensorSummary, load};
+use bitnet_model::{Extras, LayerWeights, RopeScaling};
 use bitnet_text::ChatTemplate;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::output::{self, Notes, Table, count};
 
 pub(super) fn run(args: &InspectArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let options = model::load_options(&args.format)?;
-    let model = load(&model::source(args.model.as_deref(), notes), &options)?;
+    let model = load(&model::source(args.model.as_deref(), &args.format.hub, notes)?, &options)?;
     let facts = Facts::of(&model);
     if args.json {
         output::json(&as_json(&model, &facts, args.tensors))?;
@@ -71,6 +71,9 @@ fn as_text(model: &LoadedModel, facts: &Facts, tensors: bool) -> String {
     let heads = format!("{} of {}, {} for keys and values", spec.num_heads, spec.head_dim, spec.num_kv_heads);
     table.row([&"heads", &heads]);
     table.row([&"sub-norms", &yes(spec.sub_norms)]);
+    for (name, value) in extras(&spec.extras) {
+        table.row([&name, &value]);
+    }
     table.row([&"tied output", &yes(spec.tied_output)]);
     table.row([&"norm epsilon", &spec.rms_norm_eps]);
     table.row([&"rotary base", &spec.rope_theta]);
@@ -104,6 +107,45 @@ fn as_text(model: &LoadedModel, facts: &Facts, tensors: bool) -> String {
     out
 }
 
+/// What the architecture has beside the plain shape, in words.
+fn extras(extras: &Extras) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    let norms: Vec<&str> = [
+        (extras.head_norms, "of query and key heads"),
+        (extras.projection_norms, "before every projection"),
+        (extras.post_norms, "behind attention and feed-forward part"),
+    ]
+    .iter()
+    .filter_map(|(there, what)| there.then_some(*what))
+    .collect();
+    if !norms.is_empty() {
+        rows.push(("more norms", norms.join(", ")));
+    }
+    if extras.scaled_embedding {
+        rows.push(("embedding", "times the square root of the hidden size".to_owned()));
+    }
+    if let Some(scalar) = extras.query_pre_attn_scalar {
+        rows.push(("query scalar", scalar.to_string()));
+    }
+    match &extras.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear(factor) => rows.push(("rotary scaling", format!("linear, factor {factor}"))),
+        RopeScaling::Llama3 { factor, original_context, .. } => {
+            rows.push(("rotary scaling", format!("llama3, factor {factor} over {original_context} tokens")));
+        }
+        RopeScaling::Factors(factors) => {
+            rows.push(("rotary scaling", format!("{} factors", factors.len())));
+        }
+    }
+    if let Some(sliding) = &extras.sliding {
+        let layers = sliding.layers.iter().filter(|sliding| **sliding).count();
+        let window =
+            format!("{} tokens in {layers} layers, rotary base {}", sliding.window, sliding.rope_theta);
+        rows.push(("sliding window", window));
+    }
+    rows
+}
+
 /// What concerns text: tokenizer, template, stop tokens, sampling defaults.
 fn text_rows(model: &LoadedModel, table: &mut Table) {
     let tokenizer = match (&model.tokenizer, &model.tokenizer_note) {
@@ -116,6 +158,9 @@ fn text_rows(model: &LoadedModel, table: &mut Table) {
     table.row([&"tokenizer", &tokenizer]);
     let template = if model.chat_template.is_some() { "yes" } else { "none" };
     table.row([&"chat template", &template]);
+    if let Some(pooling) = model.embedding.pooling {
+        table.row([&"pooling", &pooling]);
+    }
     let g = &model.generation;
     let token = |id: u32| match model.tokenizer.as_ref().and_then(|t| t.token_str(id)) {
         Some(text) => format!("{id} {text}"),
@@ -168,6 +213,7 @@ fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
             "rope_theta": spec.rope_theta,
             "context_length": spec.context_length,
             "tied_output": spec.tied_output,
+            "extras": extras(&spec.extras).into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect::<serde_json::Map<_, _>>(),
         },
         "parameters": spec.parameters(),
         "ternary_parameters": spec.ternary_parameters(),
@@ -182,6 +228,9 @@ fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
         "chat_template": model.chat_template.as_ref().map(ChatTemplate::source),
         "bos_token": model.generation.bos,
         "stop_tokens": model.generation.stop_tokens,
+        "end_token": model.tokenizer.as_ref().and_then(|t| t.end()),
+        "pooling": model.embedding.pooling.map(bitnet_model::Pooling::name),
+        "prompts": model.embedding.prompts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "generation_defaults": sampling(model),
         "warnings": model.warnings,
     });

@@ -1,13 +1,20 @@
 //! The commands, one module each.
 
 mod bench;
+mod cached;
 mod chat;
 mod convert;
 mod devices;
+mod du;
+mod embed;
 mod generate;
 mod inspect;
+mod list;
 mod perplexity;
+mod pull;
 mod quantize;
+mod rm;
+mod show;
 mod synth;
 
 use std::process::ExitCode;
@@ -24,6 +31,12 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.command {
         Command::Generate(args) => generate::run(args, notes),
         Command::Chat(args) => chat::run(args, notes),
+        Command::Pull(args) => pull::run(args, notes),
+        Command::List(args) => list::run(args, notes),
+        Command::Show(args) => show::run(args, notes),
+        Command::Rm(args) => rm::run(args, notes),
+        Command::Du(args) => du::run(args, notes),
+        Command::Embed(args) => embed::run(args, notes),
         Command::Inspect(args) => inspect::run(args, notes),
         Command::Devices(args) => devices::run(args),
         Command::Perplexity(args) => perplexity::run(args, notes),

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use bitnet_model::synth::{self, ShapePreset, SynthError, SynthOptions, Vocabulary};
+use bitnet_model::synth::{self, SynthError, SynthOptions, Vocabulary};
 
 use crate::args::SynthArgs;
 use crate::error::CliError;
 use crate::output::{self, Notes, Progress};
 
 pub(super) fn run(args: &SynthArgs, notes: Notes) -> Result<ExitCode, CliError> {
-    let spec = ShapePreset::from(args.shape).spec();
+    let spec = args.shape.spec();
     let options = SynthOptions {
         format: args.format.into(),
         vocabulary: args.tokenizer.clone().map_or(Vocabulary::Dummy, Vocabulary::Tokenizer),

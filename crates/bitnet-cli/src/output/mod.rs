@@ -1,5 +1,7 @@
 //! What is written, and where: results to stdout, all else to stderr.
 
+mod confirm;
+mod downloads;
 mod progress;
 mod stats;
 mod table;
@@ -9,9 +11,11 @@ use std::io::{IsTerminal, Write};
 use crate::args::GlobalArgs;
 use crate::error::CliError;
 
+pub(crate) use confirm::confirm;
+pub(crate) use downloads::Downloads;
 pub(crate) use progress::Progress;
 pub(crate) use stats::{EngineFacts, print_stats, stats_json};
-pub(crate) use table::{Table, count};
+pub(crate) use table::{Table, ago, count};
 
 /// Writes to stdout at once.
 ///

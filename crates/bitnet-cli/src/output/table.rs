@@ -1,4 +1,6 @@
-//! [`Table`]: aligned columns of text.
+//! [`Table`]: aligned columns of text, and what stands in them.
+
+use std::time::SystemTime;
 
 /// Rows of columns; every column is as wide as its widest cell.
 #[derive(Debug, Default)]
@@ -45,6 +47,20 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// How long ago something was: `3 days ago`.
+pub(crate) fn ago(time: Option<SystemTime>) -> String {
+    let Some(time) = time else { return "unknown".to_owned() };
+    let seconds = SystemTime::now().duration_since(time).map_or(0, |age| age.as_secs());
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
+    match units.into_iter().find(|(length, _)| seconds >= *length) {
+        None => "just now".to_owned(),
+        Some((length, unit)) => {
+            let n = seconds / length;
+            format!("{n} {unit}{} ago", if n == 1 { "" } else { "s" })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +71,15 @@ mod tests {
         table.row([&"a", &1]);
         table.row([&"long", &22]);
         assert_eq!(table.to_string(), "a     1\nlong  22\n");
+    }
+
+    #[test]
+    fn ages() {
+        let before = |seconds| ago(SystemTime::now().checked_sub(std::time::Duration::from_secs(seconds)));
+        assert_eq!(before(5), "just now");
+        assert_eq!(before(3700), "1 hour ago");
+        assert_eq!(before(3 * 86_400 + 5), "3 days ago");
+        assert_eq!(ago(None), "unknown");
     }
 
     #[test]

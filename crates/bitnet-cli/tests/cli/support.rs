@@ -10,6 +10,13 @@ pub(crate) fn bitnet(args: &[&str]) -> Command {
     for name in ["BITNET_MODEL", "BITNET_THREADS", "BITNET_KERNELS", "BITNET_HISTORY", "XDG_DATA_HOME"] {
         command.env_remove(name);
     }
+    for name in
+        ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "SSL_CERT_FILE"]
+    {
+        command.env_remove(name);
+    }
+    // No test reaches out; those that need a Hub bring one.
+    command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent/huggingface");
     command.env("NO_COLOR", "1").args(args);
     command
 }

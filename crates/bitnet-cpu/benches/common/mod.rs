@@ -7,7 +7,7 @@ use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_cpu::{Form, kernel_sets};
 use bitnet_model::conformance::Random;
-use bitnet_model::{Activation, ModelSpec};
+use bitnet_model::{Activation, Extras, ModelSpec};
 use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
 use criterion::Criterion;
 
@@ -78,5 +78,6 @@ pub(crate) fn spec(num_layers: usize, vocab_size: usize) -> ModelSpec {
         rope_theta: 500_000.0,
         context_length: 4096,
         tied_output: true,
+        extras: Extras::default(),
     }
 }

@@ -257,7 +257,7 @@ fn rms_norm(set: &KernelSet) -> Result<usize, String> {
 
 fn activate(set: &KernelSet) -> Result<usize, String> {
     let (mut cases, mut random) = (Cases::default(), Random::new(4));
-    for activation in [Activation::Relu2, Activation::Silu] {
+    for activation in [Activation::Relu2, Activation::Silu, Activation::Gelu] {
         for n in LENGTHS {
             let mut gate = floats(&mut random, n, 100.0);
             for (gate, extreme) in gate.iter_mut().skip(3).zip([0.0, -0.0, 88.5, -88.5, 1e9, -1e9]) {
@@ -289,14 +289,20 @@ fn attend(set: &KernelSet, kv_type: KvType) -> Result<usize, String> {
             for count in 1..=QUERIES {
                 let heads = floats(&mut random, count * head_dim, 2.0);
                 let limit = |h: usize| (positions + h).saturating_sub(count - 1).max(1);
-                let queries: Vec<Query<'_>> = heads
-                    .chunks_exact(head_dim)
-                    .enumerate()
-                    .map(|(h, head)| Query { head, limit: limit(h) })
-                    .collect();
-                let states = |set| states(set, layout, &want, &queries);
-                let what = format!("{count} {what}");
-                cases.same_bits(&what, &states(set), &states(&SCALAR))?;
+                for window in [usize::MAX, 40] {
+                    let queries: Vec<Query<'_>> = heads
+                        .chunks_exact(head_dim)
+                        .enumerate()
+                        .map(|(h, head)| Query {
+                            head,
+                            first: limit(h).saturating_sub(window),
+                            limit: limit(h),
+                        })
+                        .collect();
+                    let states = |set| states(set, layout, &want, &queries);
+                    let what = format!("{count} {what}, window {window}");
+                    cases.same_bits(&what, &states(set), &states(&SCALAR))?;
+                }
             }
         }
     }
@@ -327,7 +333,7 @@ fn states(set: &KernelSet, layout: KvLayout, pieces: &[u8], queries: &[Query<'_>
     let positions = queries.last().map_or(0, |q| q.limit);
     let piece = |i: usize| &pieces[i * layout.piece_bytes()..(i + 1) * layout.piece_bytes()];
     for range in 0..positions.div_ceil(RANGE) {
-        let a = Attend { layout, queries, range, fresh: range == 0, piece: &piece };
+        let a = Attend { layout, scale: 0.3, queries, range, fresh: range == 0, piece: &piece };
         // SAFETY: the set is available.
         unsafe { (set.attend)(&a, &mut scratch, &mut states) };
     }

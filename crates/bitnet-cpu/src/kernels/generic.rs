@@ -58,6 +58,11 @@ pub(crate) fn activate(activation: Activation, gate: &mut [f32], up: &[f32]) {
                 *g = lanes::silu(*g) * u;
             }
         }
+        Activation::Gelu => {
+            for (g, &u) in gate.iter_mut().zip(up) {
+                *g = lanes::gelu_tanh(*g) * u;
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! PyTorch checkpoints: files of `torch.save`, in the zip form and in that of before version 1.6.
 //!
-//! A checkpoint is a pickle, which is a program, and the bytes of its storages. The program is not run: [`unpickle`] knows
+//! A checkpoint is a pickle, which is a program, and the bytes of its storages. The program is not run: `unpickle` knows
 //! the two dozen instructions and the few names that weights consist of, and refuses every other name by name. Tensors
 //! are views of storages with offset and strides; those whose elements are in order stay where they lie in the file.
 //!

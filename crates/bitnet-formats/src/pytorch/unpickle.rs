@@ -251,7 +251,7 @@ impl<'a> Machine<'a, '_, '_> {
             b'.' => return self.pop().map(Some),
             0x80 => match self.byte()? {
                 0..=5 => Ok(()),
-                version => Err(self.unsupported(format!("pickle protocol {version}"))),
+                version => Err(self.unsupported(&format!("pickle protocol {version}"))),
             },
             0x95 => self.number::<8>().map(drop),
             b'(' => {
@@ -330,7 +330,7 @@ impl<'a> Machine<'a, '_, '_> {
             0x94 => self.remember(self.memo.len() as u64),
             b'h' => self.number::<1>().and_then(|place| self.recall(place)),
             b'j' => self.number::<4>().and_then(|place| self.recall(place)),
-            other => Err(self.unsupported(format!("the pickle instruction {:?}", char::from(other)))),
+            other => Err(self.unsupported(&format!("the pickle instruction {:?}", char::from(other)))),
         }
     }
 
@@ -346,7 +346,7 @@ impl<'a> Machine<'a, '_, '_> {
         self.push(text.map_or(Value::Other, Value::Text))
     }
 
-    fn unsupported(&self, what: String) -> FormatError {
+    fn unsupported(&self, what: &str) -> FormatError {
         FormatError::Unsupported {
             origin: self.heap.origin().to_owned(),
             what: format!("{what} ({}, byte {})", self.part, self.start),

@@ -106,7 +106,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use bitnet_core::MemorySize;
-    use bitnet_model::{Activation, KvType, Traffic};
+    use bitnet_model::{Activation, Extras, KvType, Traffic};
 
     use super::*;
 
@@ -126,6 +126,7 @@ mod tests {
             rope_theta: 1e4,
             context_length: 64,
             tied_output: true,
+            extras: Extras::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitnet_core::MemorySize;
-use bitnet_model::load::{GenerationDefaults, LoadError, LoadedModel};
+use bitnet_model::load::{EmbeddingDefaults, GenerationDefaults, LoadError, LoadedModel};
 use bitnet_model::{Executor, ExecutorInfo, ModelSpec, Weights};
 use bitnet_text::{ChatTemplate, Tokenizer};
 
@@ -38,6 +38,8 @@ pub struct EngineModel {
     pub chat_template: Option<ChatTemplate>,
     /// Its sampling defaults and stop tokens.
     pub generation: GenerationDefaults,
+    /// How it wants its embeddings to be made.
+    pub embedding: EmbeddingDefaults,
     /// What people should know about the files.
     pub warnings: Vec<String>,
 }
@@ -54,6 +56,7 @@ impl EngineModel {
             tokenizer_note: loaded.tokenizer_note,
             chat_template: loaded.chat_template,
             generation: loaded.generation,
+            embedding: loaded.embedding,
             warnings: loaded.warnings,
         };
         (loaded.spec, loaded.weights, model)

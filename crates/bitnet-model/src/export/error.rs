@@ -7,6 +7,14 @@ pub enum ExportError {
     /// The file could not be written.
     #[error(transparent)]
     Format(#[from] bitnet_formats::FormatError),
+    /// The form has nothing for what the model does.
+    #[error("a model with {what} cannot be written as {form}")]
+    Unsupported {
+        /// The form.
+        form: &'static str,
+        /// What it lacks.
+        what: String,
+    },
     /// A tensor of the model could not be read.
     #[error(transparent)]
     Core(#[from] bitnet_core::CoreError),

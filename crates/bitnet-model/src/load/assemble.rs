@@ -8,7 +8,7 @@ use super::error::{LoadError, Result};
 use super::naming::Naming;
 use super::projection::{Form, MasterRule, Projection, finish_all};
 use super::tensors::Tensors;
-use crate::{LayerWeights, ModelSpec, Weights};
+use crate::{LayerExtras, LayerWeights, ModelSpec, Weights};
 
 /// A place in the model where a projection belongs.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub(super) fn assemble(
     } else {
         Some(tensors.dense(naming.output, spec.vocab_size, spec.hidden_size)?)
     };
-    let final_norm = tensors.norm(&naming.final_norm, spec.hidden_size)?;
+    let final_norm = stored_norm(tensors, naming, &naming.final_norm, spec.hidden_size)?;
     let mut norms = Vec::new();
     let mut projections = Vec::new();
     for layer in 0..spec.num_layers {
@@ -98,8 +98,8 @@ fn refuse_leftovers(tensors: &Tensors<'_>, naming: &Naming) -> Result<()> {
         Some(tensor) => Err(LoadError::Unsupported {
             file: tensor.origin.to_string(),
             what: format!("tensor {}", tensor.name),
-            remedy: "layers of attention and a gated feed-forward part without biases or extra norms are, \
-                     as many as the configuration tells",
+            remedy: "layers of attention and a gated feed-forward part without biases and with the norms of their \
+                     architecture are, as many as the configuration tells",
         }),
     }
 }
@@ -110,14 +110,35 @@ struct LayerNorms {
     ffn: Vec<f32>,
     attn_sub: Option<Vec<f32>>,
     ffn_sub: Option<Vec<f32>>,
+    extras: LayerExtras,
+}
+
+/// A norm of the architecture itself, with the one that Gemma leaves out.
+fn stored_norm(tensors: &Tensors<'_>, naming: &Naming, name: &str, len: usize) -> Result<Vec<f32>> {
+    let mut norm = tensors.norm(name, len)?;
+    if naming.from_one {
+        norm.iter_mut().for_each(|w| *w += 1.0);
+    }
+    Ok(norm)
 }
 
 impl LayerNorms {
     fn take(tensors: &Tensors<'_>, spec: &ModelSpec, naming: &Naming, layer: usize) -> Result<Self> {
         let parts = &naming.parts;
-        let norm = |part, len| tensors.norm(&naming.weight(layer, part), len);
-        let sub = |part, len| if spec.sub_norms { norm(part, len).map(Some) } else { Ok(None) };
+        let norm = |part: &str, len| stored_norm(tensors, naming, &naming.weight(layer, part), len);
+        // Norms before projections are the trainer's and stored as they are.
+        let own = |part: &str, len| tensors.norm(&naming.weight(layer, part), len);
+        let sub = |part, len| if spec.sub_norms { own(part, len).map(Some) } else { Ok(None) };
+        let (extras, hidden) = (&spec.extras, spec.hidden_size);
+        let extras = LayerExtras {
+            head_norms: several(extras.head_norms, parts.head_norms, |part| norm(part, spec.head_dim))?,
+            projection_norms: several(extras.projection_norms, parts.projection_norms, |part| {
+                own(part, hidden)
+            })?,
+            post_norms: several(extras.post_norms, parts.post_norms, |part| norm(part, hidden))?,
+        };
         Ok(Self {
+            extras,
             attn: norm(parts.attn_norm, spec.hidden_size)?,
             ffn: norm(parts.ffn_norm, spec.hidden_size)?,
             attn_sub: sub(parts.attn_sub_norm, spec.q_size())?,
@@ -139,6 +160,23 @@ impl LayerNorms {
             up,
             ffn_sub_norm: self.ffn_sub,
             down,
+            extras: self.extras,
         }
     }
+}
+
+/// Takes some norms, if the model has them.
+fn several<const N: usize>(
+    there: bool,
+    parts: [&str; N],
+    take: impl Fn(&str) -> Result<Vec<f32>>,
+) -> Result<Option<[Vec<f32>; N]>> {
+    if !there {
+        return Ok(None);
+    }
+    let mut norms = std::array::from_fn(|_| Vec::new());
+    for (norm, part) in norms.iter_mut().zip(parts) {
+        *norm = take(part)?;
+    }
+    Ok(Some(norms))
 }

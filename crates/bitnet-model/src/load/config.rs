@@ -4,7 +4,8 @@
 
 use super::error::{LoadError, Result};
 use super::json::Section;
-use crate::{Activation, ModelSpec};
+use super::rope::{self, Rope, WindowRule};
+use crate::{Activation, Extras, ModelSpec, RopeScaling};
 
 /// What `weight_scale` beside packed weights means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(super) enum ScaleRule {
 /// A `config.json` as far as it matters here.
 #[derive(Debug)]
 pub(super) struct HfConfig {
-    /// The architecture. `sub_norms` and `tied_output` are decided later, by the tensors.
+    /// The architecture. `sub_norms`, `projection_norms` and `tied_output` are decided later, by the tensors.
     pub(super) spec: ModelSpec,
     /// `tie_word_embeddings`.
     pub(super) tied: Option<bool>,
@@ -26,23 +27,27 @@ pub(super) struct HfConfig {
     pub(super) scale_rule: Option<ScaleRule>,
     /// Whether the file says that this is a BitNet model, so that float weights are masters to be quantised.
     pub(super) says_bitnet: bool,
-    /// Whether the class is the one of bitnet-b1.58-2B-4T.
-    pub(super) is_2b_class: bool,
+    /// The class of the model.
+    pub(super) class: Class,
     /// `bos_token_id`.
     pub(super) bos: Option<u32>,
     /// `eos_token_id`, one or several.
     pub(super) eos: Vec<u32>,
 }
 
-/// The classes of models that this engine runs; they differ in defaults only.
+/// The classes of models that this engine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     /// `BitNetForCausalLM` of transformers: bitnet-b1.58-2B-4T.
     BitNet,
     /// `BitnetForCausalLM`, the first reproductions (1bitLLM).
     FirstBitnet,
     /// `LlamaForCausalLM` with ternary weights.
     Llama,
+    /// Qwen3 with ternary weights: BitNet-embedding 0.6B.
+    Qwen3,
+    /// Gemma 3, text only, with ternary weights: BitNet-embedding 270M.
+    Gemma3,
 }
 
 impl Class {
@@ -54,13 +59,18 @@ impl Class {
             (None, Some(model_type)) => model_type,
             (None, None) => return Err(root.missing("architectures")),
         };
-        let class = match name {
-            "BitNetForCausalLM" | "bitnet" => Class::BitNet,
-            "BitnetForCausalLM" => Class::FirstBitnet,
-            "LlamaForCausalLM" | "llama" => Class::Llama,
-            other => {
-                let remedy =
-                    "BitNetForCausalLM, BitnetForCausalLM and LlamaForCausalLM with ternary weights are";
+        let class = match (name, model_type) {
+            ("BitNetForCausalLM" | "bitnet", _) => Class::BitNet,
+            ("BitnetForCausalLM", _) => Class::FirstBitnet,
+            ("LlamaForCausalLM" | "llama", _) => Class::Llama,
+            ("Qwen3ForCausalLM" | "Qwen3Model", _) => Class::Qwen3,
+            ("Gemma3ForCausalLM" | "Gemma3TextModel", _) => Class::Gemma3,
+            // The embedding models come with classes of their own.
+            (_, Some("qwen3")) => Class::Qwen3,
+            (_, Some("gemma3_text")) => Class::Gemma3,
+            (other, _) => {
+                let remedy = "BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, Qwen3 and Gemma 3 (text) with \
+                              ternary weights are";
                 let what = format!("the architecture {other:?}");
                 return Err(LoadError::Unsupported { file: root.origin().to_owned(), what, remedy });
             }
@@ -69,7 +79,11 @@ impl Class {
     }
 
     fn activation(self) -> &'static str {
-        if self == Class::BitNet { "relu2" } else { "silu" }
+        match self {
+            Class::BitNet => "relu2",
+            Class::Gemma3 => "gelu_pytorch_tanh",
+            _ => "silu",
+        }
     }
 
     fn rms_norm_eps(self) -> f64 {
@@ -77,7 +91,25 @@ impl Class {
     }
 
     fn rope_theta(self) -> f64 {
-        if self == Class::BitNet { 500_000.0 } else { 10_000.0 }
+        match self {
+            Class::BitNet => 500_000.0,
+            Class::Gemma3 => 1_000_000.0,
+            _ => 10_000.0,
+        }
+    }
+
+    /// Width of a head where the file does not tell: transformers divides only for these classes.
+    fn head_dim(self) -> Option<usize> {
+        match self {
+            Class::Qwen3 => Some(128),
+            Class::Gemma3 => Some(256),
+            _ => None,
+        }
+    }
+
+    /// Whether float weights are masters to be quantised, whatever else the file says.
+    fn is_bitnet(self) -> bool {
+        matches!(self, Class::BitNet | Class::FirstBitnet)
     }
 }
 
@@ -93,41 +125,104 @@ impl HfConfig {
         if let Some(q) = &quantization {
             check_quantization(q)?;
         }
+        check_unsupported(root)?;
         let hidden_size = root.required_count("hidden_size")?;
         let num_heads = root.required_count("num_attention_heads")?;
+        let num_layers = root.required_count("num_hidden_layers")?;
         let eps = root.number("rms_norm_eps")?.unwrap_or(class.rms_norm_eps());
-        let spec = ModelSpec {
+        let rope = Rope::read(root)?;
+        let rope_theta = rope.theta.unwrap_or(class.rope_theta());
+        let mut spec = ModelSpec {
             architecture,
             vocab_size: root.required_count("vocab_size")?,
             hidden_size,
             intermediate_size: root.required_count("intermediate_size")?,
-            num_layers: root.required_count("num_hidden_layers")?,
+            num_layers,
             num_heads,
             num_kv_heads: root.count("num_key_value_heads")?.unwrap_or(num_heads),
-            head_dim: head_dim(root, hidden_size, num_heads)?,
+            head_dim: head_dim(root, class, hidden_size, num_heads)?,
             activation: activation(root, class)?,
             sub_norms: false,
             rms_norm_eps: eps as f32,
-            rope_theta: rope_theta(root)?.unwrap_or(class.rope_theta()),
+            rope_theta,
             context_length: root.count("max_position_embeddings")?.unwrap_or(2048),
             tied_output: false,
+            extras: extras(root, class, num_layers, rope, rope_theta)?,
         };
+        // What makes no difference is left out, so that a model is the same in every file format.
+        spec.extras.query_pre_attn_scalar =
+            spec.extras.query_pre_attn_scalar.filter(|&scalar| scalar != spec.head_dim as f64);
         spec.validate().map_err(|source| LoadError::Spec { file: root.origin().to_owned(), source })?;
         let flagged = root.flag("is_bitnet_config")?.unwrap_or(false) || root.get("weight_bits").is_some();
         Ok(Self {
             spec,
             tied: root.flag("tie_word_embeddings")?,
             scale_rule: scale_rule(quantization.as_ref())?,
-            says_bitnet: quantization.is_some() || class != Class::Llama || flagged,
-            is_2b_class: class == Class::BitNet,
+            says_bitnet: quantization.is_some() || class.is_bitnet() || flagged,
+            class,
             bos: root.token_ids("bos_token_id")?.first().copied(),
             eos: root.token_ids("eos_token_id")?,
         })
     }
+
+    /// Whether the class is the one of bitnet-b1.58-2B-4T.
+    pub(super) fn is_2b_class(&self) -> bool {
+        self.class == Class::BitNet
+    }
 }
 
-fn head_dim(root: &Section<'_>, hidden_size: usize, num_heads: usize) -> Result<usize> {
-    match root.count("head_dim")? {
+/// What the class has beside the plain shape. Norms before projections are found by their tensors.
+fn extras(root: &Section<'_>, class: Class, num_layers: usize, rope: Rope, theta: f64) -> Result<Extras> {
+    let plain = Extras { rope_scaling: rope.scaling, ..Extras::default() };
+    match class {
+        Class::BitNet | Class::FirstBitnet | Class::Llama => Ok(plain),
+        Class::Qwen3 => {
+            let sliding = rope::sliding_window(root, WindowRule::Late, num_layers, theta)?;
+            if sliding.is_some() && plain.rope_scaling != RopeScaling::None {
+                return Err(LoadError::Unsupported {
+                    file: root.origin().to_owned(),
+                    what: "rope_scaling together with use_sliding_window".to_owned(),
+                    remedy: "either of them alone is",
+                });
+            }
+            Ok(Extras { head_norms: true, sliding, ..plain })
+        }
+        Class::Gemma3 => {
+            let local = rope.local_theta.unwrap_or(10_000.0);
+            Ok(Extras {
+                head_norms: true,
+                post_norms: true,
+                scaled_embedding: true,
+                query_pre_attn_scalar: Some(root.number("query_pre_attn_scalar")?.unwrap_or(256.0)),
+                sliding: rope::sliding_window(root, WindowRule::Periodic, num_layers, local)?,
+                ..plain
+            })
+        }
+    }
+}
+
+/// Refuses by name what the classes may ask for and no BitNet model does.
+fn check_unsupported(root: &Section<'_>) -> Result<()> {
+    let refuse =
+        |what: String, remedy| Err(LoadError::Unsupported { file: root.origin().to_owned(), what, remedy });
+    for name in ["attention_bias", "mlp_bias"] {
+        if root.flag(name)? == Some(true) {
+            return refuse(format!("{name} = true"), "projections without a bias are");
+        }
+    }
+    if root.flag("use_bidirectional_attention")? == Some(true) {
+        return refuse("use_bidirectional_attention = true".to_owned(), "attention to earlier positions is");
+    }
+    for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if let Some(cap) = root.number(name)? {
+            return refuse(format!("{name} = {cap}"), "scores and logits without a cap are");
+        }
+    }
+    Ok(())
+}
+
+fn head_dim(root: &Section<'_>, class: Class, hidden_size: usize, num_heads: usize) -> Result<usize> {
+    match root.count("head_dim")?.or(class.head_dim()) {
         Some(head_dim) => Ok(head_dim),
         None if num_heads > 0 && hidden_size.is_multiple_of(num_heads) => Ok(hidden_size / num_heads),
         None => {
@@ -138,62 +233,20 @@ fn head_dim(root: &Section<'_>, hidden_size: usize, num_heads: usize) -> Result<
 }
 
 fn activation(root: &Section<'_>, class: Class) -> Result<Activation> {
-    match root.text("hidden_act")?.unwrap_or(class.activation()) {
+    let told = match (class, root.text("hidden_activation")?) {
+        (Class::Gemma3, Some(name)) => Some(name),
+        _ => root.text("hidden_act")?,
+    };
+    match told.unwrap_or(class.activation()) {
         "relu2" => Ok(Activation::Relu2),
         "silu" | "swish" => Ok(Activation::Silu),
+        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::Gelu),
         other => Err(LoadError::Unsupported {
             file: root.origin().to_owned(),
             what: format!("hidden_act {other:?}"),
-            remedy: "relu2 and silu are",
+            remedy: "relu2, silu and gelu_pytorch_tanh are",
         }),
     }
-}
-
-/// The rotary base in its old (`rope_theta`) or new spelling (`rope_parameters.rope_theta`).
-fn rope_theta(root: &Section<'_>) -> Result<Option<f64>> {
-    check_partial_rotary(root)?;
-    if let Some(scaling) = root.section("rope_scaling")? {
-        check_rope_type(&scaling)?;
-    }
-    if let Some(parameters) = root.section("rope_parameters")? {
-        check_rope_type(&parameters)?;
-        check_partial_rotary(&parameters)?;
-        if let Some(theta) = parameters.number("rope_theta")? {
-            return Ok(Some(theta));
-        }
-    }
-    root.number("rope_theta")
-}
-
-fn check_partial_rotary(section: &Section<'_>) -> Result<()> {
-    match section.number("partial_rotary_factor")? {
-        Some(factor) if factor != 1.0 => Err(LoadError::Unsupported {
-            file: section.origin().to_owned(),
-            what: format!("{} = {factor}", section.field("partial_rotary_factor")),
-            remedy: "rotary positions over whole heads are",
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn check_rope_type(section: &Section<'_>) -> Result<()> {
-    let kind = match section.text("rope_type")? {
-        Some(kind) => Some(kind),
-        None => section.text("type")?,
-    };
-    let plain = match kind {
-        None | Some("default") => true,
-        Some("linear") => section.number("factor")?.is_none_or(|factor| factor == 1.0),
-        Some(_) => false,
-    };
-    if plain {
-        return Ok(());
-    }
-    Err(LoadError::Unsupported {
-        file: section.origin().to_owned(),
-        what: format!("{} = {:?}", section.field("rope_type"), kind.unwrap_or_default()),
-        remedy: "unscaled rotary positions are",
-    })
 }
 
 fn scale_rule(quantization: Option<&Section<'_>>) -> Result<Option<ScaleRule>> {
@@ -221,7 +274,9 @@ fn check_quantization(q: &Section<'_>) -> Result<()> {
     // Anything but the output layer and the embedding would leave a projection with float weights.
     const TERNARY: [&str; 5] = ["_proj", "self_attn", "mlp", "layers", "*"];
     let kept = q.texts("modules_to_not_convert")?.unwrap_or_default();
-    if let Some(name) = kept.iter().find(|name| TERNARY.iter().any(|part| name.contains(part))) {
+    let is_norm = |name: &str| name.ends_with("norm");
+    let matches = |name: &&&str| !is_norm(name) && TERNARY.iter().any(|part| name.contains(part));
+    if let Some(name) = kept.iter().find(matches) {
         let what =
             format!("{} with {name:?} (a projection with float weights)", q.field("modules_to_not_convert"));
         return Err(unsupported(what, "models whose projections are all ternary are"));
@@ -259,10 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn scaled_rotary_positions_are_refused() {
+    fn unknown_rotary_positions_are_refused() {
         for (key, value) in [
-            ("rope_scaling", json!({"rope_type": "llama3", "factor": 8.0})),
-            ("rope_scaling", json!({"type": "linear", "factor": 2.0})),
+            ("rope_scaling", json!({"rope_type": "dynamic", "factor": 8.0})),
             ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e4})),
             ("partial_rotary_factor", json!(0.5)),
         ] {
@@ -292,7 +346,11 @@ mod tests {
     #[test]
     fn what_the_engine_does_not_do_is_named() {
         for (key, value, part) in [
-            ("architectures", json!(["Qwen3ForCausalLM"]), "Qwen3ForCausalLM"),
+            ("architectures", json!(["Qwen2ForCausalLM"]), "Qwen2ForCausalLM"),
+            ("attention_bias", json!(true), "attention_bias"),
+            ("mlp_bias", json!(true), "mlp_bias"),
+            ("use_bidirectional_attention", json!(true), "use_bidirectional_attention"),
+            ("final_logit_softcapping", json!(30.0), "final_logit_softcapping"),
             ("hidden_act", json!("gelu"), "gelu"),
             ("quantization_config", json!({"quant_method": "gptq"}), "gptq"),
             ("quantization_config", json!({"quant_method": "bitnet", "use_rms_norm": true}), "use_rms_norm"),
@@ -363,6 +421,6 @@ mod tests {
             c["hidden_act"] = json!(null);
         })
         .unwrap();
-        assert!(first.says_bitnet && first.spec.activation == Activation::Silu && !first.is_2b_class);
+        assert!(first.says_bitnet && first.spec.activation == Activation::Silu && !first.is_2b_class());
     }
 }

@@ -11,7 +11,8 @@ use super::folder::Folder;
 use super::json::JsonFile;
 use super::projection::MasterRule;
 use super::{
-    GenerationDefaults, LoadOptions, LoadedModel, gguf, hugging, microsoft, onnx, pytorch, summaries, text,
+    GenerationDefaults, LoadOptions, LoadedModel, embedding, gguf, hugging, microsoft, onnx, pytorch,
+    summaries, text,
 };
 use crate::{LayerWeights, Weights};
 
@@ -83,7 +84,9 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
     generation.bos = generation.bos.or(config.bos);
     generation.stop_tokens.splice(0..0, config.eos.iter().copied());
     warnings.extend(model.warnings);
-    let text = text::from_folder(folder, &config, options, &mut generation, &mut warnings)?;
+    let embedding = embedding::from_folder(folder, &mut warnings)?;
+    let is_embedding = model.spec.extras.projection_norms;
+    let text = text::from_folder(folder, &config, is_embedding, options, &mut generation, &mut warnings)?;
     generation.finish(model.spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
     Ok(LoadedModel {
         name: folder.model_name(),
@@ -95,6 +98,7 @@ pub(super) fn load(folder: &Folder<'_>, only: Option<&str>, options: &LoadOption
         tokenizer_note: text.note,
         chat_template: text.template,
         generation,
+        embedding,
         warnings,
         tensors: summaries(&set),
         file_bytes,
@@ -162,8 +166,9 @@ fn find_weights(folder: &Folder<'_>, names: &[String]) -> Result<WeightFile> {
     let mut graphs = ending(".onnx");
     match (ggufs.len(), &torch[..], graphs.len()) {
         (1, ..) => Ok(WeightFile::Gguf(ggufs.remove(0))),
+        // Other files may be its data, whatever they are called.
+        (0, _, 1) => Ok(WeightFile::Onnx(graphs.remove(0))),
         (0, [one], _) => Ok(WeightFile::Single(one.clone())),
-        (0, [], 1) => Ok(WeightFile::Onnx(graphs.remove(0))),
         (0, [], 0) => Err(LoadError::NoModel { place: folder.place(), found: what_is_there(names, &ending) }),
         (0, [], _) => Err(LoadError::Ambiguous { place: folder.place(), names: graphs }),
         (0, several, _) if several.iter().any(is_shard) => missing_index(pytorch::INDEX),

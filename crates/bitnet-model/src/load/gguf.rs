@@ -12,8 +12,8 @@ use super::gguf_weights::{self, TERNARY_TYPES, is_ternary};
 use super::naming::Naming;
 use super::projection::MasterRule;
 use super::tensors::Tensors;
-use super::{GenerationDefaults, LoadOptions, LoadedModel, summaries, text};
-use crate::{LayerWeights, Weights};
+use super::{GenerationDefaults, LoadOptions, LoadedModel, embedding, summaries, text};
+use crate::{LayerWeights, ModelSpec, RopeScaling, Weights};
 
 /// Loads the GGUF file of this name, with the other parts if it is one of several. The model is called as the file if
 /// it does not name itself.
@@ -35,17 +35,26 @@ pub(super) fn load(
     if arch == Arch::Llama {
         refuse_plain_llama(&tensors, origin)?;
     }
-    let naming = Naming::gguf();
+    let mut naming = Naming::gguf();
+    let projection_norms = tensors.has_projection_norms(&naming);
+    if projection_norms {
+        naming = naming.with_projection_norms();
+    }
     let mut warnings = Vec::new();
     let mut spec = gguf_spec::read(&file, arch, &tensors, options, &mut warnings)?;
     spec.sub_norms = tensors.has_sub_norms(&naming);
-    refuse_rope_factors(&tensors, spec.head_dim)?;
+    spec.extras.projection_norms = projection_norms;
+    read_rope_factors(&tensors, &mut spec)?;
     let read = |slot: &Slot| gguf_weights::projection(&tensors, options.i2s_layout, slot);
     let order = arch.qk_order(spec.head_dim);
-    let rule = if options.dense_as_masters { MasterRule::Quantise } else { arch.master_rule() };
+    let rule = match projection_norms || options.dense_as_masters {
+        true => MasterRule::Quantise,
+        false => arch.master_rule(),
+    };
     let weights = assemble(&tensors, &spec, &naming, order, rule, &read)?;
 
     let mut generation = GenerationDefaults::default();
+    let embedding = embedding::from_gguf(&file, origin, arch.name(), projection_norms, &mut warnings)?;
     let text = text::from_gguf(&file, origin, spec.vocab_size, options, &mut generation, &mut warnings)?;
     generation.finish(spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
     let stem = gguf_part_of(file_name).map_or(file_name, |(stem, _)| stem);
@@ -61,6 +70,7 @@ pub(super) fn load(
         tokenizer_note: text.note,
         chat_template: text.template,
         generation,
+        embedding,
         warnings,
         tensors: summaries(&file.tensors),
         file_bytes: file.file_bytes,
@@ -79,16 +89,24 @@ fn refuse_plain_llama(tensors: &Tensors<'_>, origin: &str) -> Result<()> {
 }
 
 /// Llama 3.1 and later stretch the rotary frequencies by factors in a tensor of their own.
-fn refuse_rope_factors(tensors: &Tensors<'_>, head_dim: usize) -> Result<()> {
+fn read_rope_factors(tensors: &Tensors<'_>, spec: &mut ModelSpec) -> Result<()> {
     let name = "rope_freqs.weight";
-    if tensors.contains(name) && tensors.norm(name, head_dim / 2)?.iter().any(|&factor| factor != 1.0) {
+    if !tensors.contains(name) {
+        return Ok(());
+    }
+    let factors = tensors.norm(name, spec.head_dim / 2)?;
+    if factors.iter().all(|&factor| factor == 1.0) {
+        return Ok(());
+    }
+    if spec.extras.rope_scaling != RopeScaling::None {
         return Err(LoadError::Unsupported {
             file: tensors.place().to_owned(),
-            what: format!("tensor {name} (scaled rotary positions)"),
-            remedy: "unscaled rotary positions are",
+            what: format!("tensor {name} together with rope.scaling"),
+            remedy: "either of them alone is",
         });
     }
-    Ok(())
+    spec.extras.rope_scaling = RopeScaling::Factors(factors);
+    spec.validate().map_err(|source| LoadError::Spec { file: tensors.place().to_owned(), source })
 }
 
 /// How the projections are stored, for people.

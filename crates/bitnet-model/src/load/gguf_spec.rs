@@ -1,13 +1,13 @@
 //! The architecture of a GGUF file, from its metadata.
 
-use bitnet_formats::GgufFile;
+use bitnet_formats::{GgufArray, GgufFile, GgufValue};
 use bitnet_quant::RowOrder;
 
 use super::LoadOptions;
 use super::error::{LoadError, Result};
 use super::projection::MasterRule;
 use super::tensors::{Tensors, wrong_shape};
-use crate::{Activation, ModelSpec};
+use crate::{Activation, Extras, ModelSpec, RopeScaling, SlidingWindow};
 
 /// Architectures with ternary weights that GGUF files name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub(super) enum Arch {
     Bitnet,
     /// `llama` with ternary weights.
     Llama,
+    /// `qwen3` with ternary weights: BitNet-embedding 0.6B.
+    Qwen3,
+    /// `gemma3` with ternary weights: BitNet-embedding 270M.
+    Gemma3,
 }
 
 /// A vocabulary above this size tells bitnet-b1.58-2B-4T (128256) from the first reproductions (32002).
@@ -36,10 +40,12 @@ impl Arch {
             Some("bitnet-25") => Ok(Arch::Bitnet25),
             Some("bitnet") => Ok(Arch::Bitnet),
             Some("llama") => Ok(Arch::Llama),
+            Some("qwen3") => Ok(Arch::Qwen3),
+            Some("gemma3") => Ok(Arch::Gemma3),
             Some(other) => Err(LoadError::Unsupported {
                 file: origin.to_owned(),
                 what: format!("the architecture {other:?}"),
-                remedy: "bitnet-b1.58, bitnet-25, bitnet and llama with ternary weights are",
+                remedy: "bitnet-b1.58, bitnet-25, bitnet, llama, qwen3 and gemma3 with ternary weights are",
             }),
             None => Err(missing(origin, "general.architecture")),
         }
@@ -52,6 +58,8 @@ impl Arch {
             Arch::Bitnet25 => "bitnet-25",
             Arch::Bitnet => "bitnet",
             Arch::Llama => "llama",
+            Arch::Qwen3 => "qwen3",
+            Arch::Gemma3 => "gemma3",
         }
     }
 
@@ -66,7 +74,7 @@ impl Arch {
     /// What float weights of projections are taken for.
     pub(super) fn master_rule(self) -> MasterRule {
         match self {
-            Arch::Llama => MasterRule::TernaryOnly,
+            Arch::Llama | Arch::Qwen3 | Arch::Gemma3 => MasterRule::TernaryOnly,
             _ => MasterRule::Quantise,
         }
     }
@@ -81,7 +89,8 @@ impl Arch {
     ) -> Activation {
         let told = match self {
             Arch::BitnetB158 | Arch::Bitnet25 => Activation::Relu2,
-            Arch::Llama => Activation::Silu,
+            Arch::Llama | Arch::Qwen3 => Activation::Silu,
+            Arch::Gemma3 => Activation::Gelu,
             Arch::Bitnet => {
                 if let Some(activation) = options.activation {
                     return activation;
@@ -167,24 +176,70 @@ impl Keys<'_> {
         Ok(head_dim)
     }
 
-    fn check_rope_scaling(&self) -> Result<()> {
+    fn rope_scaling(&self) -> Result<RopeScaling> {
         let key = self.key("rope.scaling.type");
-        let remedy = "unscaled rotary positions are";
         match self.file.metadata.string(&key)? {
             None | Some("none" | "linear") => {}
-            Some(other) => return Err(self.unsupported(format!("{key} {other:?}"), remedy)),
+            Some(other) => {
+                let remedy = "unscaled rotary positions and linear scaling are";
+                return Err(self.unsupported(format!("{key} {other:?}"), remedy));
+            }
         }
         for name in ["rope.scaling.factor", "rope.scale_linear"] {
             // Some converters write 0 for "none".
             if let Some(factor) = self.number(name)?.filter(|&f| f != 1.0 && f != 0.0) {
-                return Err(self.unsupported(format!("{} = {factor}", self.key(name)), remedy));
+                return Ok(RopeScaling::Linear(factor));
             }
         }
-        Ok(())
+        Ok(RopeScaling::None)
+    }
+
+    /// Layers with a sliding window. A file that does not tell the window has none: that of Microsoft's converter.
+    fn sliding(&self, num_layers: usize) -> Result<Option<SlidingWindow>> {
+        let Some(window) = self.count("attention.sliding_window")?.filter(|&window| window > 0) else {
+            return Ok(None);
+        };
+        let theta = self.number("rope.freq_base_swa")?.unwrap_or(10_000.0);
+        // Refused by size later; a list must not be sized by it before.
+        let num_layers = num_layers.min(1 << 16);
+        let key = self.key("attention.sliding_window_pattern");
+        match self.file.metadata.get(&key) {
+            None => Ok(Some(SlidingWindow::periodic(window, num_layers, 6, theta))),
+            Some(GgufValue::Array(GgufArray::Bool(layers))) => {
+                Ok(Some(SlidingWindow { window, layers: layers.clone(), rope_theta: theta }))
+            }
+            Some(_) => {
+                let period = self.count("attention.sliding_window_pattern")?.unwrap_or(6);
+                Ok(Some(SlidingWindow::periodic(window, num_layers, period, theta)))
+            }
+        }
+    }
+
+    /// What the architecture has beside the plain shape. Norms before projections are found by their tensors.
+    fn extras(&self, num_layers: usize) -> Result<Extras> {
+        let plain = Extras { rope_scaling: self.rope_scaling()?, ..Extras::default() };
+        for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+            if let Some(cap) = self.number(name)? {
+                let what = format!("{} = {cap}", self.key(name));
+                return Err(self.unsupported(what, "scores and logits without a cap are"));
+            }
+        }
+        Ok(match self.arch {
+            Arch::Qwen3 => Extras { head_norms: true, ..plain },
+            // Its query scalar is not in such files; it is the width of a head in all sizes but the largest (27B).
+            Arch::Gemma3 => Extras {
+                head_norms: true,
+                post_norms: true,
+                scaled_embedding: true,
+                sliding: self.sliding(num_layers)?,
+                ..plain
+            },
+            _ => plain,
+        })
     }
 }
 
-/// Reads the architecture. `sub_norms` and `tied_output` are set by the tensors that are there.
+/// Reads the architecture. `sub_norms`, `projection_norms` and `tied_output` are set by the tensors that are there.
 ///
 /// # Errors
 /// If a key is missing, has the wrong type, or the sizes do not fit each other.
@@ -197,7 +252,6 @@ pub(super) fn read(
 ) -> Result<ModelSpec> {
     let origin = tensors.place();
     let keys = Keys { file, arch, origin };
-    keys.check_rope_scaling()?;
     let hidden_size = keys.required_count("embedding_length")?;
     let num_heads = keys.required_count("attention.head_count")?;
     let embedding = tensors.require("token_embd.weight")?;
@@ -207,12 +261,13 @@ pub(super) fn read(
     };
     let eps_key = "attention.layer_norm_rms_epsilon";
     let eps = keys.number(eps_key)?.ok_or_else(|| missing(origin, &keys.key(eps_key)))?;
+    let num_layers = keys.required_count("block_count")?;
     let spec = ModelSpec {
         architecture: format!("gguf {}", arch.name()),
         vocab_size,
         hidden_size,
         intermediate_size: keys.required_count("feed_forward_length")?,
-        num_layers: keys.required_count("block_count")?,
+        num_layers,
         num_heads,
         num_kv_heads: keys.count("attention.head_count_kv")?.unwrap_or(num_heads),
         head_dim: keys.head_dim(hidden_size, num_heads)?,
@@ -222,6 +277,7 @@ pub(super) fn read(
         rope_theta: keys.number("rope.freq_base")?.unwrap_or(10_000.0),
         context_length: keys.required_count("context_length")?,
         tied_output: !tensors.contains("output.weight"),
+        extras: keys.extras(num_layers)?,
     };
     spec.validate().map_err(|source| LoadError::Spec { file: origin.to_owned(), source })?;
     Ok(spec)

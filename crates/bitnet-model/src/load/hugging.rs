@@ -5,7 +5,7 @@ use bitnet_formats::{StoredTensor, StoredType, TensorSet};
 use bitnet_quant::{RowOrder, TritCodec};
 
 use super::assemble::{Slot, assemble};
-use super::config::{HfConfig, ScaleRule};
+use super::config::{Class, HfConfig, ScaleRule};
 use super::error::{LoadError, Result};
 use super::naming::Naming;
 use super::projection::{Form, MasterRule, Projection};
@@ -36,30 +36,41 @@ pub(super) fn build(
     rule: MasterRule,
 ) -> Result<HfModel> {
     let tensors = Tensors::new(set, place);
-    let naming = naming(&tensors);
+    let naming = naming(&tensors, config.class);
     let mut warnings = Vec::new();
     let mut spec = config.spec.clone();
     spec.sub_norms = tensors.has_sub_norms(&naming);
+    spec.extras.projection_norms = tensors.has_projection_norms(&naming);
     spec.tied_output = config.tied == Some(true) || !tensors.contains(naming.output);
-    if spec.tied_output && config.tied == Some(false) {
+    // Embedding models need no output layer and come without it, whatever their configuration says.
+    if spec.tied_output && config.tied == Some(false) && !spec.extras.projection_norms {
         warnings.push(format!(
             "{config_file}: tie_word_embeddings is false, but there is no {}; the embedding is the output layer",
             naming.output
         ));
     }
-    if config.is_2b_class && !spec.sub_norms {
+    if config.is_2b_class() && !spec.sub_norms {
         warnings
             .push(format!("{place}: a BitNetForCausalLM model without sub-norms; it is run without them"));
     }
+    // Embedding models are published as masters, and their configuration says nothing.
+    let rule = if spec.extras.projection_norms { MasterRule::Quantise } else { rule };
     let read = |slot: &Slot| projection(&tensors, config.scale_rule, config_file, slot);
     let weights = assemble(&tensors, &spec, &naming, RowOrder::Natural, rule, &read)?;
     Ok(HfModel { spec, weights, warnings })
 }
 
 /// Tells the names by the tensors that are there.
-fn naming(tensors: &Tensors<'_>) -> Naming {
+fn naming(tensors: &Tensors<'_>, class: Class) -> Naming {
     let bare = tensors.contains("embed_tokens.weight") && !tensors.contains("model.embed_tokens.weight");
     let prefix = if bare { "" } else { "model." };
+    if matches!(class, Class::Qwen3 | Class::Gemma3) {
+        let plain = match class {
+            Class::Gemma3 => Naming::gemma3(prefix),
+            _ => Naming::hugging_face(prefix),
+        };
+        return if tensors.has_projection_norms(&plain) { plain.with_projection_norms() } else { plain };
+    }
     let first = Naming::first_bitnet(prefix);
     if tensors.has_sub_norms(&first) { first } else { Naming::hugging_face(prefix) }
 }

@@ -76,6 +76,11 @@ impl<'a> Section<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
+    /// Whether a field is there and null.
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(Value::is_null)
+    }
+
     /// The error for a field of the wrong kind or size.
     pub(super) fn wrong(&self, name: &str, expected: impl Into<String>) -> LoadError {
         let value = self.map.get(name).map_or_else(|| "absent".to_owned(), brief);

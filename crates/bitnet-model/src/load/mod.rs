@@ -2,7 +2,9 @@
 //!
 //! * [`load`] takes a [`ModelSource`] (a folder, a file, or files in memory) and gives a [`LoadedModel`].
 //! * [`LoadOptions`] says what the files cannot tell or tell wrongly.
+//! * [`outline`] tells what a model is and whether it loads, without reading its weights.
 //! * [`GenerationDefaults`]: how the model wants to be sampled and where it stops.
+//! * [`EmbeddingDefaults`]: how it wants its embeddings to be made.
 //!
 //! Read are Hugging Face folders (packed ternary weights or float masters, one safetensors or PyTorch file or several),
 //! GGUF, in one file or several, with every ternary type that a scale for the whole tensor can be had from, ONNX graphs of
@@ -12,7 +14,10 @@
 
 mod assemble;
 mod config;
+#[cfg(test)]
+mod config_tests;
 mod directory;
+mod embedding;
 mod error;
 mod folder;
 mod generation;
@@ -24,8 +29,10 @@ mod json;
 mod microsoft;
 pub(crate) mod naming;
 mod onnx;
+mod outline;
 mod projection;
 mod pytorch;
+mod rope;
 mod tensors;
 mod text;
 
@@ -38,10 +45,12 @@ use bitnet_quant::I2sLayout;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
 use crate::{Activation, ModelSpec, Weights};
+pub use embedding::{EmbeddingDefaults, Pooling, UnknownPooling};
 use error::Result;
 pub use error::{LoadError, ShapeText};
 use folder::Folder;
 pub use generation::GenerationDefaults;
+pub use outline::{Outline, outline};
 
 /// Where a model is.
 #[derive(Debug, Clone)]
@@ -107,6 +116,8 @@ pub struct LoadedModel {
     pub chat_template: Option<ChatTemplate>,
     /// Sampling defaults and stop tokens.
     pub generation: GenerationDefaults,
+    /// How it wants its embeddings to be made.
+    pub embedding: EmbeddingDefaults,
     /// What people should know about this model, one line each.
     pub warnings: Vec<String>,
     /// All tensors of the files, in their order.

@@ -13,6 +13,8 @@ pub(crate) struct Naming {
     pub(crate) layers: String,
     /// The parts of a layer.
     pub(crate) parts: Parts,
+    /// Whether norms are stored as what they differ from one by (Gemma), but for those before projections.
+    pub(crate) from_one: bool,
 }
 
 /// What the parts of a layer are called, without `.weight`.
@@ -28,6 +30,12 @@ pub(crate) struct Parts {
     pub(crate) ffn_sub_norm: &'static str,
     /// Query, key, value, attention output, gate, up, down.
     pub(crate) projections: [&'static str; 7],
+    /// Norms over heads of queries and keys.
+    pub(crate) head_norms: [&'static str; 2],
+    /// Norms before query, key, value, gate and up.
+    pub(crate) projection_norms: [&'static str; 5],
+    /// Norms behind attention and behind the feed-forward part.
+    pub(crate) post_norms: [&'static str; 2],
 }
 
 impl Naming {
@@ -39,7 +47,24 @@ impl Naming {
             final_norm: format!("{prefix}norm.weight"),
             layers: format!("{prefix}layers."),
             parts: HUGGING_FACE,
+            from_one: false,
         }
+    }
+
+    /// The same with a norm before every projection: those before the last projection of each part take the place of the
+    /// sub-norms.
+    pub(crate) fn with_projection_norms(self) -> Self {
+        let parts = Parts {
+            attn_sub_norm: self.parts.output_norms()[0],
+            ffn_sub_norm: self.parts.output_norms()[1],
+            ..self.parts
+        };
+        Self { parts, ..self }
+    }
+
+    /// Names of transformers' Gemma 3.
+    pub(crate) fn gemma3(prefix: &str) -> Self {
+        Self { parts: GEMMA3, from_one: true, ..Self::hugging_face(prefix) }
     }
 
     /// The same with the sub-norms of the first reproductions.
@@ -69,6 +94,7 @@ impl Naming {
             final_norm: "output_norm.weight".to_owned(),
             layers: "blk.".to_owned(),
             parts: GGUF,
+            from_one: false,
         }
     }
 
@@ -80,6 +106,17 @@ impl Naming {
     /// Name of the weight of a part of a layer.
     pub(crate) fn weight(&self, layer: usize, part: &str) -> String {
         format!("{}{layer}.{part}.weight", self.layers)
+    }
+}
+
+impl Parts {
+    /// Norms before the attention output and before the down projection, where every projection has one.
+    fn output_norms(&self) -> [&'static str; 2] {
+        if self.projections[0] == GGUF.projections[0] {
+            ["attn_output_norm_in", "ffn_down_norm_in"]
+        } else {
+            ["self_attn.o_proj.norm", "mlp.down_proj.norm"]
+        }
     }
 }
 
@@ -101,6 +138,23 @@ const HUGGING_FACE: Parts = Parts {
         "mlp.up_proj",
         "mlp.down_proj",
     ],
+    head_norms: ["self_attn.q_norm", "self_attn.k_norm"],
+    projection_norms: [
+        "self_attn.q_proj.norm",
+        "self_attn.k_proj.norm",
+        "self_attn.v_proj.norm",
+        "mlp.gate_proj.norm",
+        "mlp.up_proj.norm",
+    ],
+    // Only Gemma has them, under names that mean other things elsewhere.
+    post_norms: ["post_attention_norm", "post_feedforward_norm"],
+};
+
+/// Names of transformers' Gemma 3 classes.
+const GEMMA3: Parts = Parts {
+    ffn_norm: "pre_feedforward_layernorm",
+    post_norms: ["post_attention_layernorm", "post_feedforward_layernorm"],
+    ..HUGGING_FACE
 };
 
 /// Names of the first reproductions (1bitLLM), which differ in the sub-norms.
@@ -133,4 +187,13 @@ const GGUF: Parts = Parts {
     attn_sub_norm: "attn_sub_norm",
     ffn_sub_norm: "ffn_sub_norm",
     projections: ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
+    head_norms: ["attn_q_norm", "attn_k_norm"],
+    projection_norms: [
+        "attn_q_norm_in",
+        "attn_k_norm_in",
+        "attn_v_norm_in",
+        "ffn_gate_norm_in",
+        "ffn_up_norm_in",
+    ],
+    post_norms: ["post_attention_norm", "post_ffw_norm"],
 };

@@ -1,5 +1,6 @@
 //! [`Projection`]: a ternary matrix found in a file, before float masters are measured.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +10,7 @@ use bitnet_quant::absmean;
 use bitnet_quant::{Element, Elements, QuantError, RowOrder, TernaryMatrix, TritCodec};
 
 use super::error::{LoadError, Result};
+use super::outline::is_glancing;
 
 /// How a projection is stored.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +137,9 @@ impl Projection {
 /// # Errors
 /// That of the first projection in order that cannot be used.
 pub(super) fn finish_all(projections: Vec<Projection>, rule: MasterRule) -> Result<Vec<TernaryMatrix>> {
+    if is_glancing() {
+        return finish_at_a_glance(projections, rule);
+    }
     let scanned = projections.iter().filter(|p| !matches!(p.form, Form::Ternary(..))).count();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(scanned);
     let resolved = if threads > 1 {
@@ -143,6 +148,26 @@ pub(super) fn finish_all(projections: Vec<Projection>, rule: MasterRule) -> Resu
         projections.iter().map(|p| p.resolve(rule)).collect::<Result<_>>()?
     };
     projections.into_iter().zip(resolved).map(|(p, r)| p.finish(r)).collect()
+}
+
+/// The same for an outline: what is scanned of the first projection of a form stands for all of that form. The scales are
+/// not the right ones.
+fn finish_at_a_glance(projections: Vec<Projection>, rule: MasterRule) -> Result<Vec<TernaryMatrix>> {
+    let mut known: HashMap<String, (TritCodec, f32)> = HashMap::new();
+    let mut finish = |projection: Projection| {
+        let resolved = match projection.form {
+            Form::Ternary(codec, scale) => (codec, scale),
+            form => {
+                let key = format!("{form:?}");
+                if !known.contains_key(&key) {
+                    known.insert(key.clone(), projection.resolve(rule)?);
+                }
+                known[&key]
+            }
+        };
+        projection.finish(resolved)
+    };
+    projections.into_iter().map(&mut finish).collect()
 }
 
 fn resolve_in_parallel(

@@ -40,6 +40,11 @@ impl<'a> Tensors<'a> {
         parts.iter().any(|part| self.contains(&naming.weight(0, part)))
     }
 
+    /// Whether every projection has a norm of its own, told by the first layer.
+    pub(super) fn has_projection_norms(&self, naming: &Naming) -> bool {
+        naming.parts.projection_norms.iter().any(|part| self.contains(&naming.weight(0, part)))
+    }
+
     /// A tensor, if there is one of this name.
     pub(super) fn find(&self, name: &str) -> Option<&'a StoredTensor> {
         let tensor = self.set.get(name)?;

@@ -11,9 +11,10 @@ use bitnet_text::{
     AddedTokenInfo, ChatTemplate, TextError, Tokenizer, TokenizerConfig, VocabModel, VocabSpec,
 };
 
-use super::config::HfConfig;
+use super::config::{Class, HfConfig};
 use super::error::{LoadError, Result};
 use super::folder::Folder;
+use super::outline::{NOT_READ, is_glancing};
 use super::{GenerationDefaults, LoadOptions};
 
 /// How a model reads and writes.
@@ -33,13 +34,18 @@ type Found = std::result::Result<Tokenizer, String>;
 /// Vocabulary size of Llama 3, with which models of the 2B-4T family come.
 const LLAMA3_VOCABULARY: usize = 128_256;
 
-/// Reads tokenizer and template of a folder, and adds the stop tokens that they know.
+/// What Qwen3 embedding models end a text with, whatever their configuration calls the end.
+const QWEN_END: &str = "<|endoftext|>";
+
+/// Reads tokenizer and template of a folder, and adds the stop tokens that they know. `is_embedding` says that the model
+/// was made for embeddings.
 ///
 /// # Errors
 /// If a file is damaged or does not fit the others.
 pub(super) fn from_folder(
     folder: &Folder<'_>,
     config: &HfConfig,
+    is_embedding: bool,
     options: &LoadOptions,
     generation: &mut GenerationDefaults,
     warnings: &mut Vec<String>,
@@ -59,6 +65,7 @@ pub(super) fn from_folder(
         if let Some(adds) = settings.add_bos_token {
             tokenizer.set_adds_bos(adds);
         }
+        set_end(tokenizer, config, is_embedding, &settings);
         generation
             .stop_tokens
             .extend(settings.eos_token.as_deref().and_then(|name| tokenizer.token_id(name)));
@@ -72,7 +79,7 @@ pub(super) fn from_folder(
     let bos = settings.bos_token.unwrap_or_default();
     let eos = settings.eos_token.unwrap_or_default();
     let mut template = choose_template(options, own, &bos, &eos, warnings)?;
-    if template.is_none() && config.is_2b_class && config.spec.vocab_size == LLAMA3_VOCABULARY {
+    if template.is_none() && config.is_2b_class() && config.spec.vocab_size == LLAMA3_VOCABULARY {
         template = Some(ChatTemplate::bitnet_2b());
     }
     Ok(finish(found, template))
@@ -94,10 +101,15 @@ pub(super) fn from_gguf(
     let token = |name: &str| -> Result<Option<u32>> {
         Ok(meta.u64(&format!("tokenizer.ggml.{name}"))?.and_then(|id| u32::try_from(id).ok()))
     };
-    let found = match &options.tokenizer {
+    let mut found = match &options.tokenizer {
         Some(path) => from_file(path)?,
         None => embedded(file, origin)?,
     };
+    if let Ok(tokenizer) = &mut found
+        && meta.bool("tokenizer.ggml.add_eos_token")? == Some(true)
+    {
+        tokenizer.set_end(token("eos_token_id")?);
+    }
     for name in ["eos_token_id", "eot_token_id"] {
         generation.stop_tokens.extend(token(name)?);
     }
@@ -114,6 +126,19 @@ pub(super) fn from_gguf(
         warn_of_size(tokenizer, vocab_size, warnings);
     }
     Ok(finish(found, template))
+}
+
+/// Tells the tokenizer what belongs behind a whole text.
+fn set_end(tokenizer: &mut Tokenizer, config: &HfConfig, is_embedding: bool, settings: &TokenizerConfig) {
+    if tokenizer.end().is_some() {
+        return;
+    }
+    let qwen = tokenizer.token_id(QWEN_END).filter(|_| is_embedding && config.class == Class::Qwen3);
+    if qwen.is_some() {
+        tokenizer.set_end(qwen);
+    } else if settings.add_eos_token == Some(true) {
+        tokenizer.set_end(settings.eos_token.as_deref().and_then(|name| tokenizer.token_id(name)));
+    }
 }
 
 fn finish(found: Found, template: Option<ChatTemplate>) -> Text {
@@ -158,6 +183,10 @@ fn from_file(path: &Path) -> Result<Found> {
 }
 
 fn in_folder(folder: &Folder<'_>, settings: &TokenizerConfig) -> Result<Found> {
+    let names = ["tokenizer.json", "tokenizer.model"];
+    if is_glancing() && names.into_iter().any(|name| matches!(folder.open(name), Ok(Some(_)))) {
+        return Ok(Err(NOT_READ.to_owned()));
+    }
     if let Some(view) = folder.open("tokenizer.json")? {
         return tolerate(Tokenizer::from_json(view.as_slice(), &folder.origin("tokenizer.json")));
     }
@@ -213,10 +242,13 @@ fn embedded(file: &GgufFile, origin: &str) -> Result<Found> {
         }
         None => return Ok(Err("the file has no tokenizer.ggml.model".to_owned())),
     };
+    if is_glancing() {
+        return Ok(Err(NOT_READ.to_owned()));
+    }
     let id = |name: &str| -> Result<Option<u32>> {
         Ok(meta.u64(&key(name))?.map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
     };
-    let spec = VocabSpec {
+    let mut spec = VocabSpec {
         model,
         pre: meta.string(&key("pre"))?.map(str::to_owned),
         tokens: meta.strings(&key("tokens"))?.unwrap_or_default().to_vec(),
@@ -228,7 +260,32 @@ fn embedded(file: &GgufFile, origin: &str) -> Result<Found> {
         add_space_prefix: meta.bool(&key("add_space_prefix"))?,
         unknown: id("unknown_token_id")?,
     };
+    make_sentence_piece(&mut spec);
     tolerate(Tokenizer::from_vocab(spec, origin))
+}
+
+/// Gemma's vocabulary spells spaces as SentencePiece does, but some converters call it `gpt2` and list merges. The same
+/// tokens come of scores that fall with the place of the merge; tokens that no merge makes get the lowest.
+fn make_sentence_piece(spec: &mut VocabSpec) {
+    let spelled = |token: &&String| token.starts_with('\u{2581}');
+    let bytes = spec.tokens.iter().filter(|token| token.starts_with("<0x") && token.len() == 6).count();
+    if spec.model != VocabModel::Gpt2 || bytes < 256 || spec.tokens.iter().filter(spelled).count() < 256 {
+        return;
+    }
+    let mut ranks = std::collections::HashMap::new();
+    for (rank, merge) in spec.merges.iter().enumerate() {
+        ranks.entry(merge.replacen(' ', "", 1)).or_insert(rank);
+    }
+    let score = |token: &String| ranks.get(token).map_or(f32::MIN, |&rank| -(rank as f32));
+    spec.scores = spec.tokens.iter().map(score).collect();
+    for (token, kind) in spec.tokens.iter().zip(&mut spec.token_types) {
+        if *kind == 1 && token.starts_with("<0x") && token.len() == 6 {
+            *kind = 6;
+        }
+    }
+    spec.model = VocabModel::Llama;
+    spec.merges.clear();
+    spec.add_space_prefix = spec.add_space_prefix.or(Some(false));
 }
 
 /// The template that was asked for, else the model's own unless it is known to be wrong.

@@ -12,6 +12,8 @@ pub(super) struct LayerCache {
     kv_type: KvType,
     head_dim: usize,
     kv_heads: usize,
+    /// What scores are multiplied by.
+    scale: f32,
     keys: Rows,
     values: Rows,
 }
@@ -31,8 +33,8 @@ struct Partial {
 
 impl LayerCache {
     pub(super) fn new(spec: &ModelSpec, kv_type: KvType) -> Self {
-        let (head_dim, kv_heads) = (spec.head_dim, spec.num_kv_heads);
-        Self { kv_type, head_dim, kv_heads, keys: Rows::default(), values: Rows::default() }
+        let (head_dim, kv_heads, scale) = (spec.head_dim, spec.num_kv_heads, spec.attention_scale());
+        Self { kv_type, head_dim, kv_heads, scale, keys: Rows::default(), values: Rows::default() }
     }
 
     /// Room for `blocks` blocks.
@@ -92,7 +94,7 @@ impl LayerCache {
         positions: std::ops::Range<usize>,
         query: &[f32],
     ) -> Vec<f32> {
-        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        let scale = self.scale;
         if self.kv_type == KvType::Int8 {
             let (q, query_scale) = quantized(query);
             let factor = query_scale * scale;
@@ -161,13 +163,14 @@ impl Partial {
     }
 }
 
-/// Grouped-query attention of one token over positions `0..=position`.
+/// Grouped-query attention of one token over positions `first..=position`, where `first` is 0 but for the sliding window.
 ///
-/// In each range of [`RANGE`] positions: scores are sums over the head in ascending order, times `head_dim^-1/2`; weights
-/// are `exp(score - max)`; the weighted values are summed in ascending order of positions. Ranges are merged in order, and
-/// the result is multiplied by the reciprocal of the sum of the weights.
+/// In each range of [`RANGE`] positions: scores are sums over the head in ascending order, times a scale; weights are
+/// `exp(score - max)`, and 0 at positions before `first`; the weighted values are summed in ascending order of positions.
+/// Ranges are merged in order, and the result is multiplied by the reciprocal of the sum of the weights.
 pub(super) fn attention(
     spec: &ModelSpec,
+    layer: usize,
     cache: &LayerCache,
     blocks: &[u32],
     position: usize,
@@ -175,16 +178,16 @@ pub(super) fn attention(
 ) -> Vec<f32> {
     let d = spec.head_dim;
     let group = spec.num_heads / spec.num_kv_heads;
+    let first = spec.first_position(layer, position);
     let mut out = Vec::with_capacity(query.len());
     for (head, query) in query.chunks_exact(d).enumerate() {
         let mut state: Option<Partial> = None;
-        for start in (0..=position).step_by(RANGE) {
+        for start in (first / RANGE * RANGE..=position).step_by(RANGE) {
             let end = (position + 1).min(start + RANGE);
-            let mut weights = cache.scores(blocks, head / group, start..end, query);
-            let max = lanes::max(&weights);
-            for w in &mut weights {
-                *w = lanes::exp(*w - max);
-            }
+            let scores = cache.scores(blocks, head / group, start.max(first)..end, query);
+            let max = lanes::max(&scores);
+            let mut weights = vec![0.0; first.saturating_sub(start)];
+            weights.extend(scores.iter().map(|score| lanes::exp(score - max)));
             let mut next = Partial { max, sum: lanes::sum(&weights), out: vec![0.0; d] };
             cache.weigh(blocks, head / group, start, &weights, &mut next.out);
             match &mut state {

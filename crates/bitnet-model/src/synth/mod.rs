@@ -9,6 +9,7 @@
 
 mod config;
 mod error;
+mod families;
 mod output;
 mod preset;
 mod random;

@@ -76,8 +76,17 @@ pub(super) fn folder(
             std::fs::remove_file(&path).map_err(io(&path))?;
         }
     }
+    if config::Kind::of(spec) == config::Kind::Embedding {
+        for (name, value) in config::embedding_files() {
+            if let Some((folder, _)) = name.split_once('/') {
+                let folder = out.join(folder);
+                std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+            }
+            put(out, name, format!("{value:#}\n").as_bytes())?;
+        }
+    }
     for (name, value) in [
-        ("tokenizer_config.json", config::tokenizer_config(vocab)),
+        ("tokenizer_config.json", config::tokenizer_config(spec, vocab)),
         ("generation_config.json", config::generation_config(vocab)),
         ("config.json", config::config(spec, format, vocab)),
     ] {
@@ -88,8 +97,12 @@ pub(super) fn folder(
 
 /// Writes a small file under a temporary name and renames it.
 fn put(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
-    let temporary: PathBuf = folder.join(format!(".{name}.{}.partial", std::process::id()));
     let path = folder.join(name);
+    let temporary: PathBuf = path.with_file_name(format!(
+        ".{}.{}.partial",
+        path.file_name().unwrap_or_default().to_string_lossy(),
+        std::process::id()
+    ));
     let written = std::fs::write(&temporary, content).and_then(|()| std::fs::rename(&temporary, &path));
     written.map_err(|source| {
         // The first error is the one to tell; a leftover is recognisable by its name.

@@ -7,6 +7,7 @@ use bitnet_formats::{StoredType, TensorPlan};
 use bitnet_quant::I2sLayout;
 use bitnet_quant::codec::{pack_hf, pack_i2s};
 
+use super::config::Kind;
 use super::preset::FIRST_BITNET;
 use super::random::Stream;
 use super::{Result, SynthFormat};
@@ -33,8 +34,8 @@ pub(super) struct Item {
 /// What a tensor holds. Rows are those of the file.
 #[derive(Debug, Clone, Copy)]
 enum Content {
-    /// A norm, all ones.
-    Ones { len: usize, dtype: DType },
+    /// A norm, the same number everywhere.
+    Constant { value: f32, len: usize, dtype: DType },
     /// One number.
     Scale { scale: f32, dtype: DType },
     /// Embedding or output layer.
@@ -57,27 +58,33 @@ fn weight_scale(cols: usize) -> f32 {
 /// All tensors of a model in the order in which they are written.
 pub(super) fn items(spec: &ModelSpec, format: SynthFormat, seed: u64) -> Vec<Item> {
     let gguf = format == SynthFormat::GgufI2s;
-    let naming = match gguf {
-        true => Naming::gguf(),
-        false if spec.architecture == FIRST_BITNET => Naming::first_bitnet("model."),
-        false => Naming::hugging_face("model."),
-    };
-    let mut list = List { gguf, format, items: Vec::new() };
+    let naming = naming(spec, gguf);
+    let mut list = List { gguf, format, kind: Kind::of(spec), from_one: naming.from_one, items: Vec::new() };
     let (hidden, ffn, q, kv) = (spec.hidden_size, spec.intermediate_size, spec.q_size(), spec.kv_size());
     list.table(&naming.embedding, spec.vocab_size, hidden, Stream::new(seed, 1));
     if !spec.tied_output {
         list.table(naming.output, spec.vocab_size, hidden, Stream::new(seed, 2));
     }
-    list.norm(naming.final_norm.clone(), hidden);
+    list.norm(naming.final_norm.clone(), hidden, true);
     let shapes =
         [(q, hidden), (kv, hidden), (kv, hidden), (hidden, q), (ffn, hidden), (ffn, hidden), (hidden, ffn)];
     for layer in 0..spec.num_layers {
         let parts = &naming.parts;
-        list.norm(naming.weight(layer, parts.attn_norm), hidden);
-        list.norm(naming.weight(layer, parts.ffn_norm), hidden);
+        list.norm(naming.weight(layer, parts.attn_norm), hidden, true);
+        list.norm(naming.weight(layer, parts.ffn_norm), hidden, true);
         if spec.sub_norms {
-            list.norm(naming.weight(layer, parts.attn_sub_norm), q);
-            list.norm(naming.weight(layer, parts.ffn_sub_norm), ffn);
+            list.norm(naming.weight(layer, parts.attn_sub_norm), q, false);
+            list.norm(naming.weight(layer, parts.ffn_sub_norm), ffn, false);
+        }
+        let (extras, head) = (&spec.extras, spec.head_dim);
+        for (there, names, len, native) in [
+            (extras.head_norms, &parts.head_norms[..], head, true),
+            (extras.projection_norms, &parts.projection_norms[..], hidden, false),
+            (extras.post_norms, &parts.post_norms[..], hidden, true),
+        ] {
+            for name in names.iter().filter(|_| there) {
+                list.norm(naming.weight(layer, name), len, native);
+            }
         }
         for (i, (part, (rows, cols))) in parts.projections.iter().zip(shapes).enumerate() {
             let stream = Stream::new(seed, 16 + 8 * layer as u64 + i as u64);
@@ -89,10 +96,26 @@ pub(super) fn items(spec: &ModelSpec, format: SynthFormat, seed: u64) -> Vec<Ite
     list.items
 }
 
+/// What the tensors of a model are called.
+fn naming(spec: &ModelSpec, gguf: bool) -> Naming {
+    // Embedding models come without the prefix.
+    let prefix = if spec.extras.projection_norms { "" } else { "model." };
+    let plain = match (gguf, spec.extras.post_norms) {
+        (true, _) => Naming::gguf(),
+        (false, false) if spec.architecture == FIRST_BITNET => Naming::first_bitnet(prefix),
+        (false, true) => Naming::gemma3(prefix),
+        (false, false) => Naming::hugging_face(prefix),
+    };
+    if spec.extras.projection_norms { plain.with_projection_norms() } else { plain }
+}
+
 /// Collects the tensors of one format.
 struct List {
     gguf: bool,
     format: SynthFormat,
+    kind: Kind,
+    /// Whether norms of the architecture itself are stored without their one.
+    from_one: bool,
     items: Vec<Item>,
 }
 
@@ -102,10 +125,16 @@ impl List {
         self.items.push(Item { plan: TensorPlan::new(name, stored, shape), content });
     }
 
-    fn norm(&mut self, name: String, len: usize) {
-        let (stored, dtype) =
-            if self.gguf { (StoredType::F32, DType::F32) } else { (StoredType::BF16, DType::BF16) };
-        self.push(name, stored, &[len], Content::Ones { len, dtype });
+    /// A norm that changes nothing; `native` if it is the architecture's own and not one before a projection.
+    fn norm(&mut self, name: String, len: usize, native: bool) {
+        let (stored, dtype) = match (self.gguf, self.kind) {
+            // As the converter of the embedding models writes them.
+            (true, Kind::Embedding) => (StoredType::F16, DType::F16),
+            (true, _) => (StoredType::F32, DType::F32),
+            (false, _) => (StoredType::BF16, DType::BF16),
+        };
+        let value = if native && self.from_one { 0.0 } else { 1.0 };
+        self.push(name, stored, &[len], Content::Constant { value, len, dtype });
     }
 
     fn table(&mut self, name: &str, rows: usize, cols: usize, stream: Stream) {
@@ -126,6 +155,7 @@ impl List {
         match self.format {
             SynthFormat::SafetensorsPacked => {
                 self.push(weight, StoredType::U8, &[rows / 4, cols], Content::Packed { stream, rows, cols });
+                let scale = if self.kind == Kind::Llama { 1.0 / scale } else { scale };
                 let content = Content::Scale { scale, dtype };
                 self.push(format!("{name}.weight_scale"), StoredType::BF16, &[1], content);
             }
@@ -153,7 +183,7 @@ impl Item {
     /// Those of `sink`.
     pub(super) fn emit(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match self.content {
-            Content::Ones { len, dtype } => sink(&dtype.encode(&vec![1.0; len])),
+            Content::Constant { value, len, dtype } => sink(&dtype.encode(&vec![value; len])),
             Content::Scale { scale, dtype } => sink(&dtype.encode(&[scale])),
             Content::Table { stream, rows, cols, dtype } => {
                 let make = |row: usize, out: &mut [u8]| table_row(stream, row, dtype, cols, out);

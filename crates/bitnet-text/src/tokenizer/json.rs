@@ -116,8 +116,8 @@ pub(super) enum Beginning {
     Untold,
 }
 
-/// Reads a whole file.
-pub(super) fn read(bytes: &[u8], origin: &str) -> Result<Parts> {
+/// Reads a whole file: the tokenizer, and the spelling of what the post-processor puts behind a text.
+pub(super) fn read(bytes: &[u8], origin: &str) -> Result<(Parts, Option<String>)> {
     let file: TokenizerFile<'_> = parse(bytes, origin)?;
     let header: ModelHeader = parse(file.model.get().as_bytes(), origin)?;
     let mut parts = match native_rule(&file, &header) {
@@ -135,7 +135,7 @@ pub(super) fn read(bytes: &[u8], origin: &str) -> Result<Parts> {
         Beginning::Nothing => parts.adds_bos = Some(false),
         Beginning::Untold => {}
     }
-    Ok(parts)
+    Ok((parts, ending(&file.post_processor)))
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], origin: &str) -> Result<T> {
@@ -257,16 +257,27 @@ pub(super) fn vocabulary<'a>(
     Ok(vocabulary)
 }
 
-/// What the post-processor puts before a text.
-fn beginning(post_processor: &Value) -> Beginning {
-    let template = match post_processor["type"].as_str() {
+/// The template of a post-processor.
+fn template(post_processor: &Value) -> Option<&Value> {
+    match post_processor["type"].as_str() {
         Some("TemplateProcessing") => Some(post_processor),
         Some("Sequence") => post_processor["processors"]
             .as_array()
             .and_then(|list| list.iter().find(|processor| processor["type"] == "TemplateProcessing")),
         _ => None,
-    };
-    match template.map(|template| &template["single"][0]) {
+    }
+}
+
+/// The special token that the post-processor puts behind a text.
+fn ending(post_processor: &Value) -> Option<String> {
+    let single = template(post_processor)?["single"].as_array()?;
+    let last = single.last().filter(|_| single.len() > 1)?;
+    last["SpecialToken"]["id"].as_str().map(str::to_owned)
+}
+
+/// What the post-processor puts before a text.
+fn beginning(post_processor: &Value) -> Beginning {
+    match template(post_processor).map(|template| &template["single"][0]) {
         None => Beginning::Untold,
         Some(first) => match first["SpecialToken"]["id"].as_str() {
             Some(spelling) => Beginning::Token(spelling.to_owned()),
@@ -376,6 +387,8 @@ mod tests {
             (Value::Null, Beginning::Untold),
         ] {
             assert_eq!(beginning(&post_processor), expected, "{post_processor}");
+            let end = (expected == Beginning::Nothing).then(|| "</s>".to_owned());
+            assert_eq!(ending(&post_processor), end, "{post_processor}");
         }
     }
 }

@@ -106,6 +106,7 @@ pub struct Tokenizer {
     added: AddedTokens,
     bos: Option<u32>,
     adds_bos: bool,
+    end: Option<u32>,
     drops_first_space: bool,
 }
 
@@ -128,7 +129,10 @@ impl Tokenizer {
     /// [`TextError::Json`] if it is no `tokenizer.json`, [`TextError::Invalid`] if its parts contradict each other,
     /// [`TextError::Unsupported`] for a decoder whose tokens do not stand for fixed bytes.
     pub fn from_json(bytes: &[u8], origin: &str) -> Result<Self> {
-        Self::from_parts(json::read(bytes, origin)?, origin)
+        let (parts, end) = json::read(bytes, origin)?;
+        let mut tokenizer = Self::from_parts(parts, origin)?;
+        tokenizer.set_end(end.and_then(|spelling| tokenizer.token_id(&spelling)));
+        Ok(tokenizer)
     }
 
     /// Reads a tiktoken file (lines of base64 token and rank) as the Llama 3 vocabulary: its splitting rule, and its
@@ -176,7 +180,7 @@ impl Tokenizer {
         }
         let added = AddedTokens::new(added, origin)?;
         let adds_bos = adds_bos.unwrap_or(bos.is_some());
-        Ok(Self { kind, vocabulary, engine, added, bos, adds_bos, drops_first_space })
+        Ok(Self { kind, vocabulary, engine, added, bos, adds_bos, end: None, drops_first_space })
     }
 
     /// What the vocabulary was read from and how it encodes, such as `gguf gpt2/llama-bpe`.
@@ -295,6 +299,17 @@ impl Tokenizer {
     /// Sets whether prompts begin with the begin-of-text token, as `add_bos_token` in `tokenizer_config.json` tells.
     pub fn set_adds_bos(&mut self, adds: bool) {
         self.adds_bos = adds;
+    }
+
+    /// The token that belongs behind a whole text: where embedding models gather what they read. Nothing here appends it,
+    /// as a prompt is to be continued. Without other knowledge the one that the file's post-processor puts last.
+    pub fn end(&self) -> Option<u32> {
+        self.end
+    }
+
+    /// Sets the token that belongs behind a whole text, as `add_eos_token` tells. An id that no token has counts as none.
+    pub fn set_end(&mut self, id: Option<u32>) {
+        self.end = id.filter(|&id| self.vocabulary.bytes(id).is_some());
     }
 
     /// The text of `ids`. What is not UTF-8 becomes U+FFFD, ids outside the vocabulary nothing. Vocabularies that

@@ -55,17 +55,17 @@ pub(super) unsafe fn range<V: Dots16, E: Element, const H: usize>(
         }
     }
     assert!(scratch.queries.len() >= d * H);
-    for block in 0..work.blocks {
+    for block in work.first_block..work.blocks {
         // SAFETY: keys and queries as promised; scores have room for a block of each query.
         unsafe {
             let (keys, ahead) = (work.keys(block), work.keys_after(block));
             let out = scratch.scores.as_mut_ptr().add(block * BLOCK_SIZE);
             let queries = scratch.queries.as_ptr();
             if V::WIDE {
-                scores::<V, E, H, 2>(d, keys, queries, out, 0, ahead);
+                scores::<V, E, H, 2>(work, keys, queries, out, 0, ahead);
             } else {
-                scores::<V, E, H, 1>(d, keys, queries, out, 0, ahead);
-                scores::<V, E, H, 1>(d, keys, queries, out, 1, ahead);
+                scores::<V, E, H, 1>(work, keys, queries, out, 0, ahead);
+                scores::<V, E, H, 1>(work, keys, queries, out, 1, ahead);
             }
         }
     }
@@ -95,16 +95,17 @@ pub(super) unsafe fn range<V: Dots16, E: Element, const H: usize>(
 /// `keys` are `[d][32]`, `queries` `[d][H]`, `out` has room for a block in rows that are [`RANGE`] apart.
 #[inline(always)]
 unsafe fn scores<V: Dots16, E: Element, const H: usize, const P: usize>(
-    d: usize,
+    work: &RangeWork<'_, H>,
     keys: *const u8,
     queries: *const f32,
     out: *mut f32,
     part: usize,
     ahead: *const u8,
 ) {
+    let d = work.layout.head_dim;
     // SAFETY: promised by the caller.
     unsafe {
-        let scale = V::splat(1.0 / (d as f32).sqrt());
+        let scale = V::splat(work.scale);
         let mut acc = [[V::zero(); P]; H];
         for i in 0..d {
             let row = i * BLOCK_SIZE * E::BYTES;
@@ -155,7 +156,8 @@ unsafe fn weigh_columns<V: Dots16, E: Element, const H: usize, const C: usize>(
                 V::zero().store(out.add(h * len + 16 * c));
             }
         }
-        weigh::<V, E, H, H, C>(work, weights, 0..work.counts[0], column, out);
+        let common = work.first_block * BLOCK_SIZE..work.counts[0];
+        weigh::<V, E, H, H, C>(work, weights, common, column, out);
         for h in 1..H {
             let rest = work.counts[0]..work.counts[h];
             if !rest.is_empty() {

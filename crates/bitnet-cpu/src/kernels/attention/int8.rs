@@ -13,7 +13,7 @@ struct Queries<const H: usize> {
     words: *const i32,
     /// What each accumulator starts with: it takes back what unsigned keys add.
     start: [i32; H],
-    /// Scale of each query, times `head_dim^-1/2`.
+    /// Scale of each query, times that of all scores.
     factors: [f32; H],
 }
 
@@ -28,7 +28,7 @@ pub(super) unsafe fn range<V: Dots16, const H: usize>(
     scratch: &mut AttendScratch,
 ) {
     let queries = quantize::<V, H>(work, queries, scratch);
-    for block in 0..work.blocks {
+    for block in work.first_block..work.blocks {
         // SAFETY: keys and queries as promised; scores have room for a block of each query.
         unsafe {
             let out = scratch.scores.as_mut_ptr().add(block * BLOCK_SIZE);
@@ -43,7 +43,7 @@ pub(super) unsafe fn range<V: Dots16, const H: usize>(
     softmax(work, &mut scratch.scores, &mut scratch.states);
     let mut factors = [[0.0; BLOCKS]; H];
     for h in 0..H {
-        for block in 0..work.counts[h].div_ceil(BLOCK_SIZE) {
+        for block in work.first_block..work.counts[h].div_ceil(BLOCK_SIZE) {
             let at = h * RANGE + block * BLOCK_SIZE;
             let valid = (work.counts[h] - block * BLOCK_SIZE).min(BLOCK_SIZE);
             let q = &mut scratch.weights[at..at + BLOCK_SIZE];
@@ -79,11 +79,10 @@ fn quantize<V: Dots16, const H: usize>(
     scratch: &mut AttendScratch,
 ) -> Queries<H> {
     let (d, quads) = (work.layout.head_dim, work.layout.quads());
-    let scale = 1.0 / (d as f32).sqrt();
     let words: &mut [i32] = bytemuck::cast_slice_mut(&mut scratch.queries[..]);
     let (mut start, mut factors) = ([0; H], [0.0; H]);
     for (h, query) in queries.iter().enumerate() {
-        factors[h] = kv::quantize_row(query.head, &mut scratch.row[..d]) * scale;
+        factors[h] = kv::quantize_row(query.head, &mut scratch.row[..d]) * work.scale;
         scratch.row[d..4 * quads].fill(0);
         let mut sum = 0i32;
         for (to, quad) in words.chunks_exact_mut(H).zip(scratch.row[..4 * quads].as_chunks::<4>().0) {
@@ -179,7 +178,7 @@ unsafe fn weigh_columns<V: Dots16, const H: usize, const C: usize>(
             }
         }
         let common = work.counts[0].div_ceil(BLOCK_SIZE);
-        for block in 0..common {
+        for block in work.first_block..common {
             let mut of_block = [0.0; H];
             for h in 0..H {
                 of_block[h] = factors[h][block];

@@ -29,21 +29,25 @@ pub(crate) fn state_len(layout: KvLayout) -> usize {
     STATE_HEAD + layout.columns()
 }
 
-/// One query: a rotated head of one token, and how many positions it attends to.
+/// One query: a rotated head of one token, and the positions it attends to, from `first` up to `limit`, without it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Query<'a> {
     pub(crate) head: &'a [f32],
+    pub(crate) first: usize,
     pub(crate) limit: usize,
 }
 
 /// Attention of some queries over one range.
 pub(crate) struct Attend<'a, 'k> {
     pub(crate) layout: KvLayout,
-    /// One to [`QUERIES`] queries with ascending limits.
+    /// What scores are multiplied by.
+    pub(crate) scale: f32,
+    /// One to [`QUERIES`] queries with ascending first positions and limits.
     pub(crate) queries: &'a [Query<'a>],
     /// Number of the range. Queries without positions in it are passed over.
     pub(crate) range: usize,
-    /// Whether to set the states instead of merging with what is there.
+    /// Whether to set the states instead of merging with what is there; those of queries whose first position is in this
+    /// range are set in any case.
     pub(crate) fresh: bool,
     /// The piece of the key/value head in each block of positions.
     pub(crate) piece: &'a dyn Fn(usize) -> &'k [u8],
@@ -78,11 +82,17 @@ impl AttendScratch {
 /// One range as the inner functions see it.
 struct RangeWork<'a, const H: usize> {
     layout: KvLayout,
-    /// Positions of the range that each query attends to, ascending, at least one.
+    /// What scores are multiplied by.
+    scale: f32,
+    /// Position in the range where each query begins to attend, ascending.
+    starts: [usize; H],
+    /// Position in the range where each query ends to attend, ascending, beyond its start.
     counts: [usize; H],
     /// Pieces of the range's blocks, of which those with positions count.
     pieces: [&'a [u8]; BLOCKS],
-    /// Blocks with positions.
+    /// The first block that a query attends to.
+    first_block: usize,
+    /// End of the blocks with positions.
     blocks: usize,
 }
 
@@ -109,7 +119,7 @@ impl<const H: usize> RangeWork<'_, H> {
     /// What to fetch while the keys of a block are read: the next keys, at last the first values.
     #[inline(always)]
     fn keys_after(&self, block: usize) -> *const u8 {
-        if block + 1 < self.blocks { self.keys(block + 1) } else { self.values(0) }
+        if block + 1 < self.blocks { self.keys(block + 1) } else { self.values(self.first_block) }
     }
 
     /// What to fetch while the values of a block are read: the next values.
@@ -129,7 +139,9 @@ pub(crate) unsafe fn attend<V: Dots16>(a: &Attend<'_, '_>, scratch: &mut AttendS
     assert!((1..=QUERIES).contains(&count) && states.len() == count * len);
     assert!(a.queries.iter().all(|q| q.head.len() == a.layout.head_dim));
     assert!(a.queries.is_sorted_by_key(|q| q.limit));
+    assert!(a.queries.is_sorted_by_key(|q| q.first) && a.queries.iter().all(|q| q.first < q.limit));
     let mut start = a.queries.iter().take_while(|q| q.limit <= a.range * RANGE).count();
+    let count = a.queries.iter().take_while(|q| q.first < (a.range + 1) * RANGE).count();
     while start < count {
         let states = &mut states[start * len..];
         // SAFETY: promised by the caller; lengths were checked above.
@@ -157,17 +169,18 @@ unsafe fn run<V: Dots16, const H: usize>(
 ) -> usize {
     let mut queries = [a.queries[start]; H];
     queries.copy_from_slice(&a.queries[start..start + H]);
-    let mut counts = [0; H];
+    let (mut starts, mut counts) = ([0; H], [0; H]);
     for h in 0..H {
+        starts[h] = queries[h].first.saturating_sub(a.range * RANGE);
         counts[h] = (queries[h].limit - a.range * RANGE).min(RANGE);
     }
-    let blocks = counts[H - 1].div_ceil(BLOCK_SIZE);
+    let (first_block, blocks) = (starts[0] / BLOCK_SIZE, counts[H - 1].div_ceil(BLOCK_SIZE));
     let mut pieces = [&[] as &[u8]; BLOCKS];
-    for (b, piece) in pieces.iter_mut().enumerate().take(blocks) {
+    for (b, piece) in pieces.iter_mut().enumerate().take(blocks).skip(first_block) {
         *piece = (a.piece)(a.range * BLOCKS + b);
         assert_eq!(piece.len(), a.layout.piece_bytes());
     }
-    let work = RangeWork { layout: a.layout, counts, pieces, blocks };
+    let work = RangeWork { layout: a.layout, scale: a.scale, starts, counts, pieces, first_block, blocks };
     // SAFETY: promised by the caller; the pieces were measured above.
     unsafe {
         match a.layout.kv_type {
@@ -178,10 +191,10 @@ unsafe fn run<V: Dots16, const H: usize>(
     }
     let len = state_len(a.layout);
     let (states, new) = (&mut states[..H * len], &scratch.states[..H * len]);
-    if a.fresh {
-        states.copy_from_slice(new);
-    } else {
-        for (state, new) in states.chunks_exact_mut(len).zip(new.chunks_exact(len)) {
+    for (query, (state, new)) in queries.iter().zip(states.chunks_exact_mut(len).zip(new.chunks_exact(len))) {
+        if a.fresh || query.first / RANGE == a.range {
+            state.copy_from_slice(new);
+        } else {
             merge(state, new);
         }
     }
@@ -209,13 +222,14 @@ pub(crate) fn finish(state: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Turns the scores of each query into weights, `exp(score - max)`, up to the end of the last block with 0 beyond its
+/// Turns the scores of each query into weights, `exp(score - max)`, up to the end of the last block with 0 outside its
 /// positions; puts the largest score and the sum of the weights into the states.
 #[inline(always)]
 fn softmax<const H: usize>(work: &RangeWork<'_, H>, scores: &mut [f32], states: &mut [f32]) {
     let len = state_len(work.layout);
     for (h, state) in states.chunks_exact_mut(len).enumerate().take(H) {
         let row = &mut scores[h * RANGE..][..work.blocks * BLOCK_SIZE];
+        row[..work.starts[h]].fill(f32::NEG_INFINITY);
         row[work.counts[h]..].fill(f32::NEG_INFINITY);
         let (vectors, _) = row.as_chunks_mut::<{ lanes::LANES }>();
         let mut max = [f32::NEG_INFINITY; lanes::LANES];

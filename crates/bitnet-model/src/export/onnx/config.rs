@@ -16,6 +16,7 @@ pub(super) fn config(model: &LoadedModel) -> Value {
     let activation = match spec.activation {
         Activation::Relu2 => "relu2",
         Activation::Silu => "silu",
+        Activation::Gelu => "gelu_pytorch_tanh",
     };
     json!({
         "architectures": [class],

@@ -300,7 +300,8 @@ impl<'a> Builder<'a> {
                 let positive = self.op(path, "Relu", &[x]);
                 self.op(path, "Mul", &[&positive, &positive])
             }
-            Activation::Silu => {
+            // Models with GELU are refused before.
+            Activation::Silu | Activation::Gelu => {
                 let gate = self.op(path, "Sigmoid", &[x]);
                 self.op(path, "Mul", &[x, &gate])
             }

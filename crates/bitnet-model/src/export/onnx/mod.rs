@@ -24,7 +24,7 @@ use bitnet_core::DType;
 use bitnet_formats::{OnnxDim, OnnxPlan, OnnxValueInfo, StoredType, create_onnx};
 
 use super::error::{ExportError, Result};
-use crate::{LoadedModel, ModelSpec};
+use crate::{Activation, Extras, LoadedModel, ModelSpec};
 use graph::Builder;
 use tensors::Item;
 
@@ -66,23 +66,27 @@ impl Default for OnnxOptions {
     }
 }
 
-fn build<'a>(model: &'a LoadedModel, options: &OnnxOptions) -> (Builder<'a>, u64) {
+fn build<'a>(model: &'a LoadedModel, options: &OnnxOptions) -> Result<(Builder<'a>, u64)> {
+    check(&model.spec)?;
     let builder = Builder::build(&model.spec, &model.weights, options);
     let total = builder.items.iter().map(Item::byte_len).sum();
-    (builder, total)
+    Ok((builder, total))
 }
 
 /// Bytes of the tensors that [`write_onnx`] would write, without those of the graph.
-pub fn onnx_bytes(model: &LoadedModel, options: &OnnxOptions) -> u64 {
-    build(model, options).1
+///
+/// # Errors
+/// [`ExportError`] if the graph has nothing for what the model does.
+pub fn onnx_bytes(model: &LoadedModel, options: &OnnxOptions) -> Result<u64> {
+    Ok(build(model, options)?.1)
 }
 
 /// Writes `model` to `path`, tensor by tensor, under a temporary name that is changed at the end. `progress` is told bytes
 /// written and bytes in all, and answers whether to go on.
 ///
 /// # Errors
-/// [`ExportError`] if the weights are damaged, a table does not fit its new type, the file cannot be written or `progress`
-/// breaks. Then there is no file.
+/// [`ExportError`] if the graph has nothing for what the model does, the weights are damaged, a table does not fit its new
+/// type, the file cannot be written or `progress` breaks. Then there is no file.
 pub fn write_onnx(
     model: &LoadedModel,
     path: &Path,
@@ -90,7 +94,7 @@ pub fn write_onnx(
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<()> {
     let spec = &model.spec;
-    let (builder, total) = build(model, options);
+    let (builder, total) = build(model, options)?;
     let mut opsets = vec![(String::new(), OPSET)];
     if options.weights == OnnxWeights::Bits2 {
         opsets.push(("com.microsoft".to_owned(), 1));
@@ -123,6 +127,18 @@ pub fn write_onnx(
         })?;
     }
     Ok(writer.finish()?)
+}
+
+/// Refuses what the graph would leave out.
+fn check(spec: &ModelSpec) -> Result<()> {
+    let what = if spec.activation == Activation::Gelu {
+        spec.activation.to_string()
+    } else if spec.extras != Extras::default() {
+        "more norms, windows or other positions than the plain shape".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(ExportError::Unsupported { form: "ONNX", what })
 }
 
 fn named(name: &str) -> OnnxDim {

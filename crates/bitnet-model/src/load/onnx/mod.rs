@@ -28,7 +28,7 @@ use super::json::JsonFile;
 use super::naming::Naming;
 use super::projection::{MasterRule, Projection};
 use super::tensors::Tensors;
-use super::{GenerationDefaults, LoadOptions, LoadedModel, hugging, summaries, text};
+use super::{EmbeddingDefaults, GenerationDefaults, LoadOptions, LoadedModel, hugging, summaries, text};
 use crate::export::onnx::CONFIG_KEY;
 use crate::{LayerWeights, ModelSpec, Weights};
 use graph::Graph;
@@ -57,7 +57,7 @@ pub(super) fn load(folder: &Folder<'_>, name: &str, options: &LoadOptions) -> Re
     };
     generation.bos = generation.bos.or(config.bos);
     generation.stop_tokens.splice(0..0, config.eos.iter().copied());
-    let text = text::from_folder(folder, &config, options, &mut generation, &mut warnings)?;
+    let text = text::from_folder(folder, &config, false, options, &mut generation, &mut warnings)?;
     generation.finish(spec.vocab_size, text.tokenizer.as_deref(), &mut warnings);
     let is_name = |name: &&String| !name.trim().is_empty() && !name.chars().any(char::is_control);
     let own_name = file.metadata.get("bitnet.name").filter(is_name);
@@ -75,6 +75,7 @@ pub(super) fn load(folder: &Folder<'_>, name: &str, options: &LoadOptions) -> Re
         warnings,
         tensors: summaries(&file.tensors),
         file_bytes,
+        embedding: EmbeddingDefaults::default(),
     })
 }
 
@@ -132,7 +133,7 @@ fn build(
     config_file: &str,
 ) -> Result<(ModelSpec, Weights, Vec<String>)> {
     let graph = Graph::new(file, origin);
-    operators::check(&graph, config.spec.activation)?;
+    operators::check(&graph, &config.spec)?;
     let linears = linear::find(&graph)?;
     let mut naming = Naming::hugging_face("model.");
     let model = Model { graph: &graph, linears: &linears, spec: &config.spec };

@@ -2,8 +2,8 @@
 //! whatever its configuration says.
 
 use super::graph::Graph;
-use crate::Activation;
 use crate::load::error::Result;
+use crate::{Activation, Extras, ModelSpec};
 
 /// Other norms, activations, convolutions, recurrence and mixtures of experts.
 const FOREIGN: [&str; 29] = [
@@ -45,11 +45,20 @@ const ATTEND: [&str; 4] = ["Softmax", "Attention", "MultiHeadAttention", "GroupQ
 ///
 /// # Errors
 /// Names the first node that does not belong into the model.
-pub(super) fn check(graph: &Graph<'_>, activation: Activation) -> Result<()> {
+pub(super) fn check(graph: &Graph<'_>, spec: &ModelSpec) -> Result<()> {
     let nodes = &graph.file.nodes;
+    let activation = spec.activation;
     let of_other_activation = match activation {
+        _ if spec.extras != Extras::default() => {
+            let what = "a graph whose configuration tells of more norms, windows or other positions";
+            return Err(graph.unsupported(what, "decoders of the plain shape are"));
+        }
         Activation::Relu2 => "Sigmoid",
         Activation::Silu => "Relu",
+        Activation::Gelu => {
+            let what = format!("a graph whose configuration says {activation}");
+            return Err(graph.unsupported(what, "decoders with RMS norms and SiLU or ReLU² gates are"));
+        }
     };
     for node in nodes {
         let op = node.op_type.as_str();
