@@ -11,15 +11,12 @@ use bitnet_model::{LoadOptions, ModelSource};
 
 use crate::error::{ConvertError, Result};
 use crate::options::{Callback, Progress, Stage};
-use crate::output::{Staging, check_place};
+use crate::output::{HEADERS, Staging, check_place};
 use crate::plan::{Item, items};
 use crate::report::{Report, Verification};
 use crate::source::Source;
 use crate::verify::{ScaleRule, rule_of};
-use crate::{ConvertOptions, Target, gguf, hugging, text, verify as compare};
-
-/// Room for what is not tensors: headers and metadata.
-const HEADERS: u64 = 1 << 20;
+use crate::{ConvertOptions, Target, gguf, onnx, text, verify as compare};
 
 /// Writes the model `source` as `target` to `out`: a folder or a file, as the target is.
 ///
@@ -55,23 +52,10 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Report> {
-    check_target(target)?;
     check_place(out, path_of(source), target, options.overwrite)?;
     let start = Instant::now();
     let source = Source::open(source, &options.load)?;
     write_verified(&source, out, target, options, start, progress)
-}
-
-/// Targets that are not written by this crate are refused before anything is read.
-pub(crate) fn check_target(target: Target) -> Result<()> {
-    match target {
-        Target::Onnx => Err(ConvertError::Unsupported {
-            target: target.name(),
-            what: "this build has no ONNX writer".to_owned(),
-            remedy: "write a safetensors folder or a GGUF file",
-        }),
-        _ => Ok(()),
-    }
 }
 
 pub(crate) fn path_of(source: &ModelSource) -> Option<&Path> {
@@ -125,6 +109,9 @@ fn write(
     notes: &mut Vec<String>,
     progress: Callback<'_>,
 ) -> Result<Staging> {
+    if target == Target::Onnx {
+        return onnx::write(source, out, options, notes, progress);
+    }
     let list = items(&source.model, target, options.tables, notes)?;
     let plans: Vec<TensorPlan> = list.iter().map(|item| item.plan.clone()).collect();
     let total: u64 = list.iter().map(Item::byte_len).sum();
@@ -137,19 +124,11 @@ fn write(
         fill(writer, &list, total, options, progress)?;
         return Ok(staging);
     }
-    let config = hugging::config(source, target)?;
-    let files = text::folder(source, notes)?;
-    let small: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
-    let staging = Staging::create(out, target, total + small + HEADERS, options.keep_free)?;
-    for (name, content) in &files {
-        staging.put(name, content)?;
-    }
-    drop(files);
+    let staging = Staging::folder(source, out, target, total, options.keep_free, notes)?;
     // Readers of transformers look for this key.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let writer = create_safetensors(&staging.weights(), &plans, &metadata)?;
     fill(writer, &list, total, options, progress)?;
-    staging.put("config.json", format!("{config:#}\n").as_bytes())?;
     Ok(staging)
 }
 

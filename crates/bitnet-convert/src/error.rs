@@ -38,6 +38,20 @@ pub enum ConvertError {
         /// What to do instead.
         remedy: &'static str,
     },
+    /// A graph could not be written.
+    #[error(transparent)]
+    Export(bitnet_model::export::ExportError),
+    /// The name of a file was given for what is a folder.
+    #[error(
+        "{} is the name of a file, but an ONNX model is a folder (model.onnx, config.json, tokenizer); name one, such as {}",
+        path.display(), folder.display()
+    )]
+    FolderNeeded {
+        /// The path that was given.
+        path: PathBuf,
+        /// One that would do.
+        folder: PathBuf,
+    },
     /// There is something under the name asked for.
     #[error("{} exists; name another place, or allow to replace it", path.display())]
     Exists {
@@ -100,6 +114,15 @@ pub enum ConvertError {
 
 /// Result with [`ConvertError`].
 pub type Result<T, E = ConvertError> = std::result::Result<T, E>;
+
+impl From<bitnet_model::export::ExportError> for ConvertError {
+    fn from(error: bitnet_model::export::ExportError) -> Self {
+        match error {
+            bitnet_model::export::ExportError::Interrupted => Self::Interrupted,
+            error => Self::Export(error),
+        }
+    }
+}
 
 impl ConvertError {
     pub(crate) fn quant(tensor: &str) -> impl Fn(bitnet_quant::QuantError) -> Self + '_ {

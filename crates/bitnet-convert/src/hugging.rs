@@ -29,7 +29,8 @@ pub(crate) fn config(source: &Source, target: Target) -> Result<Value> {
     }
     config.insert("tie_word_embeddings".to_owned(), spec.tied_output.into());
     let dtype_key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-    config.insert(dtype_key.to_owned(), "bfloat16".into());
+    let dtype = if target == Target::Onnx { "float32" } else { "bfloat16" };
+    config.insert(dtype_key.to_owned(), dtype.into());
     config.insert("quantization_config".to_owned(), quantization(target));
     Ok(Value::Object(config))
 }
@@ -80,7 +81,8 @@ fn shortest(value: f32) -> f64 {
 fn of_spec(source: &Source, target: Target) -> Result<Map<String, Value>> {
     let model = &source.model;
     let spec = &model.spec;
-    if spec.sub_norms && spec.q_size() != spec.hidden_size {
+    // The graph of an ONNX model says itself how large they are.
+    if target != Target::Onnx && spec.sub_norms && spec.q_size() != spec.hidden_size {
         return Err(ConvertError::Unsupported {
             target: target.name(),
             what: format!("sub-norms of {} in a model of width {}", spec.q_size(), spec.hidden_size),

@@ -17,6 +17,7 @@ mod gguf;
 mod hugging;
 mod masters;
 mod names;
+mod onnx;
 mod options;
 mod output;
 mod plan;
@@ -27,6 +28,7 @@ mod stream;
 mod text;
 mod verify;
 
+pub use bitnet_model::export::OnnxWeights;
 pub use convert::{convert, verify};
 pub use error::{ConvertError, Result};
 pub use options::{ConvertOptions, Progress, Stage, TableType, Target};

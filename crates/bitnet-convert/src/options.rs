@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use bitnet_model::LoadOptions;
+use bitnet_model::export::OnnxWeights;
 
 /// A form that models can be written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +20,7 @@ pub enum Target {
     GgufTq1,
     /// One GGUF file with TQ2_0 weights, 2.06 bits each. Scales are rounded to f16.
     GgufTq2,
-    /// One ONNX file.
+    /// A folder with an ONNX graph that any runtime runs, its weights int8 or of two bits ([`OnnxWeights`]). Lossless.
     Onnx,
 }
 
@@ -48,7 +49,7 @@ impl Target {
 
     /// Whether it is a folder, not a file.
     pub const fn is_folder(self) -> bool {
-        matches!(self, Self::SafetensorsPacked | Self::SafetensorsBf16)
+        matches!(self, Self::SafetensorsPacked | Self::SafetensorsBf16 | Self::Onnx)
     }
 
     /// Whether it is a GGUF file.
@@ -56,7 +57,8 @@ impl Target {
         matches!(self, Self::GgufI2s | Self::GgufTq1 | Self::GgufTq2)
     }
 
-    /// The target that the ending of a path tells: `.onnx`; `.gguf` with the type in its name, else the lossless one.
+    /// The target that the ending of a path tells: `.gguf` with the type in its name, else the lossless one; `.onnx`,
+    /// although that one is written to folders only and refuses such a path.
     pub fn of_path(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         match name.rsplit_once('.')?.1 {
@@ -85,7 +87,7 @@ pub enum TableType {
     F16,
     /// Rounded to bf16.
     Bf16,
-    /// Rounded to q8_0, for GGUF files.
+    /// Rounded to q8_0, for GGUF files only.
     Q8_0,
 }
 
@@ -96,6 +98,8 @@ pub struct ConvertOptions {
     pub load: LoadOptions,
     /// How embedding and output layer are written.
     pub tables: TableType,
+    /// How ternary weights are stored in ONNX graphs.
+    pub onnx_weights: OnnxWeights,
     /// Whether a model that is there may be replaced.
     pub overwrite: bool,
     /// Bytes of the disk that must stay free.

@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 use bitnet_core::{MemorySize, process};
 
-use crate::Target;
 use crate::error::{ConvertError, Result};
+use crate::source::Source;
+use crate::{Target, hugging, text};
+
+/// Room for what is not tensors: headers, metadata and graphs.
+pub(crate) const HEADERS: u64 = 1 << 20;
 
 /// A hidden folder beside the output, removed when dropped.
 #[derive(Debug)]
@@ -24,6 +28,10 @@ pub(crate) fn check_place(out: &Path, source: Option<&Path>, target: Target, ove
     if out.file_name().is_none() {
         let why = "the path names no file or folder of its own";
         return Err(ConvertError::Protected { path: out.to_owned(), why });
+    }
+    let is_file_name = out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
+    if target == Target::Onnx && is_file_name {
+        return Err(ConvertError::FolderNeeded { path: out.to_owned(), folder: out.with_extension("") });
     }
     let Ok(meta) = std::fs::symlink_metadata(out) else { return Ok(()) };
     if meta.is_dir() && std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
@@ -69,11 +77,35 @@ impl Staging {
         Ok(Self { folder, out: out.to_owned(), target })
     }
 
+    /// Makes the folder of a model, with `bytes` of tensors to come, and writes all but them: configuration, tokenizer,
+    /// template, licence.
+    pub(crate) fn folder(
+        source: &Source,
+        out: &Path,
+        target: Target,
+        bytes: u64,
+        keep_free: u64,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let config = hugging::config(source, target)?;
+        let files = text::folder(source, notes)?;
+        let small: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
+        let staging = Self::create(out, target, bytes + small + HEADERS, keep_free)?;
+        for (name, content) in &files {
+            staging.put(name, content)?;
+        }
+        staging.put("config.json", format!("{config:#}\n").as_bytes())?;
+        Ok(staging)
+    }
+
     /// Where the weights go.
     pub(crate) fn weights(&self) -> PathBuf {
-        match self.target.is_folder() {
-            true => self.folder.join("model.safetensors"),
-            false => self.folder.join(self.out.file_name().unwrap_or_default()),
+        match self.target {
+            Target::Onnx => self.folder.join("model.onnx"),
+            Target::SafetensorsPacked | Target::SafetensorsBf16 => self.folder.join("model.safetensors"),
+            Target::GgufI2s | Target::GgufTq1 | Target::GgufTq2 => {
+                self.folder.join(self.out.file_name().unwrap_or_default())
+            }
         }
     }
 

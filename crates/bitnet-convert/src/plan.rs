@@ -240,8 +240,8 @@ impl<'a> List<'a> {
                 );
             }
             Target::Onnx => {
-                let what = format!("tensor {name} in a file that this crate does not write");
-                return Err(self.unsupported(what, "write gguf-i2_s or safetensors-packed"));
+                let what = format!("tensor {name} without the graph around it");
+                return Err(self.unsupported(what, "the graph is written as a whole"));
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use bitnet_model::ModelSource;
 use bitnet_quant::{TernaryMatrix, TritCodec, absmean};
 use serde::Serialize;
 
-use crate::convert::{check_target, path_of, write_verified};
+use crate::convert::{path_of, write_verified};
 use crate::error::{ConvertError, Result};
 use crate::options::{Callback, Progress, Stage};
 use crate::output::check_place;
@@ -85,7 +85,6 @@ pub fn quantize(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<QuantizeReport> {
-    check_target(target)?;
     check_place(out, path_of(source), target, options.overwrite)?;
     let start = Instant::now();
     let mut load = options.load.clone();

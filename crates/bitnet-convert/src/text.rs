@@ -160,7 +160,8 @@ pub(crate) fn folder(source: &Source, notes: &mut Vec<String>) -> Result<Files> 
         files.retain(|(name, _)| !matches!(name.as_str(), "tokenizer.json" | "tokenizer.model"));
     }
     add_tokenizer(source, &mut files, notes)?;
-    if source.metadata.is_some() {
+    // What has no configuration of its own (GGUF, checkpoints of Microsoft, a lone ONNX file) told its stop tokens otherwise.
+    if !has(&files, "generation_config.json") && !source.files.contains_key("config.json") {
         files.push(("generation_config.json".to_owned(), pretty(&generation(source))));
     }
     set_template(source, &mut files);

@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use bitnet_model::export::{OnnxOptions, OnnxWeights, write_onnx};
@@ -29,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(_) => return Err(USAGE.into()),
         };
         let options = OnnxOptions { weights, ..OnnxOptions::default() };
-        write_onnx(&model, &PathBuf::from(out), &options, &mut |_, _| ())?;
+        write_onnx(&model, &PathBuf::from(out), &options, &mut |_, _| ControlFlow::Continue(()))?;
     }
     let mut executor = ReferenceExecutor::new(model.spec.clone(), &model.weights, KvType::F32)?;
     let count = tokens.len().div_ceil(executor.info().block_size);

@@ -195,7 +195,8 @@ fn onnx_files(fixture: bool) -> Vec<(String, Vec<u8>)> {
     let dir = tempfile::tempdir().unwrap();
     let options = bitnet_model::export::OnnxOptions { external_above: 0, ..Default::default() };
     let model = vector("tiny-bitnet-bf16-packed");
-    bitnet_model::export::write_onnx(&model, &dir.path().join("m.onnx"), &options, &mut |_, _| ()).unwrap();
+    let go_on = &mut |_, _| std::ops::ControlFlow::Continue(());
+    bitnet_model::export::write_onnx(&model, &dir.path().join("m.onnx"), &options, go_on).unwrap();
     files(&["m.onnx", "m.onnx.data"], dir.path())
 }
 

@@ -3,11 +3,13 @@
 
 mod support;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
 use bitnet_formats::{OnnxAttribute, OnnxFile, OnnxPlan, StoredTensor, TensorPlan, create_onnx, read_onnx};
-use bitnet_model::export::{OnnxOptions, OnnxWeights, write_onnx};
+use bitnet_model::export::{ExportError, OnnxOptions, OnnxWeights, onnx_bytes, write_onnx};
 use bitnet_model::reference::ReferenceExecutor;
 use bitnet_model::{
     Batch, Executor, KvType, LoadOptions, LoadedModel, LogitRows, ModelSource, Sequence, load,
@@ -31,8 +33,12 @@ fn logits(model: &LoadedModel, tokens: &[u32]) -> Vec<f32> {
 fn write(model: &LoadedModel, dir: &Path, options: &OnnxOptions) -> PathBuf {
     let path = dir.join("model.onnx");
     let (mut last, mut total) = (0, 0);
-    write_onnx(model, &path, options, &mut |done, all| (last, total) = (done, all)).unwrap();
-    assert!(last == total && total > 0);
+    let mut told = |done, all| {
+        (last, total) = (done, all);
+        ControlFlow::Continue(())
+    };
+    write_onnx(model, &path, options, &mut told).unwrap();
+    assert!(last == total && total == onnx_bytes(model, options).unwrap() && total > 0);
     path
 }
 
@@ -58,7 +64,7 @@ fn what_is_written_loads_again_bit_for_bit() {
         for weights in [OnnxWeights::Int8, OnnxWeights::Bits2] {
             for external_above in [u64::MAX, 0] {
                 let dir = tempfile::tempdir().unwrap();
-                let path = write(&model, dir.path(), &OnnxOptions { weights, external_above });
+                let path = write(&model, dir.path(), &OnnxOptions { weights, external_above, tables: None });
                 let data = dir.path().join("model.onnx.data");
                 assert_eq!(data.exists(), external_above == 0);
                 let what = format!("{name} {weights:?} {external_above}");
@@ -85,6 +91,51 @@ fn the_bundled_model_survives() {
     assert_same(&again, &model, "bitnet-tiny");
     assert!(again.tokenizer.is_some());
     assert_eq!(again.name, "model");
+}
+
+#[test]
+fn whoever_asks_to_stop_gets_no_file() {
+    let model = vector("tiny-bitnet-packed");
+    for external_above in [u64::MAX, 0] {
+        let options = OnnxOptions { external_above, ..OnnxOptions::default() };
+        let mut calls = 0;
+        let count = |_, _| {
+            calls += 1;
+            ControlFlow::Continue(())
+        };
+        let dir = tempfile::tempdir().unwrap();
+        write_onnx(&model, &dir.path().join("whole.onnx"), &options, &mut { count }).unwrap();
+        for stop in [1, calls / 2, calls] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut left = stop;
+            let result = write_onnx(&model, &dir.path().join("m.onnx"), &options, &mut |_, _| {
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert!(matches!(result, Err(ExportError::Interrupted)), "{stop} of {calls}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{stop} of {calls}");
+        }
+    }
+}
+
+#[test]
+fn tables_are_rounded_to_the_type_asked_for() {
+    let model = load_path(&bundled("")).unwrap();
+    let (rows, cols) = (model.weights.embedding.rows(), model.weights.embedding.cols());
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(&model, dir.path(), &OnnxOptions { tables: Some(dtype), ..OnnxOptions::default() });
+        let again = load_path(&path).unwrap();
+        assert_eq!(again.weights.embedding.plain_type(), dtype);
+        let (mut before, mut after) = (vec![0.0; cols], vec![0.0; cols]);
+        for row in 0..rows {
+            model.weights.embedding.decode_row(row, &mut before);
+            again.weights.embedding.decode_row(row, &mut after);
+            let mut rounded = vec![0.0; cols];
+            dtype.decode(&dtype.encode(&before), &mut rounded);
+            assert_eq!(after, rounded, "{dtype} row {row}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bitnet_convert::{TableType, Target};
+use bitnet_convert::{OnnxWeights, TableType, Target};
 use bitnet_core::MemorySize;
 use clap::{Args, ValueEnum};
 
@@ -13,6 +13,7 @@ Examples:
   bitnet convert ./bitnet-b1.58-2B-4T-bf16 2b4t.gguf
   bitnet convert ggml-model-i2_s.gguf ./2b4t --to safetensors-packed
   bitnet convert ./model model.tq2_0.gguf --tables q8_0
+  bitnet convert ./model ./model-onnx --to onnx          a folder with model.onnx and all it needs
   bitnet convert ./model model.gguf --verify-only        compare with what is there
 
 The output is read back and compared with the original, weight by weight and text by text, before it gets its name. The
@@ -41,7 +42,7 @@ pub(crate) enum TargetName {
     /// One file with TQ2_0 weights; scales are rounded to f16
     #[value(name = "gguf-tq2_0")]
     GgufTq2,
-    /// One ONNX file
+    /// A folder with an ONNX graph and all that belongs to it, lossless; runs in any ONNX runtime
     Onnx,
 }
 
@@ -83,10 +84,29 @@ impl From<TableName> for TableType {
     }
 }
 
+/// Forms of ternary weights in ONNX graphs by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnnxWeightsName {
+    /// One byte a weight, exact products by operators that every runtime has
+    Int8,
+    /// Two bits a weight, by MatMulNBits of ONNX Runtime, which computes with floats
+    #[value(name = "2bit")]
+    Bits2,
+}
+
+impl From<OnnxWeightsName> for OnnxWeights {
+    fn from(name: OnnxWeightsName) -> Self {
+        match name {
+            OnnxWeightsName::Int8 => Self::Int8,
+            OnnxWeightsName::Bits2 => Self::Bits2,
+        }
+    }
+}
+
 /// Where from, where to and how.
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// Model folder, .gguf or .safetensors file
+    /// Model folder, or a file of weights: GGUF, safetensors, PyTorch or ONNX
     #[arg(value_name = "IN")]
     pub(crate) input: PathBuf,
     /// Folder or file to write
@@ -98,6 +118,9 @@ pub(crate) struct OutputArgs {
     /// Type of embedding and output layer
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = TableName::Keep)]
     pub(crate) tables: TableName,
+    /// Ternary weights in ONNX graphs
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = OnnxWeightsName::Int8)]
+    pub(crate) onnx_weights: OnnxWeightsName,
     /// Replace a model that is there
     #[arg(long)]
     pub(crate) force: bool,
@@ -120,7 +143,7 @@ pub(crate) struct ConvertArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Write nothing: compare IN with OUT, which is there
-    #[arg(long, conflicts_with_all = ["force", "tables"])]
+    #[arg(long, conflicts_with_all = ["force", "tables", "onnx_weights"])]
     pub(crate) verify_only: bool,
 }
 

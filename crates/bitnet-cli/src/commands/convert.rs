@@ -37,6 +37,7 @@ pub(super) fn options(args: &OutputArgs) -> Result<ConvertOptions, CliError> {
     Ok(ConvertOptions {
         load: model::load_options(&args.format)?,
         tables: args.tables.into(),
+        onnx_weights: args.onnx_weights.into(),
         overwrite: args.force,
         keep_free: args.keep_free.as_bytes(),
         threads: args.threads,
@@ -116,6 +117,9 @@ fn explain(error: &ConvertError) -> CliError {
     let failed = CliError::failed(error);
     match error {
         ConvertError::Exists { .. } => failed.hint("--force replaces it"),
+        ConvertError::FolderNeeded { folder, .. } => {
+            CliError::usage(error).hint(format!("{} --to onnx", folder.display()))
+        }
         ConvertError::DiskFull { .. } => failed.hint("--keep-free tells what must stay free"),
         _ => failed,
     }

@@ -41,11 +41,43 @@ fn a_model_is_converted_verified_and_says_the_same() {
     assert!(run(&["convert", &tiny, &file]).stderr.contains("--force"));
     stdout(&["convert", &tiny, &file, "--force", "--tables", "q8_0", "--threads", "1", "-q"]);
     fails(&["convert", &tiny, &at("folder")], 2, &["does not tell which form", "--to"]);
-    fails(&["convert", &tiny, &at("x.onnx")], 1, &["onnx"]);
+    for args in [&["convert", &tiny, &at("x.onnx")][..], &["convert", &tiny, &at("x.onnx"), "--to", "onnx"]] {
+        fails(args, 2, &["the name of a file", "folder", "--to onnx"]);
+    }
     fails(&["convert", &tiny, &at("y.gguf"), "--keep-free", "900000GB"], 1, &["free"]);
     fails(&["quantize", &tiny, &at("z.gguf")], 1, &["ternary already", "convert"]);
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
+}
+
+#[test]
+fn an_onnx_folder_is_written_and_says_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let tiny = at("tiny");
+    std::fs::create_dir(&tiny).unwrap();
+    write_model(std::path::Path::new(&tiny));
+    let say =
+        |model: &str| stdout(&["generate", "Once upon a time", "-n", "8", "--temp", "0", "-q", "-m", model]);
+    for (form, format) in [("int8", "8-bit"), ("2bit", "2-bit")] {
+        let out = at(form);
+        let text = stdout(&["convert", &tiny, &out, "--to", "onnx", "--onnx-weights", form, "-q"]);
+        for part in ["31,457,280 in 70 tensors, all equal", "yes", "ONNX", format, "conversations"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let mut names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort_unstable();
+        for name in ["config.json", "generation_config.json", "model.onnx", "tokenizer.json"] {
+            assert!(names.iter().any(|n| n == name), "{name}: {names:?}");
+        }
+        assert_eq!(say(&out), say(&tiny), "{form}");
+        let back = at(&format!("{form}.gguf"));
+        stdout(&["convert", &format!("{out}/model.onnx"), &back, "-q"]);
+        let json = stdout(&["convert", &tiny, &back, "--verify-only", "--json", "-q"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["verification"]["lossless"], true, "{form}");
+    }
+    fails(&["convert", &tiny, &at("q"), "--to", "onnx", "--tables", "q8_0"], 1, &["q8_0", "onnx"]);
 }
 
 #[test]
@@ -65,7 +97,7 @@ fn a_killed_conversion_leaves_nothing_under_the_name() {
     let tiny = at("tiny");
     std::fs::create_dir(&tiny).unwrap();
     write_model(std::path::Path::new(&tiny));
-    for (out, form) in [("out", "safetensors-bf16"), ("out.gguf", "gguf-tq2_0")] {
+    for (out, form) in [("out", "safetensors-bf16"), ("out.gguf", "gguf-tq2_0"), ("graph", "onnx")] {
         let command = bitnet(&[]);
         let args = ["convert", &tiny, &at(out), "--to", form, "-q"];
         let mut child = std::process::Command::new(command.get_program())

@@ -51,6 +51,7 @@ pub(crate) fn compare(
             let why = output.tokenizer_note.clone().unwrap_or_default();
             return Err(ConvertError::mismatch(format!("the output has no usable tokenizer: {why}")));
         }
+        compare_stops(source, output, notes);
         return Ok(None);
     };
     let mut check = TextCheck::default();

@@ -64,7 +64,7 @@ pub(crate) fn write_dense(model: &LoadedModel, folder: &Path, make: &dyn Fn(i8, 
 #[test]
 fn an_interrupted_conversion_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    for target in [Target::SafetensorsPacked, Target::GgufI2s] {
+    for target in [Target::SafetensorsPacked, Target::GgufI2s, Target::Onnx] {
         let mut calls = 0;
         let out = folder.path().join("whole");
         convert(
@@ -115,14 +115,18 @@ fn a_full_disk_is_seen_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("sub").join("out.gguf");
     let options = ConvertOptions { keep_free: u64::MAX, ..ConvertOptions::default() };
-    let mut calls = 0;
-    let error = convert(&bundled(), &out, Target::GgufI2s, &options, &mut |_| {
-        calls += 1;
-        ControlFlow::Continue(())
-    })
-    .unwrap_err();
-    assert!(matches!(error, ConvertError::DiskFull { .. }), "{error}");
-    assert_eq!((calls, entries(folder.path())), (0, Vec::new()));
+    for (target, least) in [(Target::GgufI2s, 31_457_280 / 4), (Target::Onnx, 31_457_280)] {
+        let mut calls = 0;
+        let error = convert(&bundled(), &out, target, &options, &mut |_| {
+            calls += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap_err();
+        let table = 2 * 8192 * 512;
+        let ConvertError::DiskFull { needed, .. } = &error else { panic!("{error}") };
+        assert!(needed.as_bytes() > least + table && needed.as_bytes() < 2 * least + 2 * table, "{error}");
+        assert_eq!((calls, entries(folder.path())), (0, Vec::new()));
+    }
 }
 
 #[test]
@@ -158,7 +162,14 @@ fn names_in_use_are_respected() {
     let error = to(&source, Path::new(".."), Target::SafetensorsPacked).unwrap_err();
     assert!(matches!(error, ConvertError::Protected { .. } | ConvertError::Exists { .. }), "{error}");
     let error = to(&source, &folder.path().join("m.onnx"), Target::Onnx).unwrap_err();
-    assert!(matches!(error, ConvertError::Unsupported { .. }), "{error}");
+    assert!(matches!(error, ConvertError::FolderNeeded { .. }), "{error}");
+    assert!(!folder.path().join("m.onnx").exists());
+    // One folder of a model may be replaced by another, in any form.
+    std::fs::rename(folder.path().join("out"), folder.path().join("graph")).unwrap();
+    let error = to(&source, &folder.path().join("graph"), Target::Onnx).unwrap_err();
+    assert!(matches!(error, ConvertError::Exists { .. }), "{error}");
+    with(&source, &folder.path().join("graph"), Target::Onnx, &force).unwrap();
+    assert_eq!(entries(&folder.path().join("graph")), ["config.json", "model.onnx"]);
 }
 
 #[test]
@@ -185,7 +196,7 @@ fn damaged_models_are_refused_and_leave_nothing() {
         (Vec::new(), "empty"),
     ] {
         std::fs::write(source.join("model.safetensors"), damaged).unwrap();
-        for target in [Target::GgufI2s, Target::SafetensorsPacked, Target::SafetensorsBf16] {
+        for target in Target::ALL {
             let error = to(&at(&source), &out, target).unwrap_err().to_string();
             assert!(error.contains(part), "{target}: {error}");
             assert_eq!(entries(folder.path()), ["source"], "{target} {part}");

@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use bitnet_convert::{ConvertError, ConvertOptions, TableType, Target, verify};
+use bitnet_convert::{ConvertError, ConvertOptions, OnnxWeights, TableType, Target, verify};
+use bitnet_model::LoadOptions;
+use bitnet_model::load::load;
 use half::{bf16, f16};
 
 use crate::support::{VECTORS, at, bundled, logits, open, rescaled, ternary, to, vector, with};
 
-const WRITTEN: [Target; 5] =
-    [Target::SafetensorsPacked, Target::SafetensorsBf16, Target::GgufI2s, Target::GgufTq1, Target::GgufTq2];
+const WRITTEN: [Target; 6] = Target::ALL;
 
 /// The scale that a form keeps.
 fn kept(target: Target, scale: f32) -> f32 {
@@ -59,6 +60,46 @@ fn vector_models_keep_trits_and_logits_in_every_form() {
 }
 
 #[test]
+fn graphs_of_any_weights_come_back_as_i2_s_with_the_same_logits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at_name = |name: &str| folder.path().join(name);
+    let models = VECTORS.map(|name| (name, at(&vector(name))));
+    for (name, source) in models.into_iter().chain([("bundled", bundled())]) {
+        let original = load(&source, &LoadOptions::default()).unwrap();
+        let expected = logits(&original, &original.weights);
+        for onnx_weights in [OnnxWeights::Int8, OnnxWeights::Bits2] {
+            let what = format!("{name} {onnx_weights:?}");
+            let (graph, back) = (at_name(&format!("{what} graph")), at_name(&format!("{what}.gguf")));
+            let options = ConvertOptions { onnx_weights, ..ConvertOptions::default() };
+            let report = with(&source, &graph, Target::Onnx, &options).unwrap();
+            assert!(report.verification.lossless, "{what}: {report:?}");
+            let bits = if onnx_weights == OnnxWeights::Int8 { "8-bit" } else { "2-bit" };
+            assert!(report.output_format.contains(bits), "{what}: {}", report.output_format);
+            // From the folder and by the name of the file.
+            to(&at(&graph.join("model.onnx")), &back, Target::GgufI2s).unwrap();
+            let report = with(&at(&graph), &back, Target::GgufI2s, &force()).unwrap();
+            assert!(report.verification.lossless, "{what}: {report:?}");
+            let model = open(&back);
+            assert!(ternary(&model) == ternary(&original), "{what}");
+            assert!(logits(&model, &model.weights) == expected, "{what}: bits of the logits");
+            // A GGUF file without a vocabulary names no tokens, which is told.
+            let told =
+                report.notes.iter().any(|note| note.contains("stop tokens that the output cannot name"));
+            let same = model.generation.stop_tokens == original.generation.stop_tokens;
+            assert_eq!((same, told), (original.tokenizer.is_some(), original.tokenizer.is_none()), "{what}");
+        }
+    }
+    assert_eq!(
+        crate::support::entries(&at_name("bundled Int8 graph")),
+        ["config.json", "generation_config.json", "model.onnx", "tokenizer.json", "tokenizer_config.json"]
+    );
+}
+
+fn force() -> ConvertOptions {
+    ConvertOptions { overwrite: true, ..ConvertOptions::default() }
+}
+
+#[test]
 fn packed_models_come_back_as_they_were_from_every_form() {
     let folder = tempfile::tempdir().unwrap();
     let at_name = |name: &str| folder.path().join(name);
@@ -94,6 +135,7 @@ fn tables_are_rounded_as_asked() {
     for (tables, target, limit) in [
         (TableType::F16, Target::GgufI2s, 1e-3),
         (TableType::F16, Target::SafetensorsPacked, 1e-3),
+        (TableType::F16, Target::Onnx, 1e-3),
         (TableType::Bf16, Target::GgufTq2, 0.0),
         (TableType::Q8_0, Target::GgufI2s, 4.5e-3),
     ] {
@@ -115,8 +157,10 @@ fn tables_are_rounded_as_asked() {
     }
     let options = ConvertOptions { tables: TableType::Q8_0, ..ConvertOptions::default() };
     let out = folder.path().join("no");
-    let error = with(&bundled(), &out, Target::SafetensorsPacked, &options).unwrap_err();
-    assert!(error.to_string().contains("q8_0") && !out.exists(), "{error}");
+    for target in [Target::SafetensorsPacked, Target::Onnx] {
+        let error = with(&bundled(), &out, target, &options).unwrap_err();
+        assert!(error.to_string().contains("q8_0") && !out.exists(), "{error}");
+    }
 }
 
 #[test]

@@ -26,6 +26,21 @@ pub enum ExportError {
         /// What is wrong.
         source: bitnet_quant::QuantError,
     },
+    /// A table cannot be rounded to the type asked for.
+    #[error(
+        "tensor {tensor}, row {row}, holds a value beyond the range of {dtype}; keep its type, or take bf16"
+    )]
+    OutOfRange {
+        /// The tensor.
+        tensor: String,
+        /// Its row.
+        row: usize,
+        /// The type asked for.
+        dtype: bitnet_core::DType,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted; nothing was written")]
+    Interrupted,
 }
 
 /// Result with [`ExportError`].

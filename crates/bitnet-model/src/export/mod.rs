@@ -6,4 +6,4 @@ mod error;
 pub mod onnx;
 
 pub use error::ExportError;
-pub use onnx::{OnnxOptions, OnnxWeights, write_onnx};
+pub use onnx::{OnnxOptions, OnnxWeights, onnx_bytes, write_onnx};

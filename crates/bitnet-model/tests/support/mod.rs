@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 #![allow(unreachable_pub, missing_docs, reason = "a module of test binaries, not a library")]
 
+pub mod checkpoints;
 pub mod torch;
 
 use std::collections::BTreeMap;

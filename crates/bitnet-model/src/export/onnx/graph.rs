@@ -3,11 +3,12 @@
 //! Values are named after the modules of transformers (`/model/layers.0/self_attn/q_proj/MatMulInteger_output_0`), as
 //! PyTorch's exporter names them, and weights as in a checkpoint.
 
+use bitnet_core::DType;
 use bitnet_formats::{OnnxAttribute, OnnxNode};
 use bitnet_quant::{TernaryMatrix, absmax};
 
-use super::OnnxWeights;
 use super::tensors::Item;
+use super::{OnnxOptions, OnnxWeights};
 use crate::load::naming::Naming;
 use crate::{Activation, DenseTensor, LayerWeights, ModelSpec, Weights};
 
@@ -43,6 +44,7 @@ pub(super) struct Builder<'a> {
     pub(super) items: Vec<Item<'a>>,
     spec: &'a ModelSpec,
     form: OnnxWeights,
+    tables: Option<DType>,
     naming: Naming,
 }
 
@@ -52,12 +54,13 @@ fn int(value: i64) -> OnnxAttribute {
 
 impl<'a> Builder<'a> {
     /// The whole graph of a model.
-    pub(super) fn build(spec: &'a ModelSpec, weights: &'a Weights, form: OnnxWeights) -> Self {
+    pub(super) fn build(spec: &'a ModelSpec, weights: &'a Weights, options: &OnnxOptions) -> Self {
         let naming = Naming::hugging_face("model.");
-        let mut b = Self { nodes: Vec::new(), items: Vec::new(), spec, form, naming };
+        let (form, tables) = (options.weights, options.tables);
+        let mut b = Self { nodes: Vec::new(), items: Vec::new(), spec, form, tables, naming };
         b.constants();
         let embedding = b.naming.embedding.clone();
-        b.items.push(Item::table(&embedding, &weights.embedding));
+        b.items.push(Item::table(&embedding, &weights.embedding, tables));
         let row = b.op("/model/embed_tokens", "Gather", &[&embedding, "input_ids"]);
         let mut x = b.cast_to_float("/model/embed_tokens", row, &weights.embedding);
         let shared = b.shared();
@@ -312,7 +315,7 @@ impl<'a> Builder<'a> {
         let name = match &weights.output {
             None => self.naming.embedding.clone(),
             Some(table) => {
-                self.items.push(Item::table(self.naming.output, table));
+                self.items.push(Item::table(self.naming.output, table, self.tables));
                 self.naming.output.to_owned()
             }
         };
@@ -325,7 +328,7 @@ impl<'a> Builder<'a> {
 
     /// Values of a table's rows as f32.
     fn cast_to_float(&mut self, path: &str, value: String, table: &DenseTensor) -> String {
-        if table.plain_type() == bitnet_core::DType::F32 {
+        if self.tables.unwrap_or(table.plain_type()) == DType::F32 {
             return value;
         }
         self.op_with(path, "Cast", &[&value], &[("to", int(FLOAT))])

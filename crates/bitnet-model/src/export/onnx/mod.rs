@@ -10,14 +10,17 @@
 //! order in which a runtime sums floats, and from its exponential.
 //!
 //! `metadata_props` hold the configuration under [`CONFIG_KEY`], so that the file loads again without other files. Tables
-//! keep their type, scales are stored as f32: loading it again gives identical trits, scales and tables.
+//! keep their type unless another is asked for, scales are stored as f32: loading it again gives identical trits, scales
+//! and tables.
 
 mod config;
 mod graph;
 mod tensors;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
+use bitnet_core::DType;
 use bitnet_formats::{OnnxDim, OnnxPlan, OnnxValueInfo, StoredType, create_onnx};
 
 use super::error::{ExportError, Result};
@@ -52,31 +55,46 @@ pub struct OnnxOptions {
     pub weights: OnnxWeights,
     /// If the tensors have more bytes than this together, they go into a file beside the model (`NAME.data`).
     pub external_above: u64,
+    /// Type of embedding and output layer; by default their own, or f32 if that is one of blocks.
+    pub tables: Option<DType>,
 }
 
 impl Default for OnnxOptions {
     /// Bytes for weights, and a file beside the model from 1.5 GB on (protobuf ends at 2 GiB).
     fn default() -> Self {
-        Self { weights: OnnxWeights::Int8, external_above: 1_500_000_000 }
+        Self { weights: OnnxWeights::Int8, external_above: 1_500_000_000, tables: None }
     }
 }
 
-/// Writes `model` to `path`, tensor by tensor, under a temporary name that is changed at the end. `progress` is told bytes
-/// written and bytes in all.
+fn build<'a>(model: &'a LoadedModel, options: &OnnxOptions) -> Result<(Builder<'a>, u64)> {
+    check(&model.spec)?;
+    let builder = Builder::build(&model.spec, &model.weights, options);
+    let total = builder.items.iter().map(Item::byte_len).sum();
+    Ok((builder, total))
+}
+
+/// Bytes of the tensors that [`write_onnx`] would write, without those of the graph.
 ///
 /// # Errors
-/// [`ExportError`] if the graph has nothing for what the model does, the weights are damaged or the file
-/// cannot be written. Then there is no file.
+/// [`ExportError`] if the graph has nothing for what the model does.
+pub fn onnx_bytes(model: &LoadedModel, options: &OnnxOptions) -> Result<u64> {
+    Ok(build(model, options)?.1)
+}
+
+/// Writes `model` to `path`, tensor by tensor, under a temporary name that is changed at the end. `progress` is told bytes
+/// written and bytes in all, and answers whether to go on.
+///
+/// # Errors
+/// [`ExportError`] if the graph has nothing for what the model does, the weights are damaged, a table does not fit its new
+/// type, the file cannot be written or `progress` breaks. Then there is no file.
 pub fn write_onnx(
     model: &LoadedModel,
     path: &Path,
     options: &OnnxOptions,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<()> {
     let spec = &model.spec;
-    check(spec)?;
-    let builder = Builder::build(spec, &model.weights, options.weights);
-    let total: u64 = builder.items.iter().map(Item::byte_len).sum();
+    let (builder, total) = build(model, options)?;
     let mut opsets = vec![(String::new(), OPSET)];
     if options.weights == OnnxWeights::Bits2 {
         opsets.push(("com.microsoft".to_owned(), 1));
@@ -101,8 +119,11 @@ pub fn write_onnx(
         writer.begin(&item.plan.name)?;
         item.emit(&mut |bytes| {
             done += bytes.len() as u64;
-            progress(done, total);
-            Ok(writer.append(bytes)?)
+            writer.append(bytes)?;
+            match progress(done, total) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(ExportError::Interrupted),
+            }
         })?;
     }
     Ok(writer.finish()?)

@@ -11,6 +11,8 @@ use crate::DenseTensor;
 const BLOCK_ROWS: usize = 64;
 /// Bytes of a table that are read at a time.
 const TABLE_BYTES: usize = 8 << 20;
+/// From here on f16 rounds to infinity.
+const F16_LIMIT: f32 = 65_520.0;
 
 /// An initialiser.
 #[derive(Debug)]
@@ -24,8 +26,8 @@ pub(super) struct Item<'a> {
 enum Content<'a> {
     /// Bytes that are there.
     Bytes(Vec<u8>),
-    /// Embedding or output layer as it lies in its file.
-    Table(&'a DenseTensor),
+    /// Embedding or output layer in this type.
+    Table(&'a DenseTensor, DType),
     /// Trits as int8, `[cols, rows]`.
     Columns(&'a TernaryMatrix),
     /// Trits as `trit + 2` of two bits, low bits first, `[rows, blocks, block / 4]`; the last block is padded with zeros
@@ -50,15 +52,16 @@ impl<'a> Item<'a> {
         Self { plan: TensorPlan::new(name, stored, shape), content: Content::Bytes(bytes) }
     }
 
-    /// A table in its own type, or in f32 if that is one of blocks.
-    pub(super) fn table(name: &str, table: &'a DenseTensor) -> Self {
-        let stored = match table.plain_type() {
+    /// A table in a type, by default its own, or f32 if that is one of blocks.
+    pub(super) fn table(name: &str, table: &'a DenseTensor, dtype: Option<DType>) -> Self {
+        let dtype = dtype.unwrap_or(table.plain_type());
+        let stored = match dtype {
             DType::F32 => StoredType::F32,
             DType::F16 => StoredType::F16,
             DType::BF16 => StoredType::BF16,
         };
         let shape = [table.rows() as u64, table.cols() as u64];
-        Self { plan: TensorPlan::new(name, stored, shape), content: Content::Table(table) }
+        Self { plan: TensorPlan::new(name, stored, shape), content: Content::Table(table, dtype) }
     }
 
     /// Trits as a product reads them from the right.
@@ -83,7 +86,7 @@ impl<'a> Item<'a> {
     pub(super) fn emit(&self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         match &self.content {
             Content::Bytes(bytes) => sink(bytes),
-            Content::Table(table) => emit_table(table, sink),
+            Content::Table(table, dtype) => self.emit_table(table, *dtype, sink),
             Content::Columns(matrix) => self.emit_columns(matrix, sink),
             Content::Blocks(matrix, block) => self.emit_blocks(matrix, *block, sink),
         }
@@ -137,16 +140,34 @@ impl<'a> Item<'a> {
         matrix.data().release();
         Ok(())
     }
-}
 
-/// Rows of a mapped file are read past the mapping, so that the table does not become resident.
-fn emit_table(table: &DenseTensor, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let row = table.cols() * table.plain_type().size();
-    let step = (TABLE_BYTES / row.max(1)).max(1);
-    let mut buffer = Vec::new();
-    for first in (0..table.rows()).step_by(step) {
-        let rows = first..(first + step).min(table.rows());
-        sink(table.read_rows(rows, &mut buffer)?.bytes)?;
+    /// Rows of a mapped file are read past the mapping, so that the table does not become resident.
+    fn emit_table(
+        &self,
+        table: &DenseTensor,
+        dtype: DType,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let cols = table.cols();
+        let step = (TABLE_BYTES / (cols * table.plain_type().size()).max(1)).max(1);
+        let (mut buffer, mut values) = (Vec::new(), vec![0.0f32; cols]);
+        for first in (0..table.rows()).step_by(step) {
+            let range = first..(first + step).min(table.rows());
+            let rows = table.read_rows(range.clone(), &mut buffer)?;
+            if rows.dtype == dtype {
+                sink(rows.bytes)?;
+                continue;
+            }
+            let mut rounded = Vec::with_capacity(range.len() * cols * dtype.size());
+            for (row, bytes) in range.zip(rows.bytes.chunks_exact(cols * rows.dtype.size())) {
+                rows.dtype.decode(bytes, &mut values);
+                if dtype == DType::F16 && values.iter().any(|v| v.abs() >= F16_LIMIT) {
+                    return Err(ExportError::OutOfRange { tensor: self.plan.name.clone(), row, dtype });
+                }
+                rounded.extend(dtype.encode(&values));
+            }
+            sink(&rounded)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
