@@ -7,4 +7,5 @@ mod chat;
 mod generate;
 mod machines;
 mod models;
+mod sampling;
 mod support;

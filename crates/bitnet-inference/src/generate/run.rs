@@ -28,6 +28,8 @@ struct Plan {
     /// Absent if nothing is banned, so that the usual token takes no detour.
     banned: Option<BannedStrings>,
     logprobs: Option<Logprobs>,
+    /// The sampler's state before the last draw.
+    before: f64,
     /// The tokens that were given out.
     tokens: Vec<u32>,
     /// Forward calls after that of the first token.
@@ -123,7 +125,7 @@ impl InferenceEngine {
         let (sampler, banned) = self.sampler(request, params, seed, prompt.len() + limit.0)?;
         let logprobs = request.logprobs.map(|n| Logprobs::with_capacity(limit.0, n.min(self.spec().vocab_size)));
         let tokens = Vec::with_capacity(limit.0);
-        Ok(Plan { prompt, limit, sampler, seed, text, banned, logprobs, tokens, steps: 0 })
+        Ok(Plan { prompt, limit, sampler, seed, text, banned, logprobs, before: 0.0, tokens, steps: 0 })
     }
 
     /// The sampler of a request for texts of up to `tokens` tokens, and what watches over banned strings.
@@ -181,6 +183,7 @@ impl InferenceEngine {
             let drawn = session.tokens().len() - plan.prompt.len();
             plan.sampler.exclude(banned.excluded(drawn));
         }
+        plan.before = plan.sampler.state();
         let token = self.next_token(session, &mut plan.sampler)?;
         if let (Some(kept), Some(last)) = (&mut plan.logprobs, plan.sampler.last_logprobs()) {
             kept.push(last);
@@ -198,14 +201,14 @@ impl InferenceEngine {
         on_event: &mut OnEvent<'_>,
     ) -> Result<FinishReason, EngineError> {
         let start = plan.prompt.len();
-        let (mut token, mut before) = (first, Sampler::state(&plan.sampler));
+        let mut token = first;
         let finish = loop {
             if !request.ignore_eos && self.defaults().stop_tokens.contains(&token) {
                 break FinishReason::Stop;
             }
             session.push(token);
             let mut certain = session.tokens().len() - start;
-            match plan.banned.as_mut().map(|banned| banned.push(token, before)) {
+            match plan.banned.as_mut().map(|banned| banned.push(token, plan.before)) {
                 None => {}
                 Some(Verdict::Certain(count)) => certain = count,
                 Some(Verdict::Back { keep, state }) => {
@@ -214,7 +217,6 @@ impl InferenceEngine {
                     if let Some(logprobs) = &mut plan.logprobs {
                         logprobs.truncate(keep);
                     }
-                    before = state;
                     token = self.draw(session, plan)?;
                     plan.steps += 1;
                     continue;
@@ -226,7 +228,6 @@ impl InferenceEngine {
             if session.tokens().len() - start >= plan.limit.0 {
                 break plan.limit.1.clone();
             }
-            before = plan.sampler.state();
             token = self.draw(session, plan)?;
             plan.steps += 1;
         };

@@ -5,5 +5,6 @@ mod benchmark;
 mod generate;
 mod lm_head;
 mod reference;
+mod sampling;
 mod support;
 mod ties;
