@@ -100,8 +100,7 @@ fn no_way_of_sampling_allocates_for_each_token() {
             .logprobs(5)
             .ban("the little girl");
         let counts = counts_of(KvType::F16, request);
-        let allocating: Vec<usize> =
-            (141..counts.len()).filter(|&i| counts[i] != counts[i - 1]).collect();
+        let allocating: Vec<usize> = (141..counts.len()).filter(|&i| counts[i] != counts[i - 1]).collect();
         assert!(allocating.is_empty(), "{sampling:?}: tokens {allocating:?} allocated");
     }
 }

@@ -91,7 +91,8 @@ pub(crate) fn sampling_seq(text: &str) -> Result<SamplerOrder, String> {
 
 /// A bias: a token's number or a text, then its sign and value. What is in quotation marks is a text.
 pub(crate) fn logit_bias(text: &str) -> Result<LogitBias, String> {
-    let wrong = || "it must be ID+X, ID-X, ID-inf, or the same with a text instead of ID, as in 15043+1".to_owned();
+    let wrong =
+        || "it must be ID+X, ID-X, ID-inf, or the same with a text instead of ID, as in 15043+1".to_owned();
     // The first sign behind which a number stands: texts may have signs, and so may exponents.
     let mut signs = text.char_indices().filter(|(at, c)| *at > 0 && matches!(c, '+' | '-'));
     let split = |at: usize| {
@@ -175,7 +176,10 @@ mod tests {
 
     #[test]
     fn samplers_are_read() {
-        assert_eq!(samplers("penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"), sampling_seq("edskypmxt"));
+        assert_eq!(
+            samplers("penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"),
+            sampling_seq("edskypmxt")
+        );
         assert!(samplers("top_k;up").unwrap_err().contains("up") && sampling_seq("kk").is_err());
         assert_eq!((n_sigma("-1"), n_sigma("1.5"), mirostat("2")), (Ok(0.0), Ok(1.5), Ok(Mirostat::V2)));
         assert!(n_sigma("-2").is_err() && mirostat("3").is_err() && offset("-101").is_err());

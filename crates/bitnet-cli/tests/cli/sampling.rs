@@ -25,7 +25,16 @@ fn each_sampler_has_its_flag_and_a_seed_decides() {
         &["--mirostat", "2"],
         &["--presence-penalty", "1.5", "--repeat-last-n", "64"],
         &["--frequency-penalty", "1.5"],
-        &["--dry-multiplier", "5", "--dry-base", "2", "--dry-allowed-length", "1", "--dry-penalty-last-n", "-1"],
+        &[
+            "--dry-multiplier",
+            "5",
+            "--dry-base",
+            "2",
+            "--dry-allowed-length",
+            "1",
+            "--dry-penalty-last-n",
+            "-1",
+        ],
         &["--samplers", "top_k", "--top-k", "2"],
     ];
     let plain = story(&[]);
@@ -115,7 +124,9 @@ fn the_chat_sets_what_the_flags_set() {
     shows("samplers", "top_k;temperature");
     shows("dry-multiplier", "0.8");
     shows("xtc-probability", "0.25");
-    for part in ["/set typical 3: it must be a number from 0 to 1", "no setting mirostta", "did you mean mirostat?"] {
+    for part in
+        ["/set typical 3: it must be a number from 0 to 1", "no setting mirostta", "did you mean mirostat?"]
+    {
         assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
     }
 }

@@ -53,14 +53,21 @@ impl BannedStrings {
     /// Watches for these strings, none of which is empty.
     pub(super) fn new(strings: &[String], tokenizer: Arc<Tokenizer>) -> Self {
         let strings = strings.iter().cloned().map(Watched::new).collect();
-        Self { tokenizer, strings, held: Vec::with_capacity(64), released: 0, dead_ends: Vec::with_capacity(64) }
+        Self {
+            tokenizer,
+            strings,
+            held: Vec::with_capacity(64),
+            released: 0,
+            dead_ends: Vec::with_capacity(64),
+        }
     }
 
     /// Tokens below `vocab_size` that contain a whole banned string: they need not be tried.
     pub(super) fn never(&self, vocab_size: usize) -> Vec<u32> {
         let banned = |token: &u32| {
             let text = text_of(&self.tokenizer, *token);
-            let contains = |s: &[u8]| text.len() >= s.len() && text.windows(s.len()).any(|window| window == s);
+            let contains =
+                |s: &[u8]| text.len() >= s.len() && text.windows(s.len()).any(|window| window == s);
             self.strings.iter().any(|watched| contains(watched.string().as_bytes()))
         };
         (0..vocab_size as u32).filter(banned).collect()

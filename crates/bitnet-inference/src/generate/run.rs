@@ -10,9 +10,7 @@ use super::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, P
 use crate::engine::InferenceEngine;
 use crate::error::{EngineError, ParameterError};
 use crate::kv::Session;
-use crate::sampling::{
-    DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingParams, random_seed,
-};
+use crate::sampling::{DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingParams, random_seed};
 
 /// Receives the events of a generation; breaking off cancels it.
 type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
@@ -97,7 +95,8 @@ impl InferenceEngine {
     fn plan(&self, request: &GenerateRequest) -> Result<Plan, EngineError> {
         self.check(request)?;
         if request.n != 1 || request.best_of.is_some_and(|best_of| best_of != 1) {
-            let (value, allowed) = (request.n.max(request.best_of.unwrap_or(0)).to_string(), "1 but for generate_n");
+            let (value, allowed) =
+                (request.n.max(request.best_of.unwrap_or(0)).to_string(), "1 but for generate_n");
             return Err(ParameterError { name: "n", value, allowed }.into());
         }
         let params = SamplingParams::resolve(&request.sampling, self.defaults())?;
@@ -123,7 +122,8 @@ impl InferenceEngine {
         };
         let text = TextStream::new(detokenizer, &request.stop, echo, limit.0);
         let (sampler, banned) = self.sampler(request, params, seed, prompt.len() + limit.0)?;
-        let logprobs = request.logprobs.map(|n| Logprobs::with_capacity(limit.0, n.min(self.spec().vocab_size)));
+        let logprobs =
+            request.logprobs.map(|n| Logprobs::with_capacity(limit.0, n.min(self.spec().vocab_size)));
         let tokens = Vec::with_capacity(limit.0);
         Ok(Plan { prompt, limit, sampler, seed, text, banned, logprobs, before: 0.0, tokens, steps: 0 })
     }
@@ -150,7 +150,8 @@ impl InferenceEngine {
             // Without a tokenizer there is no text that could break anything.
             (None, None) => {}
             (None, Some(tokenizer)) => {
-                sampler = sampler.with_sequence_breakers(&DRY_SEQUENCE_BREAKERS.map(str::to_owned), tokenizer);
+                sampler =
+                    sampler.with_sequence_breakers(&DRY_SEQUENCE_BREAKERS.map(str::to_owned), tokenizer);
             }
         }
         if let Some(alternatives) = request.logprobs {

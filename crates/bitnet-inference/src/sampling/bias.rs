@@ -40,9 +40,11 @@ impl LogitBias {
             }
             match target {
                 BiasTarget::Token(token) if *token as usize >= vocab_size => {
-                    return Err(
-                        refused(format!("token {token}"), "of a token within the model's vocabulary").into()
-                    );
+                    return Err(refused(
+                        format!("token {token}"),
+                        "of a token within the model's vocabulary",
+                    )
+                    .into());
                 }
                 BiasTarget::Token(token) => biases.push((*token, *bias)),
                 BiasTarget::Text(text) => {

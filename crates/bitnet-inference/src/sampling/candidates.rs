@@ -76,7 +76,8 @@ fn keep_until(
 ) {
     let mut look = FIRST_LOOK;
     loop {
-        let head = if look < list.len() { list.select_nth_unstable_by(look, &mut order).0 } else { &mut list[..] };
+        let head =
+            if look < list.len() { list.select_nth_unstable_by(look, &mut order).0 } else { &mut list[..] };
         head.sort_unstable_by(&mut order);
         let (reached, seen) = (reach(head, target), head.len());
         if let Some(last) = reached {

@@ -84,7 +84,12 @@ mod tests {
         for i in 1..4000 {
             let x = f64::from(i) * 0.37;
             for x in [x, 1.0 / x, 1.0 + 1e-6 * x, x * 1e200, x * 1e-300, x * 1e-308] {
-                assert!((ln(x) - x.ln()).abs() <= 1e-14 * x.ln().abs() + 1e-16, "ln {x}: {} {}", ln(x), x.ln());
+                assert!(
+                    (ln(x) - x.ln()).abs() <= 1e-14 * x.ln().abs() + 1e-16,
+                    "ln {x}: {} {}",
+                    ln(x),
+                    x.ln()
+                );
             }
         }
         assert_eq!((ln(0.0), ln(1.0), ln(f64::INFINITY)), (f64::NEG_INFINITY, 0.0, f64::INFINITY));
@@ -95,7 +100,7 @@ mod tests {
     fn exponentials_are_those_of_the_standard_library() {
         for i in -6900..6900 {
             let x = f64::from(i) * 0.1013;
-            assert!(close(exp(x), x.exp()) , "exp {x}: {} {}", exp(x), x.exp());
+            assert!(close(exp(x), x.exp()), "exp {x}: {} {}", exp(x), x.exp());
         }
         assert_eq!((exp(0.0), exp(-1e9), exp(1e9)), (1.0, 0.0, f64::INFINITY));
         assert!(exp(f64::NAN).is_nan());

@@ -33,8 +33,8 @@ mod tests;
 
 pub use bias::{BiasTarget, LogitBias};
 pub use dry::DRY_SEQUENCE_BREAKERS;
-pub use logprobs::{Logprobs, LogprobsAt, TokenLogprob};
 pub(crate) use logprobs::check_alternatives;
+pub use logprobs::{Logprobs, LogprobsAt, TokenLogprob};
 pub use order::{SamplerOrder, Step};
 pub use params::{Mirostat, PenaltyWindow, SamplingOverrides, SamplingParams};
 pub use rng::{Rng, random_seed};

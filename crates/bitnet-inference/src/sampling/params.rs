@@ -188,7 +188,8 @@ impl SamplingParams {
             if ok { Ok(()) } else { Err(ParameterError { name, value: value.to_string(), allowed }) }
         };
         let unit = |name, v: f32| check(name, v, (0.0..=1.0).contains(&v), "from 0 to 1");
-        let at_least = |name, v: f32, least: f32, allowed| check(name, v, v.is_finite() && v >= least, allowed);
+        let at_least =
+            |name, v: f32, least: f32, allowed| check(name, v, v.is_finite() && v >= least, allowed);
         let above_0 = |name, v: f32, allowed| check(name, v, v.is_finite() && v > 0.0, allowed);
         let offset = |name, v: f32| check(name, v, v.abs() <= 100.0, "from -100 to 100, 0 for none");
         above_0("repeat_penalty", self.repeat_penalty, "a number greater than 0, 1 for none")?;

@@ -127,7 +127,9 @@ fn biases_force_and_forbid() {
     let other = run(&engine, &greedy(20).bias(forbid));
     assert!(!other.tokens.contains(&plain.tokens[0]));
     let outside = LogitBias { target: BiasTarget::Token(9_000_000), bias: 1.0 };
-    assert!(matches!(engine.generate(&greedy(5).bias(outside)), Err(EngineError::Parameter(p)) if p.name == "logit_bias"));
+    assert!(
+        matches!(engine.generate(&greedy(5).bias(outside)), Err(EngineError::Parameter(p)) if p.name == "logit_bias")
+    );
 }
 
 #[test]
@@ -143,13 +145,17 @@ fn every_sampler_gives_the_same_text_from_few_logits_as_from_all() {
         SamplingOverrides { dynatemp_range: Some(0.5), top_n_sigma: Some(2.0), ..base },
         SamplingOverrides { dynatemp_range: Some(0.5), samplers: Some(SamplerOrder::LLAMA), ..base },
         SamplingOverrides { mirostat: Some(Mirostat::V1), ..base },
-        SamplingOverrides { dry_multiplier: Some(0.8), presence_penalty: Some(0.3), ..SamplingOverrides::greedy() },
+        SamplingOverrides {
+            dry_multiplier: Some(0.8),
+            presence_penalty: Some(0.3),
+            ..SamplingOverrides::greedy()
+        },
     ];
     for sampling in ways {
-        let request = story(5, 40).sampling(sampling).ban("the").bias(LogitBias {
-            target: BiasTarget::Text(" was".to_owned()),
-            bias: -1.5,
-        });
+        let request = story(5, 40)
+            .sampling(sampling)
+            .ban("the")
+            .bias(LogitBias { target: BiasTarget::Text(" was".to_owned()), bias: -1.5 });
         let (want, got) = (run(&full, &request), run(&scan, &request));
         assert_eq!(want.tokens, got.tokens, "{sampling:?}");
         assert!(!want.text.contains("the"));
@@ -172,7 +178,9 @@ fn logprobs_are_of_the_models_own_distribution() {
     // The mean is what the perplexity of the same tokens says.
     let every = run(&engine, &story(3, 1).logprobs(100)).logprobs.unwrap();
     assert_eq!(every.get(0).unwrap().top.len(), 100);
-    assert!(matches!(engine.generate(&story(3, 1).logprobs(101)), Err(EngineError::Parameter(p)) if p.name == "logprobs"));
+    assert!(
+        matches!(engine.generate(&story(3, 1).logprobs(101)), Err(EngineError::Parameter(p)) if p.name == "logprobs")
+    );
 }
 
 #[test]
@@ -213,7 +221,9 @@ fn the_best_of_several_are_the_most_probable() {
     let best = run(2, Some(5));
     assert_eq!(best.iter().map(|g| g.stats.seed).collect::<Vec<_>>(), [all[0].1, all[1].1]);
     assert!(best.iter().all(|g| g.logprobs.is_none()), "they were not asked for");
-    for (n, best_of, name) in [(0, None, "n"), (129, None, "n"), (3, Some(2), "best_of"), (1, Some(129), "best_of")] {
+    for (n, best_of, name) in
+        [(0, None, "n"), (129, None, "n"), (3, Some(2), "best_of"), (1, Some(129), "best_of")]
+    {
         let request = GenerateRequest { best_of, ..story(1, 1).n(n) };
         let error = engine.generate_n(&mut engine.session(), &request, &mut |_, _| ControlFlow::Continue(()));
         assert!(matches!(error, Err(EngineError::Parameter(p)) if p.name == name), "{name}");

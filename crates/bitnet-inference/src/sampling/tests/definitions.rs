@@ -100,7 +100,8 @@ fn distributions(logits: &[f32], history: &[u32], p: &SamplingParams) -> Vec<(f6
             }
             Step::Temperature => {
                 let (middle, range) = (f64::from(p.temperature), f64::from(p.dynatemp_range));
-                let entropy: f64 = -probability.values().map(|p| if *p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f64>();
+                let entropy: f64 =
+                    -probability.values().map(|p| if *p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f64>();
                 let greatest = (left.len() as f64).ln();
                 let share = if left.len() > 1 { entropy / greatest } else { 0.0 };
                 let low = (middle - range).max(0.0);
@@ -115,7 +116,10 @@ fn distributions(logits: &[f32], history: &[u32], p: &SamplingParams) -> Vec<(f6
                 let mean = left.values().sum::<f64>() / n;
                 let sigma = (left.values().map(|l| (l - mean).powi(2)).sum::<f64>() / n).sqrt();
                 let best = left.values().copied().fold(f64::NEG_INFINITY, f64::max);
-                left.keys().copied().filter(|id| left[id] >= best - f64::from(p.top_n_sigma) * sigma).collect()
+                left.keys()
+                    .copied()
+                    .filter(|id| left[id] >= best - f64::from(p.top_n_sigma) * sigma)
+                    .collect()
             }
             Step::TopK if p.top_k > 0 => sorted(&left).into_iter().take(p.top_k).collect(),
             Step::TypicalP if p.typical_p < 1.0 => {
@@ -343,7 +347,8 @@ fn zipf(p: &[f64], bound: f64) -> usize {
 fn mirostat_reaches_its_surprise() {
     let logits: Vec<f32> = (0..4000u32).map(|i| -1.1 * ((1 + i * 7 % 4000) as f32).ln()).collect();
     let p = probabilities(&logits, 1.0);
-    for (version, tau) in [(Mirostat::V1, 3.0), (Mirostat::V2, 3.0), (Mirostat::V1, 5.0), (Mirostat::V2, 5.0)] {
+    for (version, tau) in [(Mirostat::V1, 3.0), (Mirostat::V2, 3.0), (Mirostat::V1, 5.0), (Mirostat::V2, 5.0)]
+    {
         let params = SamplingParams { mirostat: version, mirostat_tau: tau, ..PLAIN };
         let mut sampler = Sampler::new(params, 11);
         let bits = |_| -p[sampler.sample(&mut logits.clone(), &[]).unwrap() as usize].log2();
@@ -363,8 +368,19 @@ fn edge_cases_give_a_possible_token_and_the_same_one_for_a_seed() {
         (0..500).map(|i| (i % 7) as f32).collect(),
     ];
     let every = |v: f32| SamplingParams {
-        top_p: v, typical_p: v, min_p: v, xtc_probability: v, xtc_threshold: v * 0.5, top_n_sigma: v, top_k: 3,
-        dynatemp_range: v, repeat_penalty: 1.5, presence_penalty: v, frequency_penalty: v, dry_multiplier: v, ..PLAIN
+        top_p: v,
+        typical_p: v,
+        min_p: v,
+        xtc_probability: v,
+        xtc_threshold: v * 0.5,
+        top_n_sigma: v,
+        top_k: 3,
+        dynatemp_range: v,
+        repeat_penalty: 1.5,
+        presence_penalty: v,
+        frequency_penalty: v,
+        dry_multiplier: v,
+        ..PLAIN
     };
     let mut sets = vec![PLAIN, every(0.0), every(1.0), every(1e-30), SamplingParams { top_k: 1000, ..PLAIN }];
     for p in [every(0.0), every(1.0)] {
