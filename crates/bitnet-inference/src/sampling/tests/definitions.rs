@@ -65,87 +65,107 @@ fn repetitions(window: &[u32], breakers: &[u32]) -> BTreeMap<usize, usize> {
     longest
 }
 
+/// Penalties and DRY.
+fn adjust(step: Step, left: &mut Left, history: &[u32], p: &SamplingParams) {
+    if step == Step::Penalties {
+        for (&id, l) in left {
+            let count = seen(history, id, p.repeat_last_n);
+            if count > 0 {
+                let r = f64::from(p.repeat_penalty);
+                *l = if *l < 0.0 { *l * r } else { *l / r };
+                *l -= count as f64 * f64::from(p.frequency_penalty) + f64::from(p.presence_penalty);
+            }
+        }
+        return;
+    }
+    let from = match p.dry_penalty_last_n {
+        PenaltyWindow::All => 0,
+        PenaltyWindow::Last(n) => history.len().saturating_sub(n),
+    };
+    for (id, length) in repetitions(&history[from..], &[]) {
+        if let Some(l) = left.get_mut(&id).filter(|_| length >= p.dry_allowed_length) {
+            let growth = f64::from(p.dry_base).powi((length - p.dry_allowed_length) as i32);
+            *l -= f64::from(p.dry_multiplier) * growth;
+        }
+    }
+}
+
+fn entropy(probability: &BTreeMap<usize, f64>) -> f64 {
+    -probability.values().map(|p| if *p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f64>()
+}
+
+/// The temperature, fixed or dynamic.
+fn temperature_of(probability: &BTreeMap<usize, f64>, p: &SamplingParams) -> f64 {
+    let (middle, range) = (f64::from(p.temperature), f64::from(p.dynatemp_range));
+    if range == 0.0 {
+        return middle;
+    }
+    let n = probability.len();
+    let share = if n > 1 { entropy(probability) / (n as f64).ln() } else { 0.0 };
+    let low = (middle - range).max(0.0);
+    low + (middle + range - low) * share.powf(f64::from(p.dynatemp_exponent))
+}
+
+/// The tokens that a cut keeps; `None` if it is off.
+fn kept_by(
+    step: Step,
+    left: &Left,
+    probability: &BTreeMap<usize, f64>,
+    p: &SamplingParams,
+) -> Option<Vec<usize>> {
+    Some(match step {
+        Step::TopNSigma if p.top_n_sigma > 0.0 => {
+            let n = left.len() as f64;
+            let mean = left.values().sum::<f64>() / n;
+            let sigma = (left.values().map(|l| (l - mean).powi(2)).sum::<f64>() / n).sqrt();
+            let best = left.values().copied().fold(f64::NEG_INFINITY, f64::max);
+            left.keys().copied().filter(|id| left[id] >= best - f64::from(p.top_n_sigma) * sigma).collect()
+        }
+        Step::TopK if p.top_k > 0 => sorted(left).into_iter().take(p.top_k).collect(),
+        Step::TypicalP if p.typical_p < 1.0 => {
+            let entropy = entropy(probability);
+            let near = probability.iter().map(|(&id, p)| (id, -(-p.ln() - entropy).abs())).collect();
+            prefix(&sorted(&near), probability, f64::from(p.typical_p))
+        }
+        Step::TopP if p.top_p < 1.0 => prefix(&sorted(left), probability, f64::from(p.top_p)),
+        Step::MinP if p.min_p > 0.0 => {
+            let best = probability.values().copied().fold(0.0, f64::max);
+            left.keys().copied().filter(|id| probability[id] >= f64::from(p.min_p) * best).collect()
+        }
+        Step::Xtc if p.xtc_probability > 0.0 => {
+            let ids = sorted(left);
+            let top = ids.iter().filter(|id| probability[id] >= f64::from(p.xtc_threshold)).count();
+            ids[top.saturating_sub(1)..].to_vec()
+        }
+        _ => return None,
+    })
+}
+
 /// The distributions that a step order gives; there are two where XTC acts, with their chances.
 fn distributions(logits: &[f32], history: &[u32], p: &SamplingParams) -> Vec<(f64, BTreeMap<usize, f64>)> {
     let all = logits.iter().enumerate().filter(|(_, l)| l.is_finite());
     let mut left: Left = all.map(|(id, &l)| (id, f64::from(l))).collect();
     let mut temperature = 1.0;
-    let mut without_xtc: Option<(Left, f64)> = None;
-    for step in p.samplers.steps() {
+    let mut without_xtc: Option<Left> = None;
+    for &step in p.samplers.steps() {
         let probability = probabilities_of(&left, temperature);
-        let keep: Vec<usize> = match step {
-            Step::Penalties => {
-                for (&id, l) in &mut left {
-                    let count = seen(history, id, p.repeat_last_n);
-                    if count > 0 {
-                        let r = f64::from(p.repeat_penalty);
-                        *l = if *l < 0.0 { *l * r } else { *l / r };
-                        *l -= count as f64 * f64::from(p.frequency_penalty) + f64::from(p.presence_penalty);
+        match step {
+            Step::Penalties | Step::Dry => adjust(step, &mut left, history, p),
+            Step::Temperature => temperature = temperature_of(&probability, p),
+            _ => {
+                if let Some(keep) = kept_by(step, &left, &probability, p) {
+                    if step == Step::Xtc {
+                        without_xtc = Some(left.clone());
                     }
+                    left.retain(|id, _| keep.contains(id));
                 }
-                continue;
             }
-            Step::Dry => {
-                let from = match p.dry_penalty_last_n {
-                    PenaltyWindow::All => 0,
-                    PenaltyWindow::Last(n) => history.len().saturating_sub(n),
-                };
-                for (id, length) in repetitions(&history[from..], &[]) {
-                    if let Some(l) = left.get_mut(&id).filter(|_| length >= p.dry_allowed_length) {
-                        let growth = f64::from(p.dry_base).powi((length - p.dry_allowed_length) as i32);
-                        *l -= f64::from(p.dry_multiplier) * growth;
-                    }
-                }
-                continue;
-            }
-            Step::Temperature => {
-                let (middle, range) = (f64::from(p.temperature), f64::from(p.dynatemp_range));
-                let entropy: f64 =
-                    -probability.values().map(|p| if *p > 0.0 { p * p.ln() } else { 0.0 }).sum::<f64>();
-                let greatest = (left.len() as f64).ln();
-                let share = if left.len() > 1 { entropy / greatest } else { 0.0 };
-                let low = (middle - range).max(0.0);
-                temperature = low + (middle + range - low) * share.powf(f64::from(p.dynatemp_exponent));
-                if range == 0.0 {
-                    temperature = middle;
-                }
-                continue;
-            }
-            Step::TopNSigma if p.top_n_sigma > 0.0 => {
-                let n = left.len() as f64;
-                let mean = left.values().sum::<f64>() / n;
-                let sigma = (left.values().map(|l| (l - mean).powi(2)).sum::<f64>() / n).sqrt();
-                let best = left.values().copied().fold(f64::NEG_INFINITY, f64::max);
-                left.keys()
-                    .copied()
-                    .filter(|id| left[id] >= best - f64::from(p.top_n_sigma) * sigma)
-                    .collect()
-            }
-            Step::TopK if p.top_k > 0 => sorted(&left).into_iter().take(p.top_k).collect(),
-            Step::TypicalP if p.typical_p < 1.0 => {
-                let entropy: f64 = -probability.values().map(|p| p * p.ln()).sum::<f64>();
-                let near = probability.iter().map(|(&id, p)| (id, -(-p.ln() - entropy).abs())).collect();
-                prefix(&sorted(&near), &probability, f64::from(p.typical_p))
-            }
-            Step::TopP if p.top_p < 1.0 => prefix(&sorted(&left), &probability, f64::from(p.top_p)),
-            Step::MinP if p.min_p > 0.0 => {
-                let best = probability.values().copied().fold(0.0, f64::max);
-                left.keys().copied().filter(|id| probability[id] >= f64::from(p.min_p) * best).collect()
-            }
-            Step::Xtc if p.xtc_probability > 0.0 => {
-                let ids = sorted(&left);
-                let top = ids.iter().filter(|id| probability[id] >= f64::from(p.xtc_threshold)).count();
-                without_xtc = Some((left.clone(), temperature));
-                ids[top.saturating_sub(1)..].to_vec()
-            }
-            _ => continue,
-        };
-        left.retain(|id, _| keep.contains(id));
+        }
     }
-    // Tests with XTC have it last or before the temperature only, so what follows it does not depend on it.
+    // Tests with XTC have nothing but a fixed temperature behind it, so the two ways part at the end only.
     let chance = without_xtc.as_ref().map_or(1.0, |_| f64::from(p.xtc_probability));
     let mut out = vec![(chance, probabilities_of(&left, temperature))];
-    if let Some((left, _)) = without_xtc {
+    if let Some(left) = without_xtc {
         out.push((1.0 - chance, probabilities_of(&left, temperature)));
     }
     out
