@@ -48,4 +48,4 @@ pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
 pub use kv::Session;
 pub use perplexity::Perplexity;
-pub use sampling::{PenaltyWindow, SamplingOverrides, SamplingParams};
+pub use sampling::{LogitBias, Mirostat, PenaltyWindow, SamplerOrder, SamplingOverrides, SamplingParams};

@@ -21,5 +21,5 @@ pub use chat::{ChatMessage, ChatTemplate};
 pub use config::{AddedTokenInfo, TokenizerConfig};
 pub use detokenize::Detokenizer;
 pub use error::{Result, TextError};
-pub use stop::{StopOutcome, StopStrings};
+pub use stop::{StopOutcome, StopStrings, Watched};
 pub use tokenizer::{EncodeOptions, Segment, Tokenizer, VocabExport, VocabModel, VocabSpec};

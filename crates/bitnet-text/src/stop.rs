@@ -22,9 +22,9 @@ pub struct StopStrings {
     matched: Option<String>,
 }
 
-/// A stop string with the state of its search (Knuth, Morris and Pratt's).
+/// A string that is looked for in a stream of bytes, with the state of the search (Knuth, Morris and Pratt's).
 #[derive(Clone, Debug)]
-struct Watched {
+pub struct Watched {
     string: String,
     /// For each prefix, by its length - 1: length of the longest shorter prefix that it ends in.
     borders: Vec<usize>,
@@ -33,7 +33,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(string: String) -> Self {
+    /// Looks for `string`, which must not be empty.
+    pub fn new(string: String) -> Self {
         let bytes = string.as_bytes();
         let mut borders = vec![0; bytes.len()];
         let mut length = 0;
@@ -44,8 +45,24 @@ impl Watched {
         Self { string, borders, matched: 0 }
     }
 
-    /// Takes the next byte of the text; returns whether the string is complete.
-    fn push(&mut self, byte: u8) -> bool {
+    /// The string.
+    pub fn string(&self) -> &str {
+        &self.string
+    }
+
+    /// How many bytes of the string the text so far ends in.
+    pub fn matched(&self) -> usize {
+        self.matched
+    }
+
+    /// Begins a new text.
+    pub fn reset(&mut self) {
+        self.matched = 0;
+    }
+
+    /// Takes the next byte of the text; returns whether the string is complete. After that a new text must
+    /// [begin](Self::reset).
+    pub fn push(&mut self, byte: u8) -> bool {
         self.matched = extend(self.string.as_bytes(), &self.borders, self.matched, byte);
         self.matched == self.string.len()
     }

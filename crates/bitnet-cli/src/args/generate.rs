@@ -13,7 +13,9 @@ Examples:
   bitnet generate -n 50 --temp 0 --stats \"The sky is\"
   bitnet generate --chat -sys \"Be brief.\" \"Why is the sky blue?\"
   echo \"Dear diary\" | bitnet generate --seed 7
-  bitnet generate -m ./bitnet-b1.58-2B-4T -f story.txt --json";
+  bitnet generate -m ./bitnet-b1.58-2B-4T -f story.txt --json
+  bitnet generate --choices 2 --best-of 8 \"The moon\"
+  bitnet generate --json --logprobs=5 --ban \"fox\" -l \" the-2\" \"Once upon a time\"";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -53,6 +55,16 @@ pub(crate) struct GenerateArgs {
     /// Print more statistics: load time, memory, kernels
     #[arg(long)]
     pub(crate) stats: bool,
+    /// Give N completions, the seed of each one greater than that before
+    #[arg(long, value_name = "N", value_parser = values::positive, default_value_t = 1)]
+    pub(crate) choices: usize,
+    /// Make M completions and give the best of them: those of the highest mean log probability of a token
+    #[arg(long, value_name = "M", value_parser = values::positive)]
+    pub(crate) best_of: Option<usize>,
+    /// With --json, tell the log probability of each token and of the K most probable ones
+    #[arg(long, value_name = "K", num_args = 0..=1, default_missing_value = "0", requires = "json")]
+    #[arg(require_equals = true)]
+    pub(crate) logprobs: Option<usize>,
     /// Print one JSON object at the end instead of streaming
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,7 +2,8 @@
 
 use std::num::ParseIntError;
 
-use bitnet_inference::PenaltyWindow;
+use bitnet_inference::sampling::BiasTarget;
+use bitnet_inference::{LogitBias, Mirostat, PenaltyWindow, SamplerOrder};
 
 /// How many tokens to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,78 @@ pub(crate) fn probability(text: &str) -> Result<f32, String> {
 /// A repetition penalty.
 pub(crate) fn penalty(text: &str) -> Result<f32, String> {
     checked(text, "a number greater than 0, 1 for none", |v| v > 0.0)
+}
+
+/// A number greater than 0.
+pub(crate) fn positive_number(text: &str) -> Result<f32, String> {
+    checked(text, "a number greater than 0", |v| v > 0.0)
+}
+
+/// A number of 0 or greater.
+pub(crate) fn non_negative(text: &str) -> Result<f32, String> {
+    checked(text, "a number, 0 or greater", |v| v >= 0.0)
+}
+
+/// A presence or frequency penalty.
+pub(crate) fn offset(text: &str) -> Result<f32, String> {
+    checked(text, "a number from -100 to 100, 0 for none", |v| v.abs() <= 100.0)
+}
+
+/// A number of standard deviations; what llama.cpp writes for none is 0.
+pub(crate) fn n_sigma(text: &str) -> Result<f32, String> {
+    let ok = |v: f32| v >= 0.0 || v == -1.0;
+    checked(text, "a number greater than 0, or -1 for none", ok).map(|v| v.max(0.0))
+}
+
+/// The strength of DRY.
+pub(crate) fn dry_multiplier(text: &str) -> Result<f32, String> {
+    checked(text, "a number from 0 (off) to 1e6", |v| (0.0..=1e6).contains(&v))
+}
+
+/// The growth of DRY's penalty.
+pub(crate) fn dry_base(text: &str) -> Result<f32, String> {
+    checked(text, "a number, 1 or greater", |v| v >= 1.0)
+}
+
+/// A version of mirostat.
+pub(crate) fn mirostat(text: &str) -> Result<Mirostat, String> {
+    match text {
+        "0" => Ok(Mirostat::Off),
+        "1" => Ok(Mirostat::V1),
+        "2" => Ok(Mirostat::V2),
+        _ => Err("it must be 0 (off), 1 or 2".to_owned()),
+    }
+}
+
+/// An order of samplers by names.
+pub(crate) fn samplers(text: &str) -> Result<SamplerOrder, String> {
+    text.parse().map_err(|error: bitnet_inference::ParameterError| error.to_string())
+}
+
+/// An order of samplers by letters.
+pub(crate) fn sampling_seq(text: &str) -> Result<SamplerOrder, String> {
+    SamplerOrder::from_letters(text).map_err(|error| error.to_string())
+}
+
+/// A bias: a token's number or a text, then its sign and value. What is in quotation marks is a text.
+pub(crate) fn logit_bias(text: &str) -> Result<LogitBias, String> {
+    let wrong =
+        || "it must be ID+X, ID-X, ID-inf, or the same with a text instead of ID, as in 15043+1".to_owned();
+    // The first sign behind which a number stands: texts may have signs, and so may exponents.
+    let mut signs = text.char_indices().filter(|(at, c)| *at > 0 && matches!(c, '+' | '-'));
+    let split = |at: usize| {
+        let value: f32 = text[at..].parse().ok()?;
+        (value.abs() <= 1e6 || value == f32::NEG_INFINITY).then_some((&text[..at], value))
+    };
+    let (target, bias) = signs.find_map(|(at, _)| split(at)).ok_or_else(wrong)?;
+    let quoted = target.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let target = match (quoted, target.parse::<u32>()) {
+        (Some(""), _) => return Err(wrong()),
+        (Some(quoted), _) => BiasTarget::Text(quoted.to_owned()),
+        (None, Ok(token)) => BiasTarget::Token(token),
+        (None, Err(_)) => BiasTarget::Text(target.to_owned()),
+    };
+    Ok(LogitBias { target, bias })
 }
 
 /// The tokens that the repetition penalty looks at.
@@ -86,6 +159,30 @@ mod tests {
         assert_eq!(limit("-1"), Ok(Limit::None));
         assert_eq!(limit("5"), Ok(Limit::Tokens(5)));
         assert_eq!(threads("1024"), Ok(1024));
+    }
+
+    #[test]
+    fn biases_are_read() {
+        let read = |text| logit_bias(text).map(|b| (b.target, b.bias));
+        assert_eq!(read("15043+1"), Ok((BiasTarget::Token(15043), 1.0)));
+        assert_eq!(read("7-inf"), Ok((BiasTarget::Token(7), f32::NEG_INFINITY)));
+        assert_eq!(read("7+5e-1"), Ok((BiasTarget::Token(7), 0.5)));
+        assert_eq!(read("well-known-2.5"), Ok((BiasTarget::Text("well-known".to_owned()), -2.5)));
+        assert_eq!(read("\"15\"-1"), Ok((BiasTarget::Text("15".to_owned()), -1.0)));
+        for bad in ["", "7", "+1", "7+nan", "7+inf", "7+1e9", "\"\"+1", "7+x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn samplers_are_read() {
+        assert_eq!(
+            samplers("penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"),
+            sampling_seq("edskypmxt")
+        );
+        assert!(samplers("top_k;up").unwrap_err().contains("up") && sampling_seq("kk").is_err());
+        assert_eq!((n_sigma("-1"), n_sigma("1.5"), mirostat("2")), (Ok(0.0), Ok(1.5), Ok(Mirostat::V2)));
+        assert!(n_sigma("-2").is_err() && mirostat("3").is_err() && offset("-101").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
+use bitnet_inference::sampling::{LogprobsAt, TokenLogprob};
 use bitnet_inference::{
     ChatMessage, Event, FinishReason, GenerateRequest, Generation, InferenceEngine, Prompt, Session,
 };
@@ -27,6 +28,9 @@ pub(super) fn run(args: &GenerateArgs, notes: Notes) -> Result<ExitCode, CliErro
             notes.lead_in(&prompt);
         }
     }
+    if request.n > 1 || request.best_of.is_some() {
+        return several(args, &engine, &request, notes);
+    }
     let mut sink = if args.json { Sink::silent() } else { Sink::stdout(is_chat(args)) };
     let generation = generate(&engine, &mut engine.session(), &request, notes, &mut sink)?;
     let facts = EngineFacts::of(&engine);
@@ -37,6 +41,65 @@ pub(super) fn run(args: &GenerateArgs, notes: Notes) -> Result<ExitCode, CliErro
     }
     output::print_stats(notes, &generation, &facts, args.stats);
     let interrupted = generation.finish == FinishReason::Cancelled;
+    Ok(if interrupted { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })
+}
+
+/// Several completions: streamed one after the other, or told at the end where the best are chosen among more.
+fn several(
+    args: &GenerateArgs,
+    engine: &InferenceEngine,
+    request: &GenerateRequest,
+    notes: Notes,
+) -> Result<ExitCode, CliError> {
+    let streams = !args.json && request.best_of.is_none_or(|best_of| best_of == request.n);
+    let mut progress = Progress::new("reading the prompt", notes);
+    let listening = interrupt::listen();
+    let (mut sink, mut current) = (Sink::silent(), None);
+    let generations = engine.generate_n(&mut engine.session(), request, &mut |number, event| {
+        let flow = match event {
+            Event::Prefill { done, total } => {
+                progress.set(done as u64, total as u64);
+                ControlFlow::Continue(())
+            }
+            Event::Token { text, .. } | Event::Tail { text } if streams => {
+                progress.clear();
+                if current != Some(number) {
+                    if current.is_some() {
+                        // Ends the line of the completion before; the sink finds out if nobody reads any more.
+                        let _ = sink.write("\n");
+                    }
+                    notes.say(&format!("({} of {})", number + 1, request.n));
+                    (sink, current) = (Sink::stdout(is_chat(args)), Some(number));
+                }
+                sink.write(text)
+            }
+            Event::Token { .. } | Event::Tail { .. } => ControlFlow::Continue(()),
+        };
+        if interrupt::requested() { ControlFlow::Break(()) } else { flow }
+    })?;
+    drop((listening, progress));
+    if let Some(error) = sink.closed.take() {
+        return Err(error);
+    }
+    let facts = EngineFacts::of(engine);
+    if args.json {
+        let one = |generation| as_json(engine, generation, &facts);
+        let choices: Vec<_> = generations.iter().map(one).collect();
+        output::json(&json!({ "model": engine.model().name, "choices": choices }))?;
+    } else if streams {
+        output::result("\n")?;
+    } else {
+        for (i, generation) in generations.iter().enumerate() {
+            notes.say(&format!("({} of {}, seed {})", i + 1, request.n, generation.stats.seed));
+            let text = &generation.text;
+            output::result(if is_chat(args) { text.trim_start() } else { text })?;
+            output::result("\n")?;
+        }
+    }
+    for generation in &generations {
+        output::print_stats(notes, generation, &facts, args.stats);
+    }
+    let interrupted = generations.iter().any(|g| g.finish == FinishReason::Cancelled);
     Ok(if interrupted { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::SUCCESS })
 }
 
@@ -51,14 +114,19 @@ fn request(args: &GenerateArgs, prompt: &str, engine: &InferenceEngine) -> Gener
     } else {
         Prompt::text(prompt)
     };
-    GenerateRequest {
+    let mut request = GenerateRequest {
         max_tokens: max_tokens(args.predict, engine),
         sampling: args.sampling.overrides(),
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
         echo: args.echo,
+        logprobs: args.logprobs,
+        n: args.choices,
+        best_of: args.best_of,
         ..GenerateRequest::new(prompt)
-    }
+    };
+    args.sampling.complete(&mut request);
+    request
 }
 
 /// No limit means the context, whatever the model's default is.
@@ -187,7 +255,7 @@ fn as_json(engine: &InferenceEngine, generation: &Generation, facts: &EngineFact
         FinishReason::StopString(text) => Some(text),
         _ => None,
     };
-    json!({
+    let mut value = json!({
         "model": engine.model().name,
         "text": generation.text,
         "tokens": generation.tokens,
@@ -195,5 +263,22 @@ fn as_json(engine: &InferenceEngine, generation: &Generation, facts: &EngineFact
         "stop_string": stop,
         "seed": generation.stats.seed,
         "stats": output::stats_json(generation, facts),
-    })
+    });
+    if let Some(logprobs) = &generation.logprobs {
+        value["logprobs"] = logprobs.iter().map(|at| logprobs_json(engine, at)).collect();
+    }
+    value
+}
+
+/// One place of a text: the token drawn and the most probable ones, each with its bytes, as OpenAI's API has it. What is
+/// impossible has no finite logarithm: null.
+fn logprobs_json(engine: &InferenceEngine, at: LogprobsAt<'_>) -> serde_json::Value {
+    let one = |t: &TokenLogprob| {
+        let bytes = engine.model().tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(t.token));
+        let text = bytes.map(String::from_utf8_lossy);
+        json!({ "id": t.token, "token": text, "logprob": t.logprob, "bytes": bytes })
+    };
+    let mut value = one(&at.chosen);
+    value["top_logprobs"] = at.top.iter().map(one).collect();
+    value
 }

@@ -10,4 +10,5 @@ mod generate;
 mod hub;
 mod machines;
 mod models;
+mod sampling;
 mod support;

@@ -1,8 +1,11 @@
 //! One request: what is asked ([`GenerateRequest`]), what happens meanwhile ([`Event`]), what comes out
 //! ([`Generation`]).
 //!
-//! The loop itself is in `run`, its text part in `text`.
+//! The loop itself is in `run`, its text part in `text`, strings that must not appear in `banned`, several completions of
+//! one prompt in `many`.
 
+mod banned;
+mod many;
 mod request;
 mod run;
 mod stats;
@@ -11,8 +14,10 @@ mod text;
 pub use request::{GenerateRequest, Prompt};
 pub use stats::GenerationStats;
 
+use crate::sampling::{Logprobs, LogprobsAt};
+
 /// Something that happens while a request runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event<'a> {
     /// A part of the prompt was computed.
     Prefill {
@@ -21,12 +26,14 @@ pub enum Event<'a> {
         /// Tokens of the prompt.
         total: usize,
     },
-    /// A token was drawn.
+    /// A token was drawn and belongs to the text. While a banned string may be beginning, tokens come later.
     Token {
         /// The token.
         id: u32,
         /// Text that is certain now: empty while a character is incomplete or a stop string may be beginning.
         text: &'a str,
+        /// How probable it was, and what else was, if the request asks for that.
+        logprobs: Option<LogprobsAt<'a>>,
     },
     /// Text that was held back at the end and turned out to be no stop string; comes last, if at all.
     Tail {
@@ -72,6 +79,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: FinishReason,
+    /// For each of `tokens` how probable it was, if the request asks for that.
+    pub logprobs: Option<Logprobs>,
     /// What it took.
     pub stats: GenerationStats,
 }

@@ -4,7 +4,7 @@ use bitnet_text::{ChatMessage, EncodeOptions};
 
 use crate::engine::InferenceEngine;
 use crate::error::{EngineError, ParameterError};
-use crate::sampling::SamplingOverrides;
+use crate::sampling::{LogitBias, SamplingOverrides, check_alternatives};
 
 /// What the model is to continue.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,22 @@ pub struct GenerateRequest {
     pub sampling: SamplingOverrides,
     /// Strings that end the text and are left out of it.
     pub stop: Vec<String>,
+    /// What is added to the logits of tokens.
+    pub logit_bias: Vec<LogitBias>,
+    /// Strings that the generated text never contains; tokens that begin one are held back until it is decided. A string that
+    /// begins in the prompt is not one of the generated text.
+    pub banned: Vec<String>,
+    /// Strings over which the repetitions that DRY looks for do not reach; `None`:
+    /// [`DRY_SEQUENCE_BREAKERS`](crate::sampling::DRY_SEQUENCE_BREAKERS).
+    pub dry_sequence_breakers: Option<Vec<String>>,
+    /// Whether the log probabilities of the tokens are told, and of how many of the most probable alternatives; at most
+    /// 100. Needs all logits.
+    pub logprobs: Option<usize>,
+    /// How many completions [`generate_n`](InferenceEngine::generate_n) gives; 1 to 128.
+    pub n: usize,
+    /// Out of how many completions `generate_n` takes the `n` best, those of the highest mean log probability of a token;
+    /// `None`: out of `n`. `n` to 128.
+    pub best_of: Option<usize>,
     /// Whether the model's stop tokens do not end the text; they show up in the tokens, not in the text.
     pub ignore_eos: bool,
     /// Whether the text begins with that of a [`Prompt::Text`].
@@ -44,8 +60,20 @@ pub struct GenerateRequest {
 impl GenerateRequest {
     /// Continues `prompt` with the model's defaults.
     pub fn new(prompt: Prompt) -> Self {
-        let (max_tokens, sampling) = (None, SamplingOverrides::default());
-        Self { prompt, max_tokens, sampling, stop: Vec::new(), ignore_eos: false, echo: false }
+        Self {
+            prompt,
+            max_tokens: None,
+            sampling: SamplingOverrides::default(),
+            stop: Vec::new(),
+            logit_bias: Vec::new(),
+            banned: Vec::new(),
+            dry_sequence_breakers: None,
+            logprobs: None,
+            n: 1,
+            best_of: None,
+            ignore_eos: false,
+            echo: false,
+        }
     }
 
     /// Sets [`max_tokens`](Self::max_tokens).
@@ -73,6 +101,34 @@ impl GenerateRequest {
     #[must_use]
     pub fn stop(mut self, text: impl Into<String>) -> Self {
         self.stop.push(text.into());
+        self
+    }
+
+    /// Adds a [banned](Self::banned) string.
+    #[must_use]
+    pub fn ban(mut self, text: impl Into<String>) -> Self {
+        self.banned.push(text.into());
+        self
+    }
+
+    /// Adds a bias.
+    #[must_use]
+    pub fn bias(mut self, bias: LogitBias) -> Self {
+        self.logit_bias.push(bias);
+        self
+    }
+
+    /// Sets [`logprobs`](Self::logprobs).
+    #[must_use]
+    pub fn logprobs(mut self, alternatives: usize) -> Self {
+        self.logprobs = Some(alternatives);
+        self
+    }
+
+    /// Sets [`n`](Self::n).
+    #[must_use]
+    pub fn n(mut self, completions: usize) -> Self {
+        self.n = completions;
         self
     }
 }
@@ -111,9 +167,14 @@ impl InferenceEngine {
                 ParameterError { name: "max_tokens", value: "0".to_owned(), allowed: "1 or more" }.into()
             );
         }
-        if request.stop.iter().any(String::is_empty) {
-            let (value, allowed) = ("\"\"".to_owned(), "a text that is not empty");
-            return Err(ParameterError { name: "stop", value, allowed }.into());
+        for (name, texts) in [("stop", &request.stop), ("banned", &request.banned)] {
+            if texts.iter().any(String::is_empty) {
+                let (value, allowed) = ("\"\"".to_owned(), "a text that is not empty");
+                return Err(ParameterError { name, value, allowed }.into());
+            }
+        }
+        if let Some(alternatives) = request.logprobs {
+            check_alternatives(alternatives)?;
         }
         Ok(())
     }

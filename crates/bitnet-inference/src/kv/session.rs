@@ -75,6 +75,14 @@ impl Session {
         }
     }
 
+    /// Forgets all but the first `len` tokens, at least one, the last of which is to be computed again: the next step
+    /// needs its logits.
+    pub(crate) fn rewind(&mut self, len: usize) {
+        let last = self.tokens[len - 1];
+        self.truncate(len - 1);
+        self.push(last);
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.truncate(0);

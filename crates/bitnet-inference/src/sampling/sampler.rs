@@ -1,10 +1,19 @@
 //! [`Sampler`]: draws one token after the other for one request.
 
+use std::sync::Arc;
+
 use bitnet_core::lanes;
 use bitnet_model::TopLogits;
+use bitnet_text::Tokenizer;
 
-use super::candidates::{self, Candidate};
-use super::{PenaltyWindow, Rng, SamplingParams};
+use super::bias;
+use super::candidates::{Candidate, Pool};
+use super::dry::{Breakers, Dry};
+use super::logprobs::Recorder;
+use super::mirostat::Control;
+use super::penalties::{self, Tally};
+use super::places::Places;
+use super::{LogprobsAt, Mirostat, Rng, SamplingParams, Step};
 
 /// Logits from which no token can be drawn.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -19,197 +28,270 @@ pub enum SamplingError {
         value: f32,
     },
     /// Every token is excluded, or there is none.
-    #[error("no token is possible: all {count} logits are minus infinity")]
+    #[error(
+        "no token is possible: all {count} logits are minus infinity, by the model, by logit_bias or by banned strings"
+    )]
     NothingPossible {
         /// Logits there were.
         count: usize,
     },
 }
 
-/// How many candidates top-p looks at first when top-k does not bound them.
-const FIRST_LOOK: usize = 256;
-
 /// Turns logits into tokens by [`SamplingParams`]; one for each request.
 #[derive(Debug)]
 pub struct Sampler {
     params: SamplingParams,
+    /// The steps that do something, in their order.
+    steps: Vec<Step>,
     rng: Rng,
-    candidates: Vec<Candidate>,
-    /// One bit a place: met already. All zero between steps.
-    marks: Vec<u64>,
+    /// By token, ascending.
+    bias: Vec<(u32, f32)>,
+    /// Tokens that the next draw must not give.
+    excluded: Vec<u32>,
+    pool: Pool,
+    tally: Tally,
+    dry: Dry,
+    control: Control,
+    fitted: Vec<Candidate>,
+    recorder: Option<Recorder>,
+}
+
+/// The steps of `params` that do something.
+fn acting(p: &SamplingParams) -> Vec<Step> {
+    let greedy = p.temperature == 0.0;
+    let cuts = !greedy && p.mirostat == Mirostat::Off;
+    let acts = |step: &Step| match step {
+        Step::Penalties => penalties::act(p),
+        Step::Dry => p.dry_multiplier > 0.0,
+        Step::Temperature => !greedy && (p.temperature != 1.0 || p.dynatemp_range > 0.0),
+        Step::TopNSigma => cuts && p.top_n_sigma > 0.0,
+        Step::TopK => cuts && p.top_k > 0,
+        Step::TypicalP => cuts && p.typical_p < 1.0,
+        Step::TopP => cuts && p.top_p < 1.0,
+        Step::MinP => cuts && p.min_p > 0.0,
+        Step::Xtc => cuts && p.xtc_probability > 0.0 && p.xtc_threshold <= 0.5,
+    };
+    p.samplers.steps().iter().copied().filter(acts).collect()
 }
 
 impl Sampler {
     /// Starts at the first draw of `seed`; `params` must be [valid](SamplingParams::validate).
     pub fn new(params: SamplingParams, seed: u64) -> Self {
-        Self { params, rng: Rng::new(seed), candidates: Vec::new(), marks: Vec::new() }
+        Self {
+            steps: acting(&params),
+            rng: Rng::new(seed),
+            bias: Vec::new(),
+            excluded: Vec::new(),
+            pool: Pool::default(),
+            tally: Tally::default(),
+            dry: Dry::default(),
+            control: Control::new(&params),
+            fitted: Vec::new(),
+            recorder: None,
+            params,
+        }
+    }
+
+    /// Adds numbers to the logits of tokens, before all else; of a token named twice the sum counts. Minus infinity
+    /// excludes a token. The numbers must be less than infinite and no NaN.
+    #[must_use]
+    pub fn with_bias(mut self, bias: impl IntoIterator<Item = (u32, f32)>) -> Self {
+        self.bias.extend(bias);
+        self.bias = bias::summed(std::mem::take(&mut self.bias));
+        self
+    }
+
+    /// Makes repetitions end at tokens in which one of these strings ends, for DRY.
+    #[must_use]
+    pub fn with_sequence_breakers(mut self, strings: &[String], tokenizer: &Arc<Tokenizer>) -> Self {
+        if self.steps.contains(&Step::Dry) {
+            self.dry.set_breakers(Breakers::new(strings, Arc::clone(tokenizer)));
+        }
+        self
+    }
+
+    /// Takes down the log probability of each token drawn and of so many of the most probable ones. Needs all logits.
+    #[must_use]
+    pub fn with_logprobs(mut self, alternatives: usize) -> Self {
+        self.recorder = Some(Recorder::new(alternatives));
+        self
+    }
+
+    /// Makes room for texts of `tokens` tokens, so that no draw allocates for a longer history.
+    pub fn reserve(&mut self, tokens: usize) {
+        if self.steps.contains(&Step::Penalties) {
+            self.tally.reserve(tokens);
+        }
+        if self.steps.contains(&Step::Dry) {
+            self.dry.reserve(tokens);
+        }
+    }
+
+    /// The log probabilities of the last draw, if they are [taken down](Self::with_logprobs).
+    pub fn last_logprobs(&self) -> Option<LogprobsAt<'_>> {
+        self.recorder.as_ref().map(Recorder::last)
+    }
+
+    /// Forbids these tokens, and no others, from now on.
+    pub(crate) fn exclude(&mut self, tokens: impl Iterator<Item = u32>) {
+        self.excluded.clear();
+        self.excluded.extend(tokens);
+    }
+
+    /// What the draws so far have changed, other than the random numbers.
+    pub(crate) fn state(&self) -> f64 {
+        self.control.bound
+    }
+
+    /// Goes back to a state. The random numbers go on.
+    pub(crate) fn restore(&mut self, state: f64) {
+        self.control.bound = state;
     }
 
     /// How many of the largest logits decide the next token after `history`, if these are few among `vocab_size`: so
     /// many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
     pub fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
         let p = &self.params;
-        let kept = if p.temperature == 0.0 { 1 } else { p.top_k };
-        // A penalty below 1 lifts tokens from anywhere.
-        if kept == 0 || p.repeat_penalty < 1.0 {
+        if self.recorder.is_some() || self.bias.last().is_some_and(|_| self.bias.iter().any(|b| b.1 > 0.0)) {
             return None;
         }
-        // A penalty only lowers logits, so at worst every punished token drops out of the best.
-        let punished = if p.repeat_penalty == 1.0 { 0 } else { self.distinct(history, vocab_size) };
-        Some(kept + punished).filter(|k| *k < vocab_size / 2)
+        // Bias and exclusion lower logits, so at worst each of these tokens drops out of the best.
+        let mut lowered = self.bias.len() + self.excluded.len();
+        let mut kept = (p.temperature == 0.0).then_some(1);
+        for step in &self.steps {
+            match step {
+                Step::Penalties if penalties::lift(p) => return None,
+                Step::Penalties => lowered += self.tally.distinct(p, history, vocab_size),
+                Step::Dry => lowered += self.dry.count(p, history),
+                // A fixed temperature changes no ranks; the entropy is one of all.
+                Step::Temperature if p.dynatemp_range == 0.0 => {}
+                Step::TopK => {
+                    kept = Some(p.top_k);
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        // Mirostat has no top-k among its steps: `kept` is `None` then.
+        kept.map(|kept| kept.saturating_add(lowered)).filter(|k| *k < vocab_size / 2)
     }
 
     /// Draws the token that follows `history` (prompt and generated tokens) from its `logits`, `[vocab_size]`, which
-    /// the repetition penalty changes in place. Uses up one random number if and only if the temperature is not 0.
+    /// bias and penalties change in place. Uses up random numbers if and only if the temperature is not 0: one for the
+    /// draw, and before it one for XTC while that acts.
     ///
     /// # Errors
     /// [`SamplingError`] if a logit is NaN or infinite, or none is possible. Minus infinity marks impossible tokens.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, SamplingError> {
-        let place = self.draw(logits, history, |token| Some(token as usize), |place| place as u32)?;
-        Ok(place as u32)
+        let places = Places::All(logits.len());
+        check(logits, places)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.see(logits);
+        }
+        let token = places.token(self.draw(logits, history, places)?);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.choose(token);
+        }
+        Ok(token)
     }
 
-    /// As [`sample`](Self::sample), with the same result, from the [decisive](Self::decisive) logits alone.
+    /// As [`sample`](Self::sample), with the same result, from the [decisive](Self::decisive) logits alone. Log
+    /// probabilities are not taken down.
     ///
     /// # Errors
     /// As [`sample`](Self::sample).
     pub fn sample_top(&mut self, top: &mut TopLogits, history: &[u32]) -> Result<u32, SamplingError> {
-        let ids = &top.ids;
-        let place_of = |token| ids.binary_search(&token).ok();
-        let place = self.draw(&mut top.logits, history, place_of, |place| ids[place])?;
-        Ok(ids[place])
+        let places = Places::Some(&top.ids);
+        check(&top.logits, places)?;
+        let place = self.draw(&mut top.logits, history, places)?;
+        Ok(places.token(place))
     }
 
-    /// Draws a place among `logits`, whose tokens ascend.
+    /// Draws a place among `logits`.
     fn draw(
         &mut self,
         logits: &mut [f32],
         history: &[u32],
-        place_of: impl Fn(u32) -> Option<usize>,
-        token_of: impl Fn(usize) -> u32,
+        places: Places<'_>,
     ) -> Result<usize, SamplingError> {
-        check(logits, token_of)?;
-        self.punish(logits, history, place_of);
-        let (best_place, best) =
-            best_of(logits).ok_or(SamplingError::NothingPossible { count: logits.len() })?;
-        let p = &self.params;
-        if p.temperature == 0.0 {
-            return Ok(best_place);
-        }
-        if p.top_k > 0 {
-            candidates::top_k(logits, p.top_k.min(logits.len()), &mut self.candidates);
-            candidates::set_weights(&mut self.candidates, best, p.temperature);
-            self.keep_top_p();
-        } else if p.top_p < 1.0 {
-            self.top_p_of_all(logits, best);
-        } else {
-            candidates::all(logits, &mut self.candidates);
-            candidates::set_weights(&mut self.candidates, best, p.temperature);
-        }
-        let min_p = self.params.min_p;
-        if min_p > 0.0 {
-            // The best token's weight is exp(0) = 1, so a weight is the share of the best token's probability.
-            self.candidates.retain(|c| c.weight >= min_p);
-        }
-        Ok(candidates::draw(&self.candidates, self.rng.next_f64()).unwrap_or(best_place))
-    }
-
-    /// The tokens that the penalty looks at.
-    fn window<'h>(&self, history: &'h [u32]) -> &'h [u32] {
-        match self.params.repeat_last_n {
-            PenaltyWindow::All => history,
-            PenaltyWindow::Last(n) => &history[history.len().saturating_sub(n)..],
-        }
-    }
-
-    /// How many different tokens the penalty looks at.
-    fn distinct(&mut self, history: &[u32], vocab_size: usize) -> usize {
-        let mut count = 0;
-        self.once_each(self.window(history), vocab_size, |token| Some(token as usize), |_| count += 1);
-        count
-    }
-
-    /// Repetition penalty: once for each token of the window, however often it occurs there.
-    fn punish(&mut self, logits: &mut [f32], history: &[u32], place_of: impl Fn(u32) -> Option<usize>) {
-        let penalty = self.params.repeat_penalty;
-        if penalty == 1.0 {
-            return;
-        }
-        self.once_each(self.window(history), logits.len(), place_of, |place| {
-            let logit = &mut logits[place];
-            *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
-        });
-    }
-
-    /// Calls `visit` once for each place below `places` that a token of the window has.
-    fn once_each(
-        &mut self,
-        window: &[u32],
-        places: usize,
-        place_of: impl Fn(u32) -> Option<usize>,
-        mut visit: impl FnMut(usize),
-    ) {
-        let words = places.div_ceil(64);
-        if self.marks.len() < words {
-            self.marks.resize(words, 0);
-        }
-        for place in window.iter().filter_map(|&token| place_of(token)).filter(|&place| place < places) {
-            let (word, bit) = (&mut self.marks[place / 64], 1 << (place % 64));
-            if *word & bit == 0 {
-                *word |= bit;
-                visit(place);
+        for &(token, bias) in &self.bias {
+            if let Some(place) = places.of(token) {
+                logits[place] += bias;
             }
         }
-        self.marks[..words].fill(0);
-    }
-
-    /// Top-p among candidates that are sorted and weighed.
-    fn keep_top_p(&mut self) {
-        if self.params.top_p < 1.0 {
-            let target = f64::from(self.params.top_p) * candidates::total(&self.candidates);
-            let last = candidates::reach(&self.candidates, target).unwrap_or(self.candidates.len());
-            self.candidates.truncate(last + 1);
+        for place in self.excluded.iter().filter_map(|&token| places.of(token)) {
+            logits[place] = f32::NEG_INFINITY;
         }
+        self.pool.begin();
+        for i in 0..self.steps.len() {
+            self.step(self.steps[i], logits, history, places);
+        }
+        let nothing = SamplingError::NothingPossible { count: logits.len() };
+        if self.params.temperature == 0.0 {
+            return best_of(logits).ok_or(nothing);
+        }
+        self.pool.fill(logits);
+        let u = self.rng.next_f64();
+        let drawn = match self.params.mirostat {
+            Mirostat::Off => self.pool.draw(u),
+            _ => self.control.draw(&self.params, &mut self.pool, &mut self.fitted, u),
+        };
+        drawn.map(|c| c.place).ok_or(nothing)
     }
 
-    /// Top-p among the whole vocabulary: sorts only as many of the best as it takes.
-    fn top_p_of_all(&mut self, logits: &[f32], best: f32) {
-        let temperature = self.params.temperature;
-        let weigh = |l: &f32| f64::from(candidates::weight(*l, best, temperature));
-        let target = f64::from(self.params.top_p) * logits.iter().map(weigh).sum::<f64>();
-        let mut look = FIRST_LOOK;
-        // A flat distribution may need them all, at any time.
-        self.candidates.clear();
-        self.candidates.reserve(logits.len());
-        loop {
-            candidates::top_k(logits, look.min(logits.len()), &mut self.candidates);
-            candidates::set_weights(&mut self.candidates, best, temperature);
-            if let Some(last) = candidates::reach(&self.candidates, target) {
-                self.candidates.truncate(last + 1);
-                return;
+    /// Lets one step act: on the logits while no candidates were chosen among them, then on the candidates.
+    fn step(&mut self, step: Step, logits: &mut [f32], history: &[u32], places: Places<'_>) {
+        let (p, pool) = (&self.params, &mut self.pool);
+        match step {
+            Step::Penalties if pool.is_filled() => self.tally.punish_pool(p, history, pool, places),
+            Step::Penalties => self.tally.punish(p, history, logits, places),
+            Step::Dry if pool.is_filled() => self.dry.punish_pool(p, history, pool, places),
+            Step::Dry => self.dry.punish(p, history, logits, places),
+            Step::TopK => pool.top_k(logits, p.top_k),
+            Step::Temperature if p.dynatemp_range == 0.0 => pool.set_temperature(p.temperature),
+            Step::Temperature => {
+                pool.fill(logits);
+                pool.dynamic_temperature(p.temperature, p.dynatemp_range, p.dynatemp_exponent);
             }
-            if look >= logits.len() {
-                return;
+            Step::TopNSigma => {
+                pool.fill(logits);
+                pool.top_n_sigma(p.top_n_sigma);
             }
-            look *= 8;
+            Step::TypicalP => {
+                pool.fill(logits);
+                pool.typical(p.typical_p);
+            }
+            Step::TopP => {
+                pool.fill(logits);
+                pool.top_p(p.top_p);
+            }
+            Step::MinP => {
+                pool.fill(logits);
+                pool.min_p(p.min_p);
+            }
+            Step::Xtc => {
+                pool.fill(logits);
+                if self.rng.next_f64() < f64::from(p.xtc_probability) {
+                    pool.exclude_top(p.xtc_threshold);
+                }
+            }
         }
     }
 }
 
-/// Refuses NaN and plus infinity.
-fn check(logits: &[f32], token_of: impl Fn(usize) -> u32) -> Result<(), SamplingError> {
+/// Refuses NaN and plus infinity, and rows in which nothing is possible.
+fn check(logits: &[f32], places: Places<'_>) -> Result<(), SamplingError> {
     let fine = |l: f32| l < f32::INFINITY;
     // Without an early exit this pass vectorises; the offender is looked for only when there is one.
-    if logits.iter().fold(true, |all, &l| all & fine(l)) {
-        return Ok(());
+    if !logits.iter().fold(true, |all, &l| all & fine(l)) {
+        let place = logits.iter().position(|&l| !fine(l)).unwrap_or(0);
+        return Err(SamplingError::NotFinite { token: places.token(place), value: logits[place] });
     }
-    let place = logits.iter().position(|&l| !fine(l)).unwrap_or(0);
-    Err(SamplingError::NotFinite { token: token_of(place), value: logits[place] })
+    Ok(())
 }
 
-/// The greatest logit and the first place that has it; `None` if all are minus infinity.
-fn best_of(logits: &[f32]) -> Option<(usize, f32)> {
+/// The first place with the greatest logit; `None` if all are minus infinity.
+fn best_of(logits: &[f32]) -> Option<usize> {
     let best = lanes::max(logits);
-    let place = logits.iter().position(|&l| l == best && best > f32::NEG_INFINITY)?;
-    Some((place, best))
+    logits.iter().position(|&l| l == best && best > f32::NEG_INFINITY)
 }

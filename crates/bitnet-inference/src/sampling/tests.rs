@@ -9,15 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PLAIN: SamplingParams = SamplingParams {
-    repeat_penalty: 1.0,
-    repeat_last_n: PenaltyWindow::All,
-    temperature: 1.0,
-    top_k: 0,
-    top_p: 1.0,
-    min_p: 0.0,
-    seed: None,
-};
+mod definitions;
+
+const PLAIN: SamplingParams = SamplingParams::NEUTRAL;
 
 /// Everything that is ever drawn in many draws.
 fn support(params: SamplingParams, logits: &[f32], history: &[u32]) -> BTreeSet<u32> {

@@ -73,7 +73,7 @@ fn events_report_prefill_tokens_and_text() {
                 assert_eq!(total, tokens.len());
                 prefills.push(done);
             }
-            Event::Token { id, text: piece } => {
+            Event::Token { id, text: piece, .. } => {
                 ids.push(id);
                 text.push_str(piece);
             }

@@ -7,5 +7,6 @@ mod generate;
 mod lm_head;
 mod model_cache;
 mod reference;
+mod sampling;
 mod support;
 mod ties;

@@ -9,7 +9,7 @@ pub(super) const HELP: &str = "\
 /clear             forget the conversation
 /system TEXT       set the system message; without TEXT: remove it
 /regen             another answer to the last message
-/set NAME VALUE    temp, top-k, top-p, min-p, repeat-penalty, repeat-last-n, seed or predict
+/set NAME VALUE    predict, or a flag of sampling without its dashes: temp, top-k, seed, mirostat, ...
 /set               show these settings
 /stats             statistics of the last answer
 A line that ends in \\ goes on in the next. Ctrl-C stops an answer.";

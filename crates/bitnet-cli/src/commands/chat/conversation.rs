@@ -1,20 +1,17 @@
 //! [`Conversation`]: what was said, and how to go on.
 
 use bitnet_inference::{
-    ChatMessage, EngineError, FinishReason, GenerateRequest, Generation, InferenceEngine, PenaltyWindow,
-    Prompt, SamplingOverrides, SamplingParams, Session,
+    ChatMessage, EngineError, FinishReason, GenerateRequest, Generation, InferenceEngine, Prompt,
+    SamplingOverrides, SamplingParams, Session,
 };
 
 use super::command::nearest;
-use crate::args::ChatArgs;
+use super::settings;
 use crate::args::values::{self, Limit};
+use crate::args::{ChatArgs, SamplingArgs};
 use crate::commands::generate::{Sink, generate, max_tokens};
 use crate::error::CliError;
 use crate::output::{self, EngineFacts, Notes};
-
-/// Names that `/set` takes.
-const SETTINGS: [&str; 8] =
-    ["temp", "top-k", "top-p", "min-p", "repeat-penalty", "repeat-last-n", "seed", "predict"];
 
 /// A chat with a model.
 pub(super) struct Conversation<'a> {
@@ -25,6 +22,8 @@ pub(super) struct Conversation<'a> {
     /// User and assistant in turns.
     messages: Vec<ChatMessage>,
     sampling: SamplingOverrides,
+    /// The flags, for what `/set` does not change.
+    flags: SamplingArgs,
     predict: Option<Limit>,
     stop: Vec<String>,
     always_stats: bool,
@@ -49,6 +48,7 @@ impl<'a> Conversation<'a> {
             system: args.system.clone(),
             messages: Vec::new(),
             sampling: args.sampling.overrides(),
+            flags: args.sampling.clone(),
             predict: args.predict,
             stop: args.stop.clone(),
             always_stats: args.stats,
@@ -87,12 +87,13 @@ impl<'a> Conversation<'a> {
         let prompt = Prompt::Chat(system.chain(self.messages.iter().cloned()).collect());
         let mut sampling = self.sampling;
         sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(self.again));
-        let request = GenerateRequest {
+        let mut request = GenerateRequest {
             max_tokens: max_tokens(self.predict, self.engine),
             sampling,
             stop: self.stop.clone(),
             ..GenerateRequest::new(prompt)
         };
+        self.flags.complete(&mut request);
         let mut sink = Sink::stdout(true);
         let generation = match generate(self.engine, &mut self.session, &request, self.notes, &mut sink) {
             Err(CliError::Failed { message, .. }) if self.is_full(&request.prompt) => {
@@ -159,32 +160,16 @@ impl<'a> Conversation<'a> {
 
     /// Changes a setting.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), CliError> {
-        let s = &mut self.sampling;
-        let done = match name {
-            "temp" | "temperature" => values::temperature(value).map(|v| s.temperature = Some(v)),
-            "top-k" => {
-                value.parse().map(|v| s.top_k = Some(v)).map_err(|_| "it must be a whole number".to_owned())
-            }
-            "top-p" => values::probability(value).map(|v| s.top_p = Some(v)),
-            "min-p" => values::probability(value).map(|v| s.min_p = Some(v)),
-            "repeat-penalty" => values::penalty(value).map(|v| s.repeat_penalty = Some(v)),
-            "repeat-last-n" => values::window(value).map(|v| s.repeat_last_n = Some(v)),
-            "seed" if value == "random" => {
-                s.seed = None;
-                Ok(())
-            }
-            "seed" => value
-                .parse()
-                .map(|v| s.seed = Some(v))
-                .map_err(|_| "it must be a whole number or `random`".to_owned()),
-            "predict" | "n" => values::limit(value).map(|v| self.predict = Some(v)),
-            unknown => {
-                let hint = match nearest(unknown, &SETTINGS) {
+        let done = if matches!(name, "predict" | "n") {
+            values::limit(value).map(|v| self.predict = Some(v))
+        } else {
+            settings::set(&mut self.sampling, name, value).ok_or_else(|| {
+                let hint = match nearest(name, &settings::NAMES) {
                     Some(near) => format!("did you mean {near}?"),
-                    None => format!("there are {}", SETTINGS.join(", ")),
+                    None => format!("there are {}", settings::NAMES.join(", ")),
                 };
-                return Err(CliError::usage(format!("there is no setting {unknown}")).hint(hint));
-            }
+                CliError::usage(format!("there is no setting {name}")).hint(hint)
+            })?
         };
         done.map_err(|why| CliError::usage(format!("/set {name} {value}: {why}")))
     }
@@ -192,26 +177,12 @@ impl<'a> Conversation<'a> {
     /// Prints all settings as they act now.
     pub(super) fn show_settings(&self) {
         let Ok(p) = SamplingParams::resolve(&self.sampling, self.engine.defaults()) else { return };
-        let window = match p.repeat_last_n {
-            PenaltyWindow::All => "-1".to_owned(),
-            PenaltyWindow::Last(n) => n.to_string(),
-        };
         let predict = match self.predict {
             Some(Limit::Tokens(n)) => n.to_string(),
             Some(Limit::None) | None => "-1".to_owned(),
         };
-        let rows = [
-            ("temp", p.temperature.to_string()),
-            ("top-k", p.top_k.to_string()),
-            ("top-p", p.top_p.to_string()),
-            ("min-p", p.min_p.to_string()),
-            ("repeat-penalty", p.repeat_penalty.to_string()),
-            ("repeat-last-n", window),
-            ("seed", p.seed.map_or_else(|| "random".to_owned(), |seed| seed.to_string())),
-            ("predict", predict),
-        ];
-        for (name, value) in rows {
-            self.notes.say(&format!("{name:<16}{value}"));
+        for (name, value) in settings::rows(&p).into_iter().chain([("predict", predict)]) {
+            self.notes.say(&format!("{name:<20}{value}"));
         }
     }
 }

@@ -6,6 +6,7 @@
 mod command;
 mod conversation;
 mod history;
+mod settings;
 
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
