@@ -25,7 +25,7 @@ fn commands_change_the_conversation() {
     let lines = "Hello!\n/regen\n/clear\nHello!\n/set temp 0\n/set\n/help\n/stats\n/exit\nnever said\n";
     let output = run_with(FLAGS, lines);
     assert_eq!(output.code, Some(0), "{output:?}");
-    for part in ["forgotten", "/system TEXT", "temp            0", "seed 5", "seed 6"] {
+    for part in ["forgotten", "/system TEXT", "temp                0", "seed 5", "seed 6"] {
         let stats = run_with(&[FLAGS, &["--stats"]].concat(), lines);
         assert!(stats.stderr.contains(part), "{part}: {}", stats.stderr);
     }

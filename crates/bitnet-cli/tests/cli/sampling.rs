@@ -43,6 +43,18 @@ fn each_sampler_has_its_flag_and_a_seed_decides() {
         assert_eq!(text, story(way), "{way:?}");
         assert_ne!(text, plain, "{way:?} did nothing");
     }
+    let twice = |more: &[&str]| {
+        let prompt = "The red fox ran home. The red fox ran home. The red fox ran";
+        let flags = ["generate", prompt, "-n", "8", "-q", "--temp", "0", "--repeat-penalty", "1"];
+        stdout(&[&flags, more].concat())
+    };
+    let dry = twice(&["--dry-multiplier", "5", "--dry-base", "2", "--dry-penalty-last-n", "-1"]);
+    assert!(twice(&[]).contains("The red fox") && !dry.contains("The red fox"), "{dry}");
+    let (none, long) = (
+        ["--dry-multiplier", "5", "--dry-penalty-last-n", "0"],
+        ["--dry-multiplier", "5", "--dry-allowed-length", "50"],
+    );
+    assert_eq!((twice(&none), twice(&long)), (twice(&[]), twice(&[])));
     let seq = |order: &[&str]| story(&[&["--temp", "1.5", "--min-p", "0.1"], order].concat());
     let named = seq(&["--samplers", "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"]);
     assert_eq!(named, seq(&["--sampling-seq", "edskypmxt"]));
@@ -75,7 +87,8 @@ fn banned_strings_and_biases_shape_the_text() {
     let plain = story(&[]);
     let word = plain.split_whitespace().nth(2).unwrap();
     assert!(!story(&["--banned-string", word]).contains(word));
-    assert_eq!(story(&["-l", " sea+1e6", "--temp", "0", "-n", "3"]), " sea sea sea\n");
+    let forced = ["generate", "Once upon a time", "-n", "3", "-q", "-l", " sea+1e6", "--temp", "0"];
+    assert_eq!(stdout(&forced), " sea sea sea\n");
 }
 
 #[test]
