@@ -25,16 +25,6 @@ fn each_sampler_has_its_flag_and_a_seed_decides() {
         &["--mirostat", "2"],
         &["--presence-penalty", "1.5", "--repeat-last-n", "64"],
         &["--frequency-penalty", "1.5"],
-        &[
-            "--dry-multiplier",
-            "5",
-            "--dry-base",
-            "2",
-            "--dry-allowed-length",
-            "1",
-            "--dry-penalty-last-n",
-            "-1",
-        ],
         &["--samplers", "top_k", "--top-k", "2"],
     ];
     let plain = story(&[]);
