@@ -5,7 +5,7 @@
 //! * [`HubConfig`] is where, with which token and how patiently; [`HubConfig::from_env`] reads what `huggingface_hub` does.
 //! * [`Cache`] lists, removes and budgets what is there.
 //!
-//! The cache has the layout of `huggingface_hub` (FORMATS.md, section 8) and is shared with it in both directions:
+//! The cache has the layout of `huggingface_hub` and is shared with it in both directions:
 //!
 //! ```text
 //! <cache>/models--org--name/refs/<revision>            commit, as text
