@@ -1,6 +1,7 @@
 //! Metadata of the GGUF files that are written.
 
 use bitnet_formats::{GgufMetadata, GgufValue};
+use bitnet_model::export::gguf_shape;
 use bitnet_model::{Activation, ModelSpec};
 
 use crate::error::{ConvertError, Result};
@@ -23,23 +24,7 @@ pub(crate) fn metadata(
     let spec = &source.model.spec;
     let arch = architecture(spec, target)?;
     let mut all = general(source, target, arch);
-    let number = |n: usize| GgufValue::U32(n as u32);
-    for (key, value) in [
-        ("vocab_size", number(spec.vocab_size)),
-        ("context_length", number(spec.context_length)),
-        ("embedding_length", number(spec.hidden_size)),
-        ("feed_forward_length", number(spec.intermediate_size)),
-        ("block_count", number(spec.num_layers)),
-        ("attention.head_count", number(spec.num_heads)),
-        ("attention.head_count_kv", number(spec.num_kv_heads)),
-        ("attention.key_length", number(spec.head_dim)),
-        ("attention.value_length", number(spec.head_dim)),
-        ("attention.layer_norm_rms_epsilon", GgufValue::F32(spec.rms_norm_eps)),
-        ("rope.dimension_count", number(spec.head_dim)),
-        ("rope.freq_base", GgufValue::F32(spec.rope_theta as f32)),
-    ] {
-        all.push((format!("{arch}.{key}"), value));
-    }
+    all.extend(gguf_shape(spec, arch));
     all.extend(text::gguf(source, notes)?);
     Ok(all)
 }

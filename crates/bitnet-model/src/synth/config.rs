@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::preset::FIRST_BITNET;
 use super::vocabulary::Vocab;
 use super::{Result, SynthError, SynthFormat};
+use crate::export::gguf_shape;
 use crate::{Activation, ModelSpec};
 
 /// Whether the shape can be written in the format at all.
@@ -202,35 +203,19 @@ fn template() -> String {
 /// If GGUF cannot hold the vocabulary.
 pub(super) fn metadata(spec: &ModelSpec, seed: u64, vocab: &Vocab) -> Result<Vec<(String, GgufValue)>> {
     let arch = architecture(spec).unwrap_or("bitnet-b1.58");
-    let number = |n: usize| GgufValue::U32(n as u32);
     let mut all = vec![
         ("general.architecture".to_owned(), GgufValue::String(arch.to_owned())),
         ("general.name".to_owned(), GgufValue::String(format!("synthetic {arch}, seed {seed}"))),
         ("general.file_type".to_owned(), GgufValue::U32(40)),
     ];
-    for (key, value) in [
-        ("vocab_size", number(spec.vocab_size)),
-        ("context_length", number(spec.context_length)),
-        ("embedding_length", number(spec.hidden_size)),
-        ("feed_forward_length", number(spec.intermediate_size)),
-        ("block_count", number(spec.num_layers)),
-        ("attention.head_count", number(spec.num_heads)),
-        ("attention.head_count_kv", number(spec.num_kv_heads)),
-        ("attention.key_length", number(spec.head_dim)),
-        ("attention.value_length", number(spec.head_dim)),
-        ("attention.layer_norm_rms_epsilon", GgufValue::F32(spec.rms_norm_eps)),
-        ("rope.dimension_count", number(spec.head_dim)),
-        ("rope.freq_base", GgufValue::F32(spec.rope_theta as f32)),
-    ] {
-        all.push((format!("{arch}.{key}"), value));
-    }
+    all.extend(gguf_shape(spec, arch));
     if Kind::of(spec) == Kind::Embedding {
         // 3 is the state of the last token.
         all.push((format!("{arch}.pooling_type"), GgufValue::U32(3)));
     }
     if let Some(sliding) = &spec.extras.sliding {
         for (key, value) in [
-            ("attention.sliding_window", number(sliding.window)),
+            ("attention.sliding_window", GgufValue::U32(sliding.window as u32)),
             ("attention.sliding_window_pattern", GgufValue::Array(GgufArray::Bool(sliding.layers.clone()))),
             ("rope.freq_base_swa", GgufValue::F32(sliding.rope_theta as f32)),
         ] {

@@ -24,6 +24,41 @@ struct Config {
     rows: [u8; 16],
 }
 
+/// Sums of four tiles at `c`, set or added to: between loading and storing them, `steps` times the given lines, which may
+/// change the pointers named.
+macro_rules! products {
+    ([$($line:literal,)*], [$($pointer:ident),*], $steps:ident, $c:ident, $first:ident) => {
+        asm!(
+            "test {first:e}, {first:e}",
+            "jz 3f",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{c} + {row}]",
+            "tileloadd tmm1, [{c} + {row} + 1024]",
+            "tileloadd tmm2, [{c} + {row} + 2048]",
+            "tileloadd tmm3, [{c} + {row} + 3072]",
+            "2:",
+            $($line,)*
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{c} + {row}], tmm0",
+            "tilestored [{c} + {row} + 1024], tmm1",
+            "tilestored [{c} + {row} + 2048], tmm2",
+            "tilestored [{c} + {row} + 3072], tmm3",
+            $($pointer = inout(reg) $pointer => _,)*
+            steps = inout(reg) $steps => _,
+            c = in(reg) $c,
+            row = in(reg) ROW,
+            first = in(reg) u32::from($first),
+            options(nostack)
+        )
+    };
+}
+
 /// The tile registers of this thread, configured while this value lives.
 ///
 /// Tiles 0 to 3 are sums, `[rows][16]` of 32 bits. Left operands have `rows` rows of 64 columns, right operands sixteen
@@ -70,45 +105,24 @@ impl Tiles {
     ) {
         // SAFETY: promised by the caller.
         unsafe {
-            asm!(
-                "test {first:e}, {first:e}",
-                "jz 3f",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "jmp 2f",
-                "3:",
-                "tileloadd tmm0, [{c} + {row}]",
-                "tileloadd tmm1, [{c} + {row} + 1024]",
-                "tileloadd tmm2, [{c} + {row} + 2048]",
-                "tileloadd tmm3, [{c} + {row} + 3072]",
-                "2:",
-                "tileloadd tmm6, [{b} + {row}]",
-                "tileloadd tmm4, [{a} + {row}]",
-                "tdpbssd tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {row} + 1024]",
-                "tdpbssd tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a2} + {row}]",
-                "tdpbssd tmm2, tmm5, tmm6",
-                "tdpbssd tmm3, tmm5, tmm7",
-                "add {b}, 2048",
-                "add {a}, 1024",
-                "add {a2}, 1024",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{c} + {row}], tmm0",
-                "tilestored [{c} + {row} + 1024], tmm1",
-                "tilestored [{c} + {row} + 2048], tmm2",
-                "tilestored [{c} + {row} + 3072], tmm3",
-                a = inout(reg) a => _,
-                a2 = inout(reg) a2 => _,
-                b = inout(reg) b => _,
-                steps = inout(reg) steps => _,
-                c = in(reg) c,
-                row = in(reg) ROW,
-                first = in(reg) u32::from(first),
-                options(nostack)
+            products!(
+                [
+                    "tileloadd tmm6, [{b} + {row}]",
+                    "tileloadd tmm4, [{a} + {row}]",
+                    "tdpbssd tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {row} + 1024]",
+                    "tdpbssd tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a2} + {row}]",
+                    "tdpbssd tmm2, tmm5, tmm6",
+                    "tdpbssd tmm3, tmm5, tmm7",
+                    "add {b}, 2048",
+                    "add {a}, 1024",
+                    "add {a2}, 1024",
+                ],
+                [a, a2, b],
+                steps,
+                c,
+                first
             );
         }
     }
@@ -130,52 +144,29 @@ impl Tiles {
     ) {
         // SAFETY: promised by the caller.
         unsafe {
-            asm!(
-                "test {first:e}, {first:e}",
-                "jz 3f",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "jmp 2f",
-                "3:",
-                "tileloadd tmm0, [{c} + {row}]",
-                "tileloadd tmm1, [{c} + {row} + 1024]",
-                "tileloadd tmm2, [{c} + {row} + 2048]",
-                "tileloadd tmm3, [{c} + {row} + 3072]",
-                "2:",
-                "tileloadd tmm4, [{a} + {row}]",
-                "tileloadd tmm5, [{b} + {row}]",
-                "tdpbssd tmm0, tmm4, tmm5",
-                "tileloadd tmm6, [{b} + {row} + 1024]",
-                "tdpbssd tmm1, tmm4, tmm6",
-                "tileloadd tmm7, [{b2} + {row}]",
-                "tdpbssd tmm2, tmm4, tmm7",
-                "tileloadd tmm5, [{b2} + {row} + 1024]",
-                "tdpbssd tmm3, tmm4, tmm5",
-                "add {a}, 1024",
-                "add {b}, 2048",
-                "add {b2}, 2048",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{c} + {row}], tmm0",
-                "tilestored [{c} + {row} + 1024], tmm1",
-                "tilestored [{c} + {row} + 2048], tmm2",
-                "tilestored [{c} + {row} + 3072], tmm3",
-                a = inout(reg) a => _,
-                b = inout(reg) b => _,
-                b2 = inout(reg) b2 => _,
-                steps = inout(reg) steps => _,
-                c = in(reg) c,
-                row = in(reg) ROW,
-                first = in(reg) u32::from(first),
-                options(nostack)
+            products!(
+                [
+                    "tileloadd tmm4, [{a} + {row}]",
+                    "tileloadd tmm5, [{b} + {row}]",
+                    "tdpbssd tmm0, tmm4, tmm5",
+                    "tileloadd tmm6, [{b} + {row} + 1024]",
+                    "tdpbssd tmm1, tmm4, tmm6",
+                    "tileloadd tmm7, [{b2} + {row}]",
+                    "tdpbssd tmm2, tmm4, tmm7",
+                    "tileloadd tmm5, [{b2} + {row} + 1024]",
+                    "tdpbssd tmm3, tmm4, tmm5",
+                    "add {a}, 1024",
+                    "add {b}, 2048",
+                    "add {b2}, 2048",
+                ],
+                [a, b, b2],
+                steps,
+                c,
+                first
             );
         }
     }
-}
 
-impl Tiles {
     /// One tile of rows at `a` times a panel of 32 outputs at `b`, `[steps][16 quads][32 outputs][4 columns]`, over `steps`
     /// times 64 columns; memory is asked for `ahead` bytes ahead of `b`. `c` gets four tiles: the sums of the first and the
     /// second sixteen outputs over steps of even numbers, then those over the other steps.
