@@ -11,6 +11,7 @@ pub(super) const LAYERS: &[&str] = &[
     "bitnet-convert",
     "bitnet-cpu",
     "bitnet-inference",
+    "bitnet-server",
     "bitnet-cli",
 ];
 

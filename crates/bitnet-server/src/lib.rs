@@ -1,0 +1,2 @@
+//! HTTP server for BitNet models.
+#![forbid(unsafe_code)]
