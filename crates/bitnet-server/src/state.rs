@@ -1,7 +1,7 @@
 //! [`AppState`]: what all handlers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
@@ -27,6 +27,18 @@ struct Shared {
     starting: AtomicBool,
     /// Places for work that blocks a thread.
     places: Arc<Semaphore>,
+    /// Places for encoding prompts.
+    encoders: Arc<Semaphore>,
+}
+
+/// A state that may be gone.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakState(Weak<Shared>);
+
+impl WeakState {
+    pub(crate) fn upgrade(&self) -> Option<AppState> {
+        self.0.upgrade().map(AppState)
+    }
 }
 
 impl AppState {
@@ -42,6 +54,7 @@ impl AppState {
             started: Instant::now(),
             starting: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(places)),
+            encoders: Arc::new(Semaphore::new(places)),
         })))
     }
 
@@ -77,6 +90,11 @@ impl AppState {
         &self.0.models
     }
 
+    /// The state, but without keeping it.
+    pub(crate) fn downgrade(&self) -> WeakState {
+        WeakState(Arc::downgrade(&self.0))
+    }
+
     /// When the server was made.
     pub fn started(&self) -> Instant {
         self.0.started
@@ -99,15 +117,30 @@ impl AppState {
         &self,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let place = Arc::clone(&self.0.places).acquire_owned().await;
-        let run = move || {
-            let result = work();
-            drop(place);
-            result
-        };
-        let joined = tokio::task::spawn_blocking(run).await;
-        joined.unwrap_or_else(|_| {
-            Err(ApiError::internal("the request failed inside the server; its log says more"))
-        })
+        run_in(&self.0.places, work).await
     }
+
+    /// As [`blocking`](Self::blocking), but only for encoding prompts, which does not wait behind longer work.
+    pub(crate) async fn encoding<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        run_in(&self.0.encoders, work).await
+    }
+}
+
+async fn run_in<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let run = move || {
+        let result = work();
+        drop(place);
+        result
+    };
+    let joined = tokio::task::spawn_blocking(run).await;
+    joined.unwrap_or_else(|_| {
+        Err(ApiError::internal("the request failed inside the server; its log says more"))
+    })
 }

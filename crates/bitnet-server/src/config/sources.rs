@@ -89,22 +89,22 @@ impl ConfigSources {
                 .map_err(|error| ConfigError::File { path: path.clone(), problem: error.to_string() })?;
             figment = figment.merge(Toml::file_exact(path));
         }
-        for (name, value) in self.settings_of_environment()? {
-            figment = figment.merge(Named { values: value, name: format!("environment variable {name}") });
+        for settings in self.settings_of_environment()? {
+            figment = figment.merge(settings);
         }
         for (name, value) in &self.flags {
             let flag = KEYS.iter().find(|key| key.name == name).map_or(name.as_str(), |key| key.flag);
             let values = Map::from_iter([(name.clone(), value.clone())]);
             figment = figment.merge(Named { values, name: format!("flag {flag}") });
         }
-        let config: ServerConfig = figment.extract().map_err(explain)?;
+        let config: ServerConfig = figment.extract().map_err(|error| explain(&error))?;
         config.check()?;
         let origin = |name: &'static str| (name, origin_of(&figment, name));
         Ok(Effective { config, origins: KEYS.iter().map(|key| origin(key.name)).collect() })
     }
 
-    /// Variables that are settings, with their values as the settings want them.
-    fn settings_of_environment(&self) -> Result<Vec<(&'static str, Map<String, Value>)>, ConfigError> {
+    /// The variables that are settings.
+    fn settings_of_environment(&self) -> Result<Vec<Named>, ConfigError> {
         let mut settings = Vec::new();
         for key in KEYS {
             let Some((_, text)) = self.environment.iter().find(|(name, _)| name == key.env) else { continue };
@@ -123,7 +123,8 @@ impl ConfigSources {
                 Kind::List => json!(list().collect::<Vec<_>>()),
                 Kind::Models => json!(list().map(model).collect::<Vec<_>>()),
             };
-            settings.push((key.env, Map::from_iter([(key.name.to_owned(), value)])));
+            let values = Map::from_iter([(key.name.to_owned(), value)]);
+            settings.push(Named { values, name: format!("environment variable {}", key.env) });
         }
         Ok(settings)
     }
@@ -150,7 +151,7 @@ pub fn model(text: &str) -> Value {
 }
 
 /// The first of figment's complaints with its place.
-fn explain(error: figment::Error) -> ConfigError {
+fn explain(error: &figment::Error) -> ConfigError {
     let name = error.metadata.as_ref().map_or("configuration", |metadata| metadata.name.as_ref());
     let file = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()?.file_path());
     let origin = file.map_or_else(|| name.to_owned(), |path| path.display().to_string());

@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body::{Frame, SizeHint};
+use tracing::Instrument;
 
 use crate::context::{REQUEST_ID, RequestContext, peer};
 use crate::error::ApiError;
@@ -28,6 +29,7 @@ struct Observation {
     path: String,
     /// The route, by which requests are counted: paths of strangers would be countless.
     route: Arc<str>,
+    span: tracing::Span,
     status: u16,
     error: Option<String>,
     complete: bool,
@@ -36,6 +38,7 @@ struct Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         let status = if self.complete { self.status } else { 499 };
+        self.span.record("status", status);
         let took = self.context.arrived.elapsed();
         self.state.metrics().request_done(&self.route, status, took);
         let (prompt_tokens, generated_tokens) = self.context.facts.tokens();
@@ -120,19 +123,24 @@ pub(super) async fn observe(State(state): State<AppState>, mut request: Request,
     let known = request.extensions().get::<MatchedPath>();
     let route = known.map_or_else(|| Arc::from("other"), |path| Arc::from(path.as_str()));
     let path: String = request.uri().path().chars().take(200).collect();
+    // For traces: open until the last byte is out.
+    let span =
+        tracing::info_span!("request", id = &*context.id, route = &*route, status = tracing::field::Empty);
     let mut observation = Observation {
         state,
         context: context.clone(),
         method: request.method().clone(),
         path,
         route,
+        span,
         status: 499,
         error: None,
         complete: false,
     };
     let id = HeaderValue::from_str(&context.id).ok();
     request.extensions_mut().insert(context);
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let running = next.run(request).instrument(observation.span.clone());
+    let mut response = match AssertUnwindSafe(running).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => {
             observation.state.metrics().panicked();
@@ -154,4 +162,50 @@ pub(super) async fn observe(State(state): State<AppState>, mut request: Request,
 fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::config::ServerConfig;
+
+    async fn call(path: &str) -> (Response, AppState) {
+        let state = AppState::new(ServerConfig::default()).unwrap();
+        async fn panics() -> &'static str {
+            panic!("on purpose")
+        }
+        let routes = Router::new().route("/boom", get(panics)).route("/fine", get(async || "fine"));
+        let routes = crate::middleware::wrap(routes, &state).unwrap().with_state(state.clone());
+        let request = axum::http::Request::get(path).header(REQUEST_ID, "seven").body(Body::empty()).unwrap();
+        (routes.oneshot(request).await.unwrap(), state)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_object() {
+        let (response, state) = call("/boom").await;
+        assert_eq!(response.status().as_u16(), 500);
+        assert_eq!(response.headers()[REQUEST_ID], "seven");
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"]["type"], "server_error");
+        let text = state.metrics().render(&state);
+        assert!(text.contains("bitnet_handler_panics_total 1"), "{text}");
+        assert!(text.contains("bitnet_requests_total{route=\"/boom\",status=\"500\"} 1"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn answers_are_counted_when_they_are_out() {
+        let (response, state) = call("/fine").await;
+        assert!(!state.metrics().render(&state).contains("route=\"/fine\""));
+        axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        assert!(state.metrics().render(&state).contains("{route=\"/fine\",status=\"200\"} 1"));
+        let (response, state) = call("/fine").await;
+        drop(response);
+        let text = state.metrics().render(&state);
+        assert!(text.contains("{route=\"/fine\",status=\"499\"} 1"), "{text}");
+    }
 }

@@ -282,6 +282,33 @@ impl Models {
         Ok(ModelHandle::new(entry, model, state.clone()))
     }
 
+    /// Loads the models that are configured by name, the first of them first. A model that does not
+    /// fit beside the others is left to be loaded when it is asked for.
+    pub(crate) async fn load_configured(self: &Arc<Self>) -> Result<(), ServerError> {
+        let configured = self.entries().into_iter().filter(|entry| !entry.from_folder);
+        // Held, so that a later model does not push out an earlier one.
+        let mut held = Vec::new();
+        for (at, entry) in configured.enumerate() {
+            match self.load(&entry).await {
+                Ok(model) => held.push(model),
+                Err(error) if at == 0 => {
+                    return Err(ServerError::Model { name: entry.id.to_string(), message: error.message });
+                }
+                // Told in the log.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Unloads everything, on a thread for blocking work: what engines still do is cancelled.
+    pub(crate) async fn close(&self) {
+        let names = self.cache.names();
+        let cache = self.cache.clone();
+        let unload = move || names.iter().filter(|name| cache.evict(name)).count();
+        let _ = tokio::task::spawn_blocking(unload).await;
+    }
+
     /// Loads the model of this name.
     pub(crate) async fn load_named(self: &Arc<Self>, name: &str) -> Result<ModelSummary, ApiError> {
         let entry = self.entry_of(name)?;

@@ -109,8 +109,9 @@ fn is_model_file(path: &Path) -> bool {
 
 /// Bytes of a file, or of the files of a folder (not of folders in it).
 fn size_of(path: &Path) -> u64 {
-    let length =
-        |path: &Path| std::fs::metadata(path).ok().filter(|data| data.is_file()).map_or(0, |data| data.len());
+    let length = |path: &Path| {
+        std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map_or(0, |data| data.len())
+    };
     match std::fs::read_dir(path) {
         Ok(entries) => entries.flatten().map(|entry| length(&entry.path())).sum(),
         Err(_) => length(path),
