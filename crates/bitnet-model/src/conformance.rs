@@ -393,7 +393,7 @@ fn check_copies(
         let name = format!("{}, behind a copied block, from position {position}", sample.name);
         compare(&name, tolerance, &logits, &want[position * vocab..end * vocab], vocab)?;
         let last = (end - 1) / block_size;
-        if let Some(copy) = copies.next().filter(|_| end % block_size > 0) {
+        if let Some(copy) = copies.next().filter(|_| !end.is_multiple_of(block_size)) {
             let old = std::mem::replace(&mut table[last], copy);
             executor.copy_block(old, copy).map_err(failed)?;
             let other: Vec<u32> = text.iter().rev().copied().take(block_size).collect();
