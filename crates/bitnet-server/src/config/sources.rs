@@ -217,28 +217,29 @@ mod tests {
         let effective = sources(&toml, &[], flags).load().unwrap();
         let text = effective.to_toml();
         assert!(!text.contains("secret"), "{text}");
-        let again = sources(&file(&text), &[], json!({"api_key": ["secret"]})).load().unwrap();
+        let printed = file(&text);
+        let again = sources(&printed, &[], json!({"api_key": ["secret"]})).load().unwrap();
         assert_eq!(again.config, effective.config, "{text}");
     }
 
     #[test]
     fn mistakes_are_told_with_their_place() {
-        let none = file("");
-        let cases = [
-            (sources(&file("prot = 1"), &[], json!({})), "prot"),
-            (sources(&file("port = \"x\""), &[], json!({})), "port"),
-            (sources(&file("port = 99999"), &[], json!({})), "port"),
-            (sources(&file("models = [{ file = \"x\" }]"), &[], json!({})), "file"),
-            (sources(&none, &[("BITNET_PORT", "many")], json!({})), "BITNET_PORT"),
-            (sources(&none, &[("BITNET_METRICS", "perhaps")], json!({})), "BITNET_METRICS"),
-            (sources(&none, &[("BITNET_KV_TYPE", "f8")], json!({})), "BITNET_KV_TYPE"),
-            (sources(&none, &[], json!({"parallel": 0})), "parallel"),
-            (sources(&none, &[], json!({"tls_cert": "a.pem"})), "tls_key"),
-            (sources(&none, &[], json!({"speculation": "maybe"})), "speculation"),
-            (sources(&none, &[], json!({"overload": 500})), "overload"),
+        let cases: [(&str, &[(&str, &str)], Value, &str); 11] = [
+            ("prot = 1", &[], json!({}), "prot"),
+            ("port = \"x\"", &[], json!({}), "port"),
+            ("port = 99999", &[], json!({}), "port"),
+            ("models = [{ file = \"x\" }]", &[], json!({}), "file"),
+            ("", &[("BITNET_PORT", "many")], json!({}), "BITNET_PORT"),
+            ("", &[("BITNET_METRICS", "perhaps")], json!({}), "BITNET_METRICS"),
+            ("", &[("BITNET_KV_TYPE", "f8")], json!({}), "BITNET_KV_TYPE"),
+            ("", &[], json!({"parallel": 0}), "parallel"),
+            ("", &[], json!({"tls_cert": "a.pem"}), "tls_key"),
+            ("", &[], json!({"speculation": "maybe"}), "speculation"),
+            ("", &[], json!({"overload": 500}), "overload"),
         ];
-        for (sources, part) in cases {
-            let error = sources.load().unwrap_err().to_string();
+        for (toml, environment, flags, part) in cases {
+            let toml = file(toml);
+            let error = sources(&toml, environment, flags).load().unwrap_err().to_string();
             assert!(error.contains(part), "{part}: {error}");
         }
         let missing = ConfigSources { file: Some("/no/such.toml".into()), ..ConfigSources::default() };

@@ -68,12 +68,12 @@ fn a_model_in_use_is_neither_unloaded_nor_pushed_out() {
     };
     config.models = vec![model("a"), model("b")];
     // Room for one, not for two.
-    config.memory_budget = Some("9MB".parse().unwrap());
+    config.memory_budget = Some("16MB".parse().unwrap());
     let server = start_with(config);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let held = runtime.block_on(server.state.model(Some("a"))).unwrap();
     let weights = held.summary().weight_bytes.unwrap();
-    assert!(weights < 9 << 20 && 2 * weights > 9 << 20, "{weights}: the budget must be chosen anew");
+    assert!(weights < 16 << 20 && 2 * weights > 16 << 20, "{weights}: the budget must be chosen anew");
     let refused = server.post("/models/load", &json!({"model": "b"}));
     refused.error(503);
     assert_eq!(refused.json()["error"]["code"], "over_memory_budget");
