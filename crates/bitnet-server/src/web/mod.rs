@@ -32,11 +32,7 @@ const SVG: &str = "image/svg+xml";
 
 macro_rules! asset {
     ($name:literal, $content_type:expr) => {
-        Asset {
-            name: $name,
-            content_type: $content_type,
-            bytes: include_bytes!(concat!("assets/", $name)),
-        }
+        Asset { name: $name, content_type: $content_type, bytes: include_bytes!(concat!("assets/", $name)) }
     };
 }
 
