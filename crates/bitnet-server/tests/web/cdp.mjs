@@ -161,7 +161,13 @@ class Page {
 
   /** The value of an expression in the page. */
   async evaluate(expression) {
-    const { result, exceptionDetails } = await this.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+    const { result, exceptionDetails } = await this.send("Runtime.evaluate", {
+      expression,
+      awaitPromise: true,
+      returnByValue: true,
+      // The page's policy holds for what tests evaluate too.
+      allowUnsafeEvalBlockedByCSP: false,
+    });
     if (exceptionDetails) throw new Error(`${exceptionDetails.exception?.description ?? exceptionDetails.text}\nin: ${expression}`);
     return result.value;
   }
