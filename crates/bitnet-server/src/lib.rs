@@ -24,6 +24,7 @@ mod routes;
 mod serve;
 mod server;
 mod state;
+pub mod web;
 
 pub use config::ServerConfig;
 pub use context::RequestContext;

@@ -27,6 +27,9 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
     if state.config().metrics {
         routes = routes.route("/metrics", get(metrics));
     }
+    if state.config().webui {
+        routes = routes.merge(crate::web::routes());
+    }
     routes.fallback(no_route).method_not_allowed_fallback(wrong_method)
 }
 

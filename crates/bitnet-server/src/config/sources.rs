@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_place() {
-        let cases: [(&str, &[(&str, &str)], Value, &str); 11] = [
+        type Pairs = &'static [(&'static str, &'static str)];
+        let cases: [(&str, Pairs, Value, &str); 11] = [
             ("prot = 1", &[], json!({}), "prot"),
             ("port = \"x\"", &[], json!({}), "port"),
             ("port = 99999", &[], json!({}), "port"),

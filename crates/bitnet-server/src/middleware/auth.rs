@@ -86,7 +86,7 @@ fn key_of(headers: &HeaderMap) -> Option<&[u8]> {
 /// Whether everyone may see what is there: the page, its files, what is asked to find out whether the server lives.
 fn is_public(method: &Method, path: &str) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-        && (PUBLIC.contains(&path) || path == "/" || path == "/favicon.ico" || path.starts_with("/ui/"))
+        && (PUBLIC.contains(&path) || path == "/" || path == "/favicon.ico" || path.starts_with("/web/"))
 }
 
 /// Lets in who has a key, and notes which.
