@@ -122,6 +122,10 @@ impl Scheduler {
     /// # Errors
     /// At once what is wrong with the request ([`EngineError::Parameter`], [`EngineError::PromptTooLong`] and so on),
     /// [`EngineError::QueueFull`] and [`EngineError::ShuttingDown`]; what happens later is in the stream.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a request is handed over; what is kept of it may change"
+    )]
     pub fn submit(
         &self,
         request: GenerateRequest,

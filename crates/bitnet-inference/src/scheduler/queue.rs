@@ -145,6 +145,6 @@ mod tests {
         gone.sort_unstable();
         assert_eq!(gone, [0, 3, 6, 9]);
         assert_eq!(queue.len(), 6);
-        assert_eq!(drain(&mut queue), [4, 2, 8, 1, 5, 7]);
+        assert_eq!(drain(&mut queue), [2, 4, 8, 1, 5, 7]);
     }
 }

@@ -184,7 +184,7 @@ impl Runner {
             (None, _, Some(_)) | (_, None, Some(_)) => true,
             // Further completions of a request take turns with other requests.
             (Some(place), Some(p), Some(q)) => {
-                q < p || q == p && self.parked[place].is_further() && self.turn % 2 == 0
+                q < p || q == p && self.parked[place].is_further() && self.turn.is_multiple_of(2)
             }
         };
         let rank = if from_queue { queued_rank } else { parked_rank }?;

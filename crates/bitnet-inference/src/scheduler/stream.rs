@@ -13,6 +13,7 @@ use crate::sampling::{LogprobsAt, TokenLogprob};
 /// Something that happened to a request.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "the large one comes once; a box would be in everyone's way")]
 pub enum StreamEvent {
     /// The request left the queue. Comes once, first.
     Started {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bitnet_core::MemorySize;
+use bitnet_inference::sampling::Logprobs;
 use bitnet_inference::scheduler::{Shutdown, Speculation};
 use bitnet_inference::{
     EngineError, FinishReason, GenerateRequest, Generation, GenerationStream, InferenceEngine, Prompt,
@@ -41,10 +42,8 @@ fn assorted() -> Vec<GenerateRequest> {
 }
 
 /// All but the times.
-fn outcome(g: &Generation) -> (&str, &[u32], &FinishReason, Option<Vec<(u32, f32)>>) {
-    let logprobs =
-        g.logprobs.as_ref().map(|l| l.iter().map(|at| (at.chosen.token, at.chosen.logprob)).collect());
-    (&g.text, &g.tokens, &g.finish, logprobs)
+fn outcome(g: &Generation) -> (&str, &[u32], &FinishReason, Option<&Logprobs>) {
+    (&g.text, &g.tokens, &g.finish, g.logprobs.as_ref())
 }
 
 /// Runs requests all at once and compares each with itself alone.
@@ -81,7 +80,7 @@ fn texts_in_company_are_texts_alone() {
         let stats = engine.scheduler().stats();
         assert_eq!((stats.finished, stats.failed, stats.cancelled), (11, 0, 0), "{stats:?}");
         assert!(
-            stats.generated_tokens_total > 300 && stats.steps < stats.generated_tokens_total,
+            stats.generated_tokens_total > 200 && stats.steps < stats.generated_tokens_total,
             "{stats:?}"
         );
         assert_whole(&engine);
@@ -160,7 +159,7 @@ async fn async_calls_give_what_blocking_ones_give() {
         match result {
             Ok(got) => assert_eq!(got.text, engine.generate_blocking(request).unwrap().text),
             Err(EngineError::Parameter(p)) => {
-                assert_eq!((p.name, request.max_tokens), ("max_tokens", Some(0)))
+                assert_eq!((p.name, request.max_tokens), ("max_tokens", Some(0)));
             }
             Err(error) => panic!("{error}"),
         }
