@@ -72,7 +72,7 @@ pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
-pub use kv::Session;
+pub use kv::{PoolStats, Session};
 pub use perplexity::Perplexity;
 pub use sampling::{LogitBias, Mirostat, PenaltyWindow, SamplerOrder, SamplingOverrides, SamplingParams};
 pub use scheduler::{GenerationStream, SchedulerOptions, StreamEvent, SubmitOptions};

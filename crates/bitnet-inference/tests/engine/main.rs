@@ -6,6 +6,7 @@ mod embed;
 mod generate;
 mod lm_head;
 mod model_cache;
+mod prefix;
 mod reference;
 mod sampling;
 mod scheduler;
