@@ -3,3 +3,5 @@
 
 #[allow(dead_code, reason = "until the API families that read requests with it are here")]
 mod common;
+
+pub mod web;
