@@ -252,7 +252,15 @@ impl From<EngineError> for ApiError {
             EngineError::NoChatTemplate { .. } => Self::bad_request(message).code("no_chat_template"),
             EngineError::Text(TextError::Unsupported { .. }) => Self::not_supported(message),
             EngineError::Text(_) => Self::bad_request(message),
-            EngineError::Sessions(_) => Self::unavailable(message),
+            EngineError::Sessions(_) | EngineError::QueueFull { .. } | EngineError::ShuttingDown => {
+                Self::unavailable(message)
+            }
+            EngineError::DeadlineExceeded => Self::deadline(message),
+            EngineError::RequestPanicked { .. } => {
+                // What the code said is for the log, not for strangers.
+                tracing::error!("{message}");
+                Self::internal("the request failed inside the engine; the server's log says more")
+            }
             _ => Self::internal(message),
         }
     }

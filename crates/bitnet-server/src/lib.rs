@@ -31,7 +31,7 @@ pub use context::RequestContext;
 pub use error::{ApiError, ServerError};
 pub use extract::ApiJson;
 pub use metrics::Metrics;
-pub use models::{ModelHandle, ModelState, ModelSummary};
+pub use models::{ModelHandle, ModelState, ModelSummary, TrackedStream};
 pub use serve::{Address, Signals, signals};
 pub use server::{BoundServer, Server};
 pub use state::AppState;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bitnet_inference::KvType;
+use bitnet_inference::scheduler::{SchedulerOptions, Speculation};
 use serde::{Deserialize, Serialize};
 
 pub use self::size::Size;
@@ -237,7 +238,7 @@ impl ServerConfig {
         if self.api_key.iter().any(|key| key.trim().is_empty()) {
             return wrong("api_key", "\"\"".to_owned(), "a key that is not empty");
         }
-        if self.speculation_limit().is_none() {
+        if self.drafts().is_none() {
             return wrong(
                 "speculation",
                 format!("{:?}", self.speculation),
@@ -255,13 +256,24 @@ impl ServerConfig {
         Ok(())
     }
 
-    /// The most tokens of a draft: `Some(None)` for the engine's choice, `Some(Some(0))` for none at all; None if the
-    /// setting is no such thing.
-    pub(crate) fn speculation_limit(&self) -> Option<Option<usize>> {
+    /// What the engines' schedulers are told.
+    pub(crate) fn scheduler(&self) -> SchedulerOptions {
+        SchedulerOptions {
+            max_running: self.parallel,
+            queue_capacity: self.queue,
+            prefill_chunk: self.prefill_chunk,
+            kv_budget: self.kv_budget.map(|size| size.0),
+            prefix_cache: self.prefix_cache,
+            speculation: self.drafts().unwrap_or_default(),
+        }
+    }
+
+    /// The setting `speculation`, if it is one.
+    fn drafts(&self) -> Option<Speculation> {
         match self.speculation.as_str() {
-            "auto" => Some(None),
-            "off" | "0" => Some(Some(0)),
-            text => text.parse().ok().filter(|n| (1..=64).contains(n)).map(Some),
+            "auto" => Some(Speculation::Auto),
+            "off" | "0" => Some(Speculation::Off),
+            text => text.parse().ok().filter(|n| (1..=64).contains(n)).map(Speculation::Always),
         }
     }
 }

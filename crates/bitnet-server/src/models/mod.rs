@@ -6,7 +6,9 @@
 mod handle;
 mod registry;
 mod source;
+mod tracked;
 
 pub use handle::ModelHandle;
 pub(crate) use registry::Models;
 pub use registry::{ModelState, ModelSummary};
+pub use tracked::TrackedStream;

@@ -141,7 +141,8 @@ impl Settings {
             .threads(config.threads)
             .kernels(config.kernels.clone())
             .kv_type(config.kv_type)
-            .context_size(config.ctx_size);
+            .context_size(config.ctx_size)
+            .scheduler(config.scheduler());
         builder.build().map_err(|error| error.to_string())
     }
 }

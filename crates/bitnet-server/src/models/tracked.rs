@@ -63,7 +63,9 @@ impl ModelHandle {
         let stream = self.engine().scheduler().submit(request, options).map_err(|error| {
             self.state().metrics().ended(self.id(), "refused");
             match error {
-                EngineError::QueueFull { .. } if config.overload == 429 => ApiError::too_many(error.to_string()),
+                EngineError::QueueFull { .. } if config.overload == 429 => {
+                    ApiError::too_many(error.to_string())
+                }
                 error => error.into(),
             }
         })?;
