@@ -10,6 +10,8 @@ use bitnet_inference::model_cache::CacheError;
 use bitnet_text::TextError;
 use serde_json::{Map, Value, json};
 
+use crate::common::fields::FieldError;
+
 /// Why a server could not be started, or ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -263,6 +265,12 @@ impl From<EngineError> for ApiError {
             }
             _ => Self::internal(message),
         }
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::bad_param(&error.field, error.to_string())
     }
 }
 
