@@ -2,11 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970.
-pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 /// A time by RFC 3339, in UTC with microseconds: `2026-11-25T19:42:13.000000Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -54,7 +49,6 @@ mod tests {
             (253_402_300_799, "9999-12-31T23:59:59.000000Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
-            assert_eq!(unix_seconds(UNIX_EPOCH + Duration::from_secs(seconds)), seconds);
         }
         let micros = UNIX_EPOCH + Duration::from_micros(1_500_000);
         assert_eq!(rfc3339(micros), "1970-01-01T00:00:01.500000Z");

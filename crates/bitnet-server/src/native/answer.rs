@@ -69,7 +69,7 @@ impl Completion {
             StreamEvent::Started { prompt_tokens, cached_tokens } => {
                 (self.stats.prompt_tokens, self.stats.cached_tokens) = (prompt_tokens, cached_tokens);
                 self.clock.started = Instant::now();
-                Vec::new()
+                self.progress(cached_tokens, prompt_tokens)
             }
             StreamEvent::Prefill { done, total } => self.progress(done, total),
             StreamEvent::Token { id, text, logprobs, .. } => {
@@ -77,13 +77,19 @@ impl Completion {
                     return Vec::new();
                 }
                 let now = Instant::now();
+                let mut objects = Vec::new();
+                if self.clock.first_token.is_none() {
+                    // The prompt is done, which no event of its own tells.
+                    objects = self.progress(self.stats.prompt_tokens, self.stats.prompt_tokens);
+                }
                 let first = *self.clock.first_token.get_or_insert(now);
                 self.stats.prefill = first - self.clock.started;
                 self.stats.decode = now - first;
                 self.stats.generated_tokens += 1;
                 self.tokens.push(id);
                 self.probs.extend(logprobs.map(|at| self.probabilities(&at)));
-                self.chunk(&text)
+                objects.extend(self.chunk(&text));
+                objects
             }
             StreamEvent::Tail { text, .. } if !self.wanted.only_prompt => self.chunk(&text),
             StreamEvent::Finished { generation, .. } => {
@@ -237,7 +243,7 @@ mod tests {
         let generation = Generation { text, tokens, finish, logprobs: None, stats };
         vec![
             StreamEvent::Started { prompt_tokens: 10, cached_tokens: 4 },
-            StreamEvent::Prefill { done: 10, total: 10 },
+            StreamEvent::Prefill { done: 8, total: 10 },
             token(1, "a"),
             token(2, ""),
             token(3, "\nb"),
@@ -283,7 +289,8 @@ mod tests {
             ..Wanted::default()
         };
         let objects = run(wanted, FinishReason::Length);
-        assert_eq!(objects.len(), 4);
+        assert_eq!(objects.len(), 6);
+        let objects = &objects[2..];
         let progress = &objects[0]["prompt_progress"];
         assert_eq!(
             (&progress["total"], &progress["cache"], &progress["processed"]),

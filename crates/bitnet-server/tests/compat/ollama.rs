@@ -176,7 +176,7 @@ async fn models_are_listed_and_shown() {
     assert_eq!(get(&router, "/api/ps").await.json()["models"], json!([]));
     for body in [json!({"model": model["name"]}), json!({"name": "bitnet-tiny"})] {
         let shown = post(&router, "/api/show", &body).await.json();
-        assert_eq!(shown["details"]["parameter_size"], "36.2M");
+        assert_eq!(shown["details"]["parameter_size"], "35.7M");
         assert_eq!(shown["model_info"]["bitnet-b1.58.context_length"], 512);
         assert!(shown["template"].as_str().unwrap().contains("eot_id"));
         assert!(shown["parameters"].as_str().unwrap().contains("temperature"));
@@ -185,7 +185,7 @@ async fn models_are_listed_and_shown() {
     let running = get(&router, "/api/ps").await.json();
     let running = &running["models"][0];
     assert_eq!((&running["name"], &running["context_length"]), (&json!("bitnet-tiny:latest"), &json!(512)));
-    assert_eq!((&running["size_vram"], &running["details"]["parameter_size"]), (&json!(0), &json!("36.2M")));
+    assert_eq!((&running["size_vram"], &running["details"]["parameter_size"]), (&json!(0), &json!("35.7M")));
     let version = get(&router, "/api/version").await.json();
     assert!(version["version"].as_str().unwrap().split('.').all(|part| part.parse::<u32>().is_ok()));
 }
