@@ -6,7 +6,7 @@
 mod builder;
 mod step;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bitnet_core::MemorySize;
@@ -17,6 +17,7 @@ use bitnet_text::{ChatTemplate, Tokenizer};
 pub use self::builder::EngineBuilder;
 pub(crate) use self::step::Backend;
 use crate::error::{EngineError, ParameterError};
+use crate::grammar::{Constraint, GrammarError, GrammarFactory};
 use crate::kv::{BlockPool, Session};
 
 /// What the engine keeps of a loaded model beside its executor.
@@ -73,6 +74,8 @@ pub struct InferenceEngine {
     load_time: Duration,
     backend: Mutex<Backend>,
     pool: Arc<Mutex<BlockPool>>,
+    /// Made when the first constraint comes, as it takes time and memory.
+    grammars: OnceLock<Result<GrammarFactory, GrammarError>>,
 }
 
 impl InferenceEngine {
@@ -108,6 +111,7 @@ impl InferenceEngine {
             info,
             context,
             load_time: Duration::ZERO,
+            grammars: OnceLock::new(),
         })
     }
 
@@ -157,6 +161,22 @@ impl InferenceEngine {
                 self.model.tokenizer_note.clone().unwrap_or_else(|| "none of the files is there".to_owned());
             LoadError::TokenizerMissing { place: self.model.place.clone(), why }.into()
         })
+    }
+
+    /// Checks a constraint as a request with it would be checked; the request that follows finds it compiled.
+    ///
+    /// # Errors
+    /// [`EngineError::Grammar`] if it cannot be used, and that of [`tokenizer`](Self::tokenizer).
+    pub fn check_constraint(&self, constraint: &Constraint) -> Result<(), EngineError> {
+        self.grammars()?.matcher(constraint, true)?;
+        Ok(())
+    }
+
+    /// What compiles constraints.
+    pub(crate) fn grammars(&self) -> Result<&GrammarFactory, EngineError> {
+        let tokenizer = self.tokenizer()?;
+        let make = || GrammarFactory::new(tokenizer, self.spec.vocab_size, &self.defaults().stop_tokens);
+        Ok(self.grammars.get_or_init(make).as_ref().map_err(Clone::clone)?)
     }
 
     /// A new, empty conversation.

@@ -9,8 +9,11 @@ use super::text::TextStream;
 use super::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
 use crate::engine::InferenceEngine;
 use crate::error::{EngineError, ParameterError};
+use crate::grammar::Matcher;
 use crate::kv::Session;
-use crate::sampling::{DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingParams, random_seed};
+use crate::sampling::{
+    DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingError, SamplingParams, random_seed,
+};
 
 /// Receives the events of a generation; breaking off cancels it.
 type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
@@ -25,6 +28,8 @@ struct Plan {
     text: TextStream,
     /// Absent if nothing is banned, so that the usual token takes no detour.
     banned: Option<BannedStrings>,
+    /// Absent if the text is free.
+    matcher: Option<Matcher>,
     logprobs: Option<Logprobs>,
     /// The sampler's state before the last draw.
     before: f64,
@@ -76,7 +81,8 @@ impl InferenceEngine {
         } else {
             let first = self.draw(session, &mut plan)?;
             let decode = Instant::now();
-            (stats.prefill, stats.time_to_first_token) = (decode - prefill, decode - start);
+            stats.prefill = decode - prefill;
+            stats.time_to_first_token = first.map_or_else(Default::default, |_| decode - start);
             let finish = self.decode(session, request, &mut plan, first, on_event)?;
             stats.decode = decode.elapsed();
             stats.decode_steps = plan.steps;
@@ -113,7 +119,8 @@ impl InferenceEngine {
         };
         let seed = params.seed.unwrap_or_else(random_seed);
         let detokenizer = self.model().tokenizer.as_ref().map(|tokenizer| match &request.prompt {
-            Prompt::Chat(_) => tokenizer.detokenizer(true),
+            // What a constraint accepted must not lose its first space.
+            Prompt::Chat(_) if request.constraint.is_none() => tokenizer.detokenizer(true),
             _ => tokenizer.continuing_detokenizer(true),
         });
         let echo = match &request.prompt {
@@ -122,10 +129,26 @@ impl InferenceEngine {
         };
         let text = TextStream::new(detokenizer, &request.stop, echo, limit.0);
         let (sampler, banned) = self.sampler(request, params, seed, prompt.len() + limit.0)?;
+        let matcher = match &request.constraint {
+            Some(constraint) => Some(self.grammars()?.matcher(constraint, !request.ignore_eos)?),
+            None => None,
+        };
         let logprobs =
             request.logprobs.map(|n| Logprobs::with_capacity(limit.0, n.min(self.spec().vocab_size)));
         let tokens = Vec::with_capacity(limit.0);
-        Ok(Plan { prompt, limit, sampler, seed, text, banned, logprobs, before: 0.0, tokens, steps: 0 })
+        Ok(Plan {
+            prompt,
+            limit,
+            sampler,
+            seed,
+            text,
+            banned,
+            matcher,
+            logprobs,
+            before: 0.0,
+            tokens,
+            steps: 0,
+        })
     }
 
     /// The sampler of a request for texts of up to `tokens` tokens, and what watches over banned strings.
@@ -140,7 +163,10 @@ impl InferenceEngine {
         let bias = LogitBias::resolve(&request.logit_bias, vocab_size, || Ok(&**self.tokenizer()?))?;
         let banned = match &request.banned[..] {
             [] => None,
-            strings => Some(BannedStrings::new(strings, Arc::clone(self.tokenizer()?))),
+            strings => {
+                let banned = BannedStrings::new(strings, Arc::clone(self.tokenizer()?));
+                Some(if request.constraint.is_some() { banned.stepwise() } else { banned })
+            }
         };
         let never = banned.iter().flat_map(|banned| banned.never(vocab_size));
         let never = never.map(|token| (token, f32::NEG_INFINITY));
@@ -178,18 +204,34 @@ impl InferenceEngine {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Draws the token that follows the session's tokens.
-    fn draw(&self, session: &mut Session, plan: &mut Plan) -> Result<u32, EngineError> {
-        if let Some(banned) = &plan.banned {
-            let drawn = session.tokens().len() - plan.prompt.len();
-            plan.sampler.exclude(banned.excluded(drawn));
+    /// Draws the token that follows the session's tokens. `None`: by the constraint nothing may follow.
+    fn draw(&self, session: &mut Session, plan: &mut Plan) -> Result<Option<u32>, EngineError> {
+        loop {
+            if let Some(matcher) = &mut plan.matcher {
+                let Some(mask) = matcher.mask()? else { return Ok(None) };
+                plan.sampler.allow(Some(mask));
+            }
+            if let Some(banned) = &plan.banned {
+                let drawn = session.tokens().len() - plan.prompt.len();
+                plan.sampler.exclude(banned.excluded(drawn));
+            }
+            plan.before = plan.sampler.state();
+            match self.next_token(session, &mut plan.sampler) {
+                Ok(token) => {
+                    if let (Some(kept), Some(last)) = (&mut plan.logprobs, plan.sampler.last_logprobs()) {
+                        kept.push(last);
+                    }
+                    return Ok(Some(token));
+                }
+                Err(EngineError::Sampling(nothing @ SamplingError::NothingPossible { .. })) => {
+                    match plan.banned.as_mut().and_then(BannedStrings::back_one) {
+                        Some(Verdict::Back { keep, state }) => plan.rewind(session, keep, state)?,
+                        _ => return Err(nothing.into()),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
-        plan.before = plan.sampler.state();
-        let token = self.next_token(session, &mut plan.sampler)?;
-        if let (Some(kept), Some(last)) = (&mut plan.logprobs, plan.sampler.last_logprobs()) {
-            kept.push(last);
-        }
-        Ok(token)
     }
 
     /// Takes token after token until something ends the text. `first` was drawn but not taken yet.
@@ -198,28 +240,28 @@ impl InferenceEngine {
         session: &mut Session,
         request: &GenerateRequest,
         plan: &mut Plan,
-        first: u32,
+        first: Option<u32>,
         on_event: &mut OnEvent<'_>,
     ) -> Result<FinishReason, EngineError> {
         let start = plan.prompt.len();
-        let mut token = first;
+        let mut next = first;
         let finish = loop {
+            let Some(token) = next else { break FinishReason::Stop };
             if !request.ignore_eos && self.defaults().stop_tokens.contains(&token) {
                 break FinishReason::Stop;
             }
             session.push(token);
+            if let Some(matcher) = &mut plan.matcher {
+                matcher.accept(token)?;
+            }
             let mut certain = session.tokens().len() - start;
             match plan.banned.as_mut().map(|banned| banned.push(token, plan.before)) {
                 None => {}
                 Some(Verdict::Certain(count)) => certain = count,
                 Some(Verdict::Back { keep, state }) => {
-                    session.rewind(start + keep);
-                    plan.sampler.restore(state);
-                    if let Some(logprobs) = &mut plan.logprobs {
-                        logprobs.truncate(keep);
-                    }
-                    token = self.draw(session, plan)?;
-                    plan.steps += 1;
+                    plan.rewind(session, keep, state)?;
+                    next = self.draw(session, plan)?;
+                    plan.steps += usize::from(next.is_some());
                     continue;
                 }
             }
@@ -229,8 +271,8 @@ impl InferenceEngine {
             if session.tokens().len() - start >= plan.limit.0 {
                 break plan.limit.1.clone();
             }
-            token = self.draw(session, plan)?;
-            plan.steps += 1;
+            next = self.draw(session, plan)?;
+            plan.steps += usize::from(next.is_some());
         };
         // Nothing follows any more that could complete a banned string.
         let drawn = session.tokens().len() - start;
@@ -240,6 +282,19 @@ impl InferenceEngine {
 }
 
 impl Plan {
+    /// Goes back to the first `keep` generated tokens, where the sampler was in `state`.
+    fn rewind(&mut self, session: &mut Session, keep: usize, state: f64) -> Result<(), EngineError> {
+        session.rewind(self.prompt.len() + keep);
+        self.sampler.restore(state);
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.truncate(keep);
+        }
+        if let Some(matcher) = &mut self.matcher {
+            matcher.rewind(keep)?;
+        }
+        Ok(())
+    }
+
     /// Gives out the generated tokens up to the number `end`. A stop string and a callback that breaks end the text.
     fn give_out(
         &mut self,
