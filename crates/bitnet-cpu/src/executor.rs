@@ -4,7 +4,7 @@ use bitnet_core::MemorySize;
 use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
-use bitnet_model::executor::full_as_top;
+use bitnet_model::executor::{check_blocks, full_as_top};
 use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, TopLogits,
     Traffic, Weights,
@@ -110,6 +110,11 @@ impl CpuExecutor {
         let (kernels, warnings) = kernels::self_test::checked(kernels::choose(wanted).map_err(unsupported)?);
         let mut pool = ThreadPool::new(threads)?;
         let form = match options.form {
+            Some(Form::FourRows) => {
+                return Err(unsupported(
+                    "four rows a byte are for single layers; choose another form".to_owned(),
+                ));
+            }
             Some(form) => form,
             None => choice::faster(kernels, &mut pool, weights)?,
         };
@@ -276,6 +281,12 @@ impl Executor for CpuExecutor {
 
     fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError> {
         self.kv.reserve(count)
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ExecError> {
+        check_blocks(&[from, to], self.kv.block_count())?;
+        self.kv.copy(from, to);
+        Ok(())
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {

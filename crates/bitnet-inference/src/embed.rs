@@ -172,7 +172,7 @@ impl InferenceEngine {
         }
         while room > 0 {
             let Some(tokens) = waiting.next() else { break };
-            let mut session = self.session();
+            let mut session = self.scratch_session();
             session.extend(&tokens);
             let state = vec![0.0; self.spec().hidden_size];
             let mut text = Text { tokens, session, planned: 0, state };

@@ -49,6 +49,6 @@ pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
 pub use grammar::{Constraint, GrammarError};
-pub use kv::Session;
+pub use kv::{PoolStats, Session};
 pub use perplexity::Perplexity;
 pub use sampling::{LogitBias, Mirostat, PenaltyWindow, SamplerOrder, SamplingOverrides, SamplingParams};

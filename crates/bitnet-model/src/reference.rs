@@ -10,7 +10,7 @@ use bitnet_core::{MemorySize, lanes};
 use bitnet_quant::{TernaryMatrix, absmax};
 
 use self::attention::{LayerCache, attention, slot};
-use crate::executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, Traffic};
+use crate::executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, Traffic, check_blocks};
 use crate::kv::KvType;
 use crate::weights::{DenseTensor, LayerExtras, Weights};
 use crate::{Activation, ModelSpec, RopeScaling};
@@ -348,6 +348,14 @@ impl Executor for ReferenceExecutor {
                 cache.resize(count);
             }
             self.blocks = count;
+        }
+        Ok(())
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ExecError> {
+        check_blocks(&[from, to], self.blocks)?;
+        for cache in &mut self.cache {
+            cache.copy(from as usize, to as usize);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! and take turns token by token. It owns the numbers of the KV blocks, never their memory.
 
 mod builder;
+mod constraints;
 mod step;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,8 +18,8 @@ use bitnet_text::{ChatTemplate, Tokenizer};
 pub use self::builder::EngineBuilder;
 pub(crate) use self::step::Backend;
 use crate::error::{EngineError, ParameterError};
-use crate::grammar::{Constraint, GrammarError, GrammarFactory};
-use crate::kv::{BlockPool, Session};
+use crate::grammar::{GrammarError, GrammarFactory};
+use crate::kv::{BlockPool, PoolStats, Session};
 
 /// What the engine keeps of a loaded model beside its executor.
 #[derive(Debug, Clone)]
@@ -105,7 +106,7 @@ impl InferenceEngine {
         let budget = context.div_ceil(info.block_size).saturating_mul(sessions);
         Ok(Self {
             backend: Mutex::new(Backend::new(executor)),
-            pool: Arc::new(Mutex::new(BlockPool::new(budget))),
+            pool: Arc::new(Mutex::new(BlockPool::new(budget, info.block_size))),
             model,
             spec,
             info,
@@ -151,6 +152,17 @@ impl InferenceEngine {
         MemorySize::bytes(self.info.block_bytes.as_bytes() * blocks)
     }
 
+    /// How the blocks for keys and values are used.
+    pub fn pool_stats(&self) -> PoolStats {
+        crate::kv::lock(&self.pool).stats()
+    }
+
+    /// Forgets what was computed of texts whose sessions have ended, and makes nothing of what is computed now known.
+    /// Sessions go on as they are.
+    pub fn forget_cached(&self) {
+        crate::kv::lock(&self.pool).forget_cached();
+    }
+
     /// The tokenizer.
     ///
     /// # Errors
@@ -163,25 +175,15 @@ impl InferenceEngine {
         })
     }
 
-    /// Checks a constraint as a request with it would be checked; the request that follows finds it compiled.
-    ///
-    /// # Errors
-    /// [`EngineError::Grammar`] if it cannot be used, and that of [`tokenizer`](Self::tokenizer).
-    pub fn check_constraint(&self, constraint: &Constraint) -> Result<(), EngineError> {
-        self.grammars()?.matcher(constraint, true)?;
-        Ok(())
-    }
-
-    /// What compiles constraints.
-    pub(crate) fn grammars(&self) -> Result<&GrammarFactory, EngineError> {
-        let tokenizer = self.tokenizer()?;
-        let make = || GrammarFactory::new(tokenizer, self.spec.vocab_size, &self.defaults().stop_tokens);
-        Ok(self.grammars.get_or_init(make).as_ref().map_err(Clone::clone)?)
-    }
-
-    /// A new, empty conversation.
+    /// A new, empty conversation. It finds what others of this engine have computed of the same beginning, and they what it
+    /// computes.
     pub fn session(&self) -> Session {
-        Session::new(Arc::clone(&self.pool), self.info.block_size, self.context)
+        Session::new(Arc::clone(&self.pool), self.context)
+    }
+
+    /// A new session that computes everything itself, for those who need what comes of every token, and for measuring.
+    pub(crate) fn scratch_session(&self) -> Session {
+        self.session().alone()
     }
 
     /// The executor, for one forward call. After a panic in an executor its state cannot be trusted in theory, but all that

@@ -115,6 +115,7 @@ impl InferenceEngine {
     ) -> Result<(), EngineError> {
         session.cover(end)?;
         self.reserve_memory(backend)?;
+        session.run_copy(backend.executor())?;
         backend.forward(session, end, output)?;
         session.set_computed(end);
         Ok(())

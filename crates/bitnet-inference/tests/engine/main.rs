@@ -7,6 +7,7 @@ mod embed;
 mod generate;
 mod lm_head;
 mod model_cache;
+mod prefix;
 mod reference;
 mod sampling;
 mod support;
