@@ -86,13 +86,12 @@ impl GrammarFactory {
     pub(crate) fn matcher(&self, constraint: &Constraint, may_stop: bool) -> Result<Matcher, GrammarError> {
         let compiled = self.compiled(constraint)?;
         let stop_tokens = if may_stop { Arc::clone(&self.stop_tokens) } else { Arc::from([]) };
-        Ok(Matcher::new(
-            compiled,
-            Arc::clone(&self.tokenizer),
-            self.vocab_size,
-            stop_tokens,
-            &self.stop_tokens,
-        ))
+        let tokenizer = Arc::clone(&self.tokenizer);
+        let mut matcher = Matcher::new(compiled, tokenizer, self.vocab_size, stop_tokens, &self.stop_tokens);
+        if matcher.mask()?.is_none() {
+            return Err(wrong(constraint, "nothing but the empty text fits"));
+        }
+        Ok(matcher)
     }
 
     /// The compiled form of a constraint, from before or made now.

@@ -57,7 +57,6 @@ enum Next {
 }
 
 /// The state of one constrained text. Clones go on independently.
-#[derive(Clone)]
 pub(crate) struct Matcher {
     inner: llguidance::Matcher,
     /// The state at the beginning.
@@ -73,6 +72,23 @@ pub(crate) struct Matcher {
     tokens: Vec<u32>,
     mask: Mask,
     next: Next,
+}
+
+impl Clone for Matcher {
+    fn clone(&self) -> Self {
+        Self {
+            // The lexer's tables would be shared otherwise, and with them their limit and their lock.
+            inner: self.inner.deep_clone(),
+            fresh: Arc::clone(&self.fresh),
+            tokenizer: Arc::clone(&self.tokenizer),
+            end: self.end,
+            stop_tokens: Arc::clone(&self.stop_tokens),
+            all_stop_tokens: Arc::clone(&self.all_stop_tokens),
+            tokens: self.tokens.clone(),
+            mask: self.mask.clone(),
+            next: self.next,
+        }
+    }
 }
 
 impl std::fmt::Debug for Matcher {
@@ -93,7 +109,6 @@ impl Matcher {
         all_stop_tokens: &Arc<[u32]>,
     ) -> Self {
         Self {
-            // The lexer's tables are shared by simple clones, and with them their limit and their lock.
             inner: fresh.deep_clone(),
             fresh,
             tokenizer,

@@ -10,5 +10,6 @@ mod model_cache;
 mod prefix;
 mod reference;
 mod sampling;
+mod scheduler;
 mod support;
 mod ties;
