@@ -258,7 +258,7 @@ impl Sequence {
             } else if i == 0 {
                 stats.decode_steps += 1;
             }
-            let finish = completion.take(session, token, &mut on_event);
+            let finish = completion.take(session, token, &mut on_event)?;
             if finish.is_some() {
                 return Ok(finish);
             }
