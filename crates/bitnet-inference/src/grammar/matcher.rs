@@ -6,7 +6,7 @@ use bitnet_text::{EncodeOptions, Tokenizer};
 
 use super::GrammarError;
 
-/// A set of tokens, one bit for each.
+/// A set of tokens, one bit for each: token `t` is bit `t % 32` of word `t / 32`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mask {
     words: Vec<u32>,
@@ -23,11 +23,6 @@ impl Clone for Mask {
 }
 
 impl Mask {
-    /// The set as words, token `t` being bit `t % 32` of word `t / 32`.
-    pub(crate) fn words(&self) -> &[u32] {
-        &self.words
-    }
-
     /// Whether a token is in the set.
     pub(crate) fn contains(&self, token: u32) -> bool {
         self.words.get(token as usize / 32).is_some_and(|word| word & (1 << (token % 32)) != 0)
@@ -202,6 +197,7 @@ impl Matcher {
     }
 
     /// How many of these tokens, from the first, may follow; a stop token ends them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for speculation"))]
     pub(crate) fn fitting(&mut self, tokens: &[u32]) -> usize {
         let known =
             tokens.iter().position(|token| *token >= self.end || self.all_stop_tokens.contains(token));
@@ -211,6 +207,7 @@ impl Matcher {
 
     /// Tokens that spell what must follow, if something must: good guesses for speculation. The model may spell it by other
     /// tokens, so they are no more than guesses.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for speculation"))]
     pub(crate) fn forced(&mut self) -> Vec<u32> {
         let bytes = self.inner.clone().compute_ff_bytes();
         let whole = match std::str::from_utf8(&bytes) {

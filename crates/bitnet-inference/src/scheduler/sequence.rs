@@ -263,7 +263,7 @@ impl Sequence {
                 return Ok(finish);
             }
             let went_back = session.tokens().len() != base + i + 1;
-            if went_back || input.drafts().get(i) != Some(&token) {
+            if went_back || input.drafts().get(i).copied() != token || token.is_none() {
                 break;
             }
             stats.accepted += 1;

@@ -79,12 +79,11 @@ impl Class {
         let mut leads = Vec::new();
         for &(start, end) in &self.0 {
             let mut start = start;
-            for (last, shift, mark) in FORMS.into_iter().filter(|form| form.0 >= start) {
-                if start > end {
-                    break;
+            for (last, shift, mark) in FORMS {
+                if start <= last && start <= end {
+                    leads.push((mark | start >> shift, mark | end.min(last) >> shift));
+                    start = last + 1;
                 }
-                leads.push((mark | start >> shift, mark | end.min(last) >> shift));
-                start = last + 1;
             }
         }
         Self::from_ranges(leads)

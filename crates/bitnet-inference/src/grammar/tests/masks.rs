@@ -187,7 +187,7 @@ fn masks_of_choices() {
 #[test]
 fn lexemes_take_nothing_away() {
     use G::{Alt, Repeat, Rule, Seq, Set, Text};
-    let nested = |inner: Vec<G>| G::Seq(std::iter::once(Text("(")).chain(inner).chain([Text(")")]).collect());
+    let nested = |inner: Vec<G>| Seq(std::iter::once(Text("(")).chain(inner).chain([Text(")")]).collect());
     let star = |part: G| Repeat(Box::new(part), 0, None);
     let grammars = [
         // White space that the end of a line is one of.

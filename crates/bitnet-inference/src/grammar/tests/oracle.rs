@@ -79,7 +79,6 @@ pub(super) struct Ways {
 
 /// All ways of a grammar through a text.
 pub(super) struct Oracle<'a> {
-    rules: &'a Rules,
     text: &'a [u8],
     known: HashMap<(usize, usize), Ways>,
     changed: bool,
@@ -88,7 +87,7 @@ pub(super) struct Oracle<'a> {
 impl<'a> Oracle<'a> {
     /// Whether the text is accepted, and whether it is the beginning of an accepted one, itself included.
     pub(super) fn judge(rules: &'a Rules, text: &'a [u8]) -> (bool, bool) {
-        let mut oracle = Self { rules, text, known: HashMap::new(), changed: true };
+        let mut oracle = Self { text, known: HashMap::new(), changed: true };
         let mut ways = Ways::default();
         // Rules that lead back to themselves grow until nothing changes any more.
         while std::mem::take(&mut oracle.changed) {
