@@ -4,6 +4,7 @@ use bitnet_model::ExecError;
 use bitnet_model::load::LoadError;
 use bitnet_text::TextError;
 
+use crate::grammar::GrammarError;
 use crate::kv::PoolExhausted;
 use crate::sampling::SamplingError;
 
@@ -35,6 +36,9 @@ pub enum EngineError {
     /// The logits cannot be sampled from.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A constraint that cannot be used, or not any more.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// A parameter out of range.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
@@ -101,6 +105,24 @@ pub enum EngineError {
         /// Which of the texts, from 0.
         index: usize,
     },
+    /// Too many requests wait.
+    #[error("{capacity} requests are waiting already; try again later")]
+    QueueFull {
+        /// How many may wait.
+        capacity: usize,
+    },
+    /// The request was not done in time.
+    #[error("the request was not done by its deadline")]
+    DeadlineExceeded,
+    /// The engine takes no more requests.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+    /// A bug that a request ran into. Other requests go on.
+    #[error("the request failed by a bug in the engine: {message}")]
+    RequestPanicked {
+        /// What the code that failed said.
+        message: String,
+    },
     /// A text too short for what is asked.
     #[error("the text has {tokens} tokens; at least {needed} are needed")]
     TextTooShort {
@@ -114,6 +136,10 @@ pub enum EngineError {
 impl EngineError {
     /// Whether the request could never have worked, whatever the model: a matter of usage, not of running.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Parameter(_) | Self::NoModel | Self::ContextTooLong { .. })
+        match self {
+            Self::Parameter(_) | Self::NoModel | Self::ContextTooLong { .. } => true,
+            Self::Grammar(error) => error.is_usage(),
+            _ => false,
+        }
     }
 }

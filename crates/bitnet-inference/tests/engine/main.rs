@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers as well")]
 
 mod benchmark;
+mod constraints;
 mod embed;
 mod generate;
 mod lm_head;
@@ -9,5 +10,6 @@ mod model_cache;
 mod prefix;
 mod reference;
 mod sampling;
+mod scheduler;
 mod support;
 mod ties;
