@@ -8,6 +8,9 @@ use std::time::Instant;
 use bitnet_model::{ExecError, Executor};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::options::Speculation;
+use super::pace::Pace;
+use super::speculate::Drafter;
 use super::stats::{SlotState, SlotStats};
 use super::stream::StreamEvent;
 use crate::engine::Rows;
@@ -85,6 +88,7 @@ pub(super) struct Sequence {
     /// When it got its first blocks.
     pub(super) started: Option<Instant>,
     first_token: Option<Instant>,
+    drafter: Drafter,
     /// What the next step computes of it.
     pub(super) input: Input,
 }
@@ -124,13 +128,20 @@ impl Input {
 
 impl Sequence {
     /// A completion that has not begun.
-    pub(super) fn new(ticket: Arc<Ticket>, choice: usize, completion: Completion, session: Session) -> Self {
+    pub(super) fn new(
+        ticket: Arc<Ticket>,
+        choice: usize,
+        completion: Completion,
+        session: Session,
+        speculation: Speculation,
+    ) -> Self {
         let stats = GenerationStats {
             prompt_tokens: ticket.prompt.len(),
             seed: completion.seed(),
             ..GenerationStats::default()
         };
         Self {
+            drafter: Drafter::new(speculation, completion.is_greedy()),
             ticket,
             choice,
             session,
@@ -224,6 +235,23 @@ impl Sequence {
         Ok(())
     }
 
+    /// Guesses tokens to compute along with its last one, if that is all there is to compute. The call has `rows` rows
+    /// already, of which `texts` give a token each.
+    pub(super) fn draft(&mut self, rows: usize, texts: usize, pace: &Pace) {
+        let Self { session, completion, drafter, input, .. } = self;
+        if !input.generates() {
+            return;
+        }
+        let history = session.tokens();
+        // The last token that the limit allows need not be computed, so it is not worth guessing.
+        let drawn = history.len() - self.stats.prompt_tokens;
+        let room = completion.limit().saturating_sub(drawn + 1);
+        drafter.draft(history, room, (rows, texts), pace, &mut input.guessed);
+        if !input.guessed.is_empty() {
+            input.guessed.insert(0, history[history.len() - 1]);
+        }
+    }
+
     /// Draws and takes the tokens that the rows of logits from `first` on decide: one, and one more for each guess that was
     /// right. Gives the reason if the text has ended.
     pub(super) fn advance(
@@ -232,7 +260,8 @@ impl Sequence {
         first: usize,
     ) -> Result<Option<FinishReason>, EngineError> {
         let base = self.session.tokens().len();
-        let Self { ticket, choice, session, completion, stats, input, .. } = self;
+        let Self { ticket, choice, session, completion, stats, input, drafter, .. } = self;
+        stats.drafted += input.drafts().len();
         let mut on_event = |event: Event<'_>| match event {
             // The scheduler tells of prompts itself.
             Event::Prefill { .. } => ControlFlow::Continue(()),
@@ -258,6 +287,7 @@ impl Sequence {
             } else if i == 0 {
                 stats.decode_steps += 1;
             }
+            drafter.observe(token, input.drafts().get(i + 1).copied());
             let finish = completion.take(session, token, &mut on_event);
             if finish.is_some() {
                 return Ok(finish);
