@@ -67,7 +67,7 @@ pub mod scheduler;
 pub use bitnet_cpu::OutputStorage;
 pub use bitnet_model::KvType;
 pub use bitnet_model::load::{LoadOptions, ModelSource, Pooling};
-pub use bitnet_text::ChatMessage;
+pub use bitnet_text::{ChatMessage, ChatPrompt, ToolCall};
 pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
