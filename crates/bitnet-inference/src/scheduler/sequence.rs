@@ -287,13 +287,15 @@ impl Sequence {
             } else if i == 0 {
                 stats.decode_steps += 1;
             }
-            drafter.observe(token, input.drafts().get(i + 1).copied());
-            let finish = completion.take(session, token, &mut on_event);
+            if let Some(token) = token {
+                drafter.observe(token, input.drafts().get(i + 1).copied());
+            }
+            let finish = completion.take(session, token, &mut on_event)?;
             if finish.is_some() {
                 return Ok(finish);
             }
             let went_back = session.tokens().len() != base + i + 1;
-            if went_back || input.drafts().get(i) != Some(&token) {
+            if went_back || input.drafts().get(i).copied() != token || token.is_none() {
                 break;
             }
             stats.accepted += 1;
