@@ -210,8 +210,11 @@ impl Runner {
     /// Finds blocks for a sequence and one token more, leaving a few for those that run.
     fn unpark(&self, sequence: &mut Sequence) -> bool {
         let available = || lock(self.core.pool()).available();
-        let slack = self.running.len().min(lock(self.core.pool()).budget() / 8);
-        sequence.unpark(available, slack, self.core.info().block_size)
+        let spare = match self.running.len() {
+            0 => 0,
+            others => others.min(lock(self.core.pool()).budget() / 8).max(1),
+        };
+        sequence.unpark(available, spare, self.core.info().block_size)
     }
 
     /// Puts a sequence that has its blocks among those that run.

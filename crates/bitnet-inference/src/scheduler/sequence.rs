@@ -200,8 +200,9 @@ impl Sequence {
         self.input = Input::default();
     }
 
-    /// Takes the blocks for all its tokens and one more, if so many are available, `slack` of them aside.
-    pub(super) fn unpark(&mut self, available: impl Fn() -> usize, slack: usize, block_size: usize) -> bool {
+    /// Takes the blocks for all its tokens and one more, if so many are available; beside others, which should not have to
+    /// give up theirs soon, only if `spare` blocks are left then.
+    pub(super) fn unpark(&mut self, available: impl Fn() -> usize, spare: usize, block_size: usize) -> bool {
         let cached = if self.session.tokens().is_empty() {
             self.session.extend(&self.ticket.prompt)
         } else {
@@ -211,7 +212,8 @@ impl Sequence {
         let missing = end.div_ceil(block_size).saturating_sub(self.session.blocks().len());
         // The first block that is written to may have to be copied.
         let copies = usize::from(!cached.is_multiple_of(block_size));
-        if available() < missing + copies + slack || self.session.cover(end).is_err() {
+        let beside_others = spare > 0 && available() < missing + copies + spare;
+        if beside_others || self.session.cover(end).is_err() {
             self.session.suspend();
             return false;
         }

@@ -200,6 +200,22 @@ fn when_blocks_run_out_the_newest_waits_and_is_first_again() {
 }
 
 #[test]
+fn a_prompt_that_needs_every_block_runs_again_and_again() {
+    let block = engine(bundled(), SchedulerOptions::default()).info().block_bytes.as_bytes();
+    let options =
+        SchedulerOptions { kv_budget: Some(MemorySize::bytes(3 * block)), ..SchedulerOptions::default() };
+    let mut driver = Driver::new(bundled(), options);
+    // The second finds all but a part of its last block, for a copy of which there is no block.
+    for (length, cached) in [(95, 0), (90, 89), (95, 89)] {
+        let stream = driver.submit(&of_tokens(tokens(length, 1), 1));
+        driver.finish();
+        let got = stream.blocking_finish().unwrap().remove(0);
+        assert!(got.stats.cached_tokens >= cached, "{:?}", got.stats);
+    }
+    driver.assert_whole();
+}
+
+#[test]
 fn further_completions_leave_room_for_others() {
     let options = SchedulerOptions { max_running: 2, ..SchedulerOptions::default() };
     let mut driver = Driver::new(bundled(), options);
