@@ -8,7 +8,7 @@
 //! run on the threads of their engines, never on those of the runtime; scheduling and sampling are the engine's.
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, reason = "until the API families that read requests with it are here")]
+mod anthropic;
 mod common;
 pub mod config;
 mod context;
@@ -18,6 +18,8 @@ pub mod logging;
 mod metrics;
 mod middleware;
 mod models;
+mod native;
+mod ollama;
 #[cfg(feature = "otel")]
 mod otel;
 mod routes;
