@@ -96,19 +96,19 @@ impl Message {
                 if !text.is_empty() {
                     if self.open != Some(Block::Text) {
                         self.close(&mut events);
-                        self.open(&mut events, Block::Text, json!({"type": "text", "text": ""}));
+                        self.open(&mut events, Block::Text, &json!({"type": "text", "text": ""}));
                     }
-                    events.push(self.delta(json!({"type": "text_delta", "text": text})));
+                    events.push(self.delta(&json!({"type": "text_delta", "text": text})));
                 }
             }
             Part::Call { name, .. } => {
                 self.close(&mut events);
                 let block = json!({"type": "tool_use", "id": new_id(CALL), "name": name, "input": {}});
-                self.open(&mut events, Block::Call, block);
+                self.open(&mut events, Block::Call, &block);
                 self.calls += 1;
             }
             Part::Arguments { json, .. } => {
-                events.push(self.delta(json!({"type": "input_json_delta", "partial_json": json})));
+                events.push(self.delta(&json!({"type": "input_json_delta", "partial_json": json})));
             }
             Part::End(generation) => {
                 self.close(&mut events);
@@ -125,7 +125,7 @@ impl Message {
         events
     }
 
-    fn open(&mut self, events: &mut Vec<Sent>, block: Block, content: Value) {
+    fn open(&mut self, events: &mut Vec<Sent>, block: Block, content: &Value) {
         let data = json!({"type": "content_block_start", "index": self.blocks, "content_block": content});
         events.push(sent("content_block_start", data));
         self.blocks += 1;
@@ -139,7 +139,7 @@ impl Message {
         }
     }
 
-    fn delta(&self, delta: Value) -> Sent {
+    fn delta(&self, delta: &Value) -> Sent {
         let index = self.blocks.saturating_sub(1);
         sent("content_block_delta", json!({"type": "content_block_delta", "index": index, "delta": delta}))
     }

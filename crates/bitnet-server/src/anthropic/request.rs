@@ -170,7 +170,7 @@ impl MessagesRequest {
         if let Some(thinking) = self.thinking {
             prompt.kwargs.insert("enable_thinking".to_owned(), Value::Bool(thinking.kind != "disabled"));
         }
-        let tools = Tools::new(self.tools.unwrap_or_default(), self.tool_choice, format)?;
+        let tools = Tools::new(&self.tools.unwrap_or_default(), self.tool_choice, format)?;
         if let Some((definitions, _)) = &tools {
             prompt.tools.clone_from(definitions);
         }
@@ -181,7 +181,7 @@ impl MessagesRequest {
 impl Tools {
     /// The definitions for the prompt, and which of them may be called; `None` if none may.
     fn new(
-        tools: Vec<Value>,
+        tools: &[Value],
         choice: Option<ToolChoice>,
         format: ToolFormat,
     ) -> Result<Option<(Vec<Value>, Self)>, ApiError> {

@@ -457,7 +457,7 @@ impl Models {
             trained_context: spec.map(|spec| spec.context_length),
             vocab_size: spec.map(|spec| spec.vocab_size),
             hidden_size: spec.map(|spec| spec.hidden_size),
-            parameters: spec.map(|spec| spec.parameters()),
+            parameters: spec.map(bitnet_model::ModelSpec::parameters),
             weight_bytes: model.as_ref().map(|model| model.info().weight_bytes.as_bytes()),
         }
     }

@@ -37,7 +37,7 @@ pub(super) async fn props(
         "modalities": {"vision": false, "audio": false},
         "chat_template": template.map_or("", |template| template.source()),
         "chat_template_caps": {
-            "supports_tools": template.is_some_and(|template| template.supports_tools()),
+            "supports_tools": template.is_some_and(bitnet_text::ChatTemplate::supports_tools),
             "supports_system_role": template.is_some(),
         },
         "bos_token": spelled(tokenizer.and_then(|tokenizer| tokenizer.bos())).unwrap_or_default(),
