@@ -12,5 +12,4 @@ mod hub;
 mod machines;
 mod models;
 mod sampling;
-mod serve;
 mod support;
