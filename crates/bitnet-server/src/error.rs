@@ -316,6 +316,8 @@ mod tests {
         let long = EngineError::PromptTooLong { tokens: 9000, context: 4096, limit: 4096 };
         let body = ApiError::from(long).openai_body();
         assert_eq!(body["error"]["type"], "exceed_context_size_error");
+        let status = |error: EngineError| ApiError::from(error).status.as_u16();
+        assert_eq!((status(EngineError::DeadlineExceeded), status(EngineError::ShuttingDown)), (504, 503));
         assert_eq!(
             (&body["error"]["n_prompt_tokens"], &body["error"]["n_ctx"]),
             (&json!(9000), &json!(4096))

@@ -12,4 +12,5 @@ mod hub;
 mod machines;
 mod models;
 mod sampling;
+mod serve;
 mod support;

@@ -1,5 +1,5 @@
-//! What stands around every handler, from the outside in: ids, logs, counts and panics ([`observe`]), errors in each API's
-//! shape, origins ([`origins`]), keys ([`auth`]), sizes ([`limits`]).
+//! What stands around every handler, from the outside in: ids, logs, counts and panics ([`observe`]), origins ([`origins`]),
+//! errors in each API's shape, keys ([`auth`]), sizes ([`limits`]).
 
 mod auth;
 mod limits;
@@ -21,9 +21,10 @@ pub(crate) fn wrap(routes: Router<AppState>, state: &AppState) -> Result<Router<
         .layer(axum::extract::DefaultBodyLimit::max(limits::body(state)))
         .layer(from_fn_with_state(state.clone(), auth::authenticate))
         .layer(from_fn_with_state(state.clone(), origins::refuse_strangers));
+    // Makes errors anew, so the headers for browsers come after it.
+    routes = routes.layer(from_fn(crate::common::errors::in_shape));
     if let Some(layer) = origins::layer(state.config())? {
         routes = routes.layer(layer);
     }
-    let routes = routes.layer(from_fn(crate::common::errors::in_shape));
     Ok(routes.layer(from_fn_with_state(state.clone(), observe::observe)))
 }

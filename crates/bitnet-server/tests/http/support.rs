@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bitnet_inference::scheduler::SchedulerStats;
 use bitnet_server::config::ServerConfig;
 use bitnet_server::{Address, AppState, Server, ServerError};
 use serde_json::Value;
@@ -44,7 +45,8 @@ pub(crate) fn start_with(config: ServerConfig) -> Running {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async move {
-            let bound = Server::bind(config).await.unwrap();
+            let server = Server::new(config).unwrap().with_routes(crate::stream::routes());
+            let bound = server.listen().await.unwrap();
             let Some(Address::Tcp(address)) = bound.address() else { panic!("not on the network") };
             tell.send((address, bound.server().state().clone())).unwrap();
             let wait = |channel: oneshot::Receiver<()>| async {
@@ -84,6 +86,28 @@ impl Running {
         self.send("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
 
+    /// Waits until the default model's scheduler is as it should be.
+    pub(crate) fn wait_for(&self, what: &str, is_so: impl Fn(&SchedulerStats) -> bool) -> SchedulerStats {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let model = runtime.block_on(self.state.model(None)).unwrap();
+        let begun = Instant::now();
+        loop {
+            let stats = model.engine().scheduler().stats();
+            if is_so(&stats) {
+                return stats;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {stats:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until nothing runs or waits, and checks that no block is lost. Blocks that are kept to be found again are free.
+    pub(crate) fn wait_until_idle(&self) -> SchedulerStats {
+        self.wait_for("slots and blocks are free", |stats| {
+            stats.running == 0 && stats.queued == 0 && stats.slots.is_empty() && stats.blocks_in_use == 0
+        })
+    }
+
     /// Asks for an orderly end.
     pub(crate) fn ask_to_end(&mut self) {
         let _ = self.shutdown.take().map(|channel| channel.send(()));
@@ -95,7 +119,6 @@ impl Running {
     }
 
     /// Waits for the end.
-    #[allow(dead_code, reason = "used when there is something to wait for")]
     pub(crate) fn join(&mut self) -> Result<(), ServerError> {
         self.thread.take().unwrap().join().unwrap()
     }
