@@ -101,6 +101,24 @@ pub enum EngineError {
         /// Which of the texts, from 0.
         index: usize,
     },
+    /// Too many requests wait.
+    #[error("{capacity} requests are waiting already; try again later")]
+    QueueFull {
+        /// How many may wait.
+        capacity: usize,
+    },
+    /// The request was not done in time.
+    #[error("the request was not done by its deadline")]
+    DeadlineExceeded,
+    /// The engine takes no more requests.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+    /// A bug that a request ran into. Other requests go on.
+    #[error("the request failed by a bug in the engine: {message}")]
+    RequestPanicked {
+        /// What the code that failed said.
+        message: String,
+    },
     /// A text too short for what is asked.
     #[error("the text has {tokens} tokens; at least {needed} are needed")]
     TextTooShort {

@@ -122,7 +122,7 @@ struct State {
 /// let model = cache.get("tiny", load)?;
 /// let same = cache.get("tiny", || unreachable!("it is there"))?;
 /// let request = GenerateRequest::new(Prompt::text("Once")).max_tokens(2).seed(1);
-/// assert_eq!(model.generate(&request)?.text, same.generate(&request)?.text);
+/// assert_eq!(model.generate_blocking(&request)?.text, same.generate_blocking(&request)?.text);
 /// let stats = cache.stats();
 /// assert_eq!((stats.hits, stats.misses, stats.loads, stats.in_use), (1, 1, 1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -196,6 +196,25 @@ impl ModelCache {
                 self.forget(&slot);
                 Err(error)
             }
+        }
+    }
+
+    /// The model of this name if it is loaded; never waits, and does not count as a use.
+    pub fn peek(&self, name: &str) -> Option<CachedModel> {
+        let state = self.lock();
+        let held = state.held.get(name)?;
+        // One that is loaded but not let in may be refused yet.
+        let is_ready = held.admitted.is_some() && matches!(held.slot.engine.get(), Some(Ok(_)));
+        is_ready.then(|| CachedModel { slot: Arc::clone(&held.slot) })
+    }
+
+    /// Counts a use of a model that was had by [`peek`](Self::peek).
+    pub fn note_use(&self, model: &CachedModel) {
+        let mut state = self.lock();
+        state.clock += 1;
+        let now = state.clock;
+        if let Some(held) = state.held.get_mut(model.name()) {
+            held.used = now;
         }
     }
 

@@ -1,8 +1,8 @@
 //! [`GenerateRequest`]: what to continue, and how.
 
-use bitnet_text::{ChatMessage, EncodeOptions};
+use bitnet_text::{ChatMessage, ChatPrompt, ChatTemplate, EncodeOptions};
 
-use crate::engine::InferenceEngine;
+use crate::engine::{Core, InferenceEngine};
 use crate::error::{EngineError, ParameterError};
 use crate::sampling::{LogitBias, SamplingOverrides, check_alternatives};
 
@@ -15,6 +15,8 @@ pub enum Prompt {
     Tokens(Vec<u32>),
     /// A conversation, put into the form of the model's chat template with the header of an answer at its end.
     Chat(Vec<ChatMessage>),
+    /// A conversation with tools, variables of the template, or a last turn to be continued.
+    ChatWith(ChatPrompt),
 }
 
 impl Prompt {
@@ -140,15 +142,18 @@ impl InferenceEngine {
     /// [`EngineError`] if the model has no tokenizer or chat template that this prompt needs, if a token is outside the
     /// vocabulary, or if there are no tokens.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, EngineError> {
+        self.core().encode(prompt)
+    }
+}
+
+impl Core {
+    /// The tokens of a prompt.
+    pub(crate) fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, EngineError> {
         let tokens = match prompt {
             Prompt::Text(text) => self.tokenizer()?.encode(text, EncodeOptions::PROMPT)?,
             Prompt::Tokens(tokens) => tokens.clone(),
-            Prompt::Chat(messages) => {
-                let template = self.model().chat_template.as_ref();
-                let template = template
-                    .ok_or_else(|| EngineError::NoChatTemplate { model: self.model().name.clone() })?;
-                template.encode(self.tokenizer()?, messages, true)?
-            }
+            Prompt::Chat(messages) => self.template()?.encode(self.tokenizer()?, messages, true)?,
+            Prompt::ChatWith(prompt) => self.template()?.encode_prompt(self.tokenizer()?, prompt)?,
         };
         let vocab_size = self.spec().vocab_size;
         if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
@@ -160,20 +165,27 @@ impl InferenceEngine {
         Ok(tokens)
     }
 
-    /// Checks what can be checked without computing anything.
-    pub(super) fn check(&self, request: &GenerateRequest) -> Result<(), EngineError> {
-        if request.max_tokens == Some(0) {
+    fn template(&self) -> Result<&ChatTemplate, EngineError> {
+        let model = self.model();
+        model.chat_template.as_ref().ok_or_else(|| EngineError::NoChatTemplate { model: model.name.clone() })
+    }
+}
+
+impl GenerateRequest {
+    /// Checks what can be checked without a model.
+    pub(super) fn check(&self) -> Result<(), EngineError> {
+        if self.max_tokens == Some(0) {
             return Err(
                 ParameterError { name: "max_tokens", value: "0".to_owned(), allowed: "1 or more" }.into()
             );
         }
-        for (name, texts) in [("stop", &request.stop), ("banned", &request.banned)] {
+        for (name, texts) in [("stop", &self.stop), ("banned", &self.banned)] {
             if texts.iter().any(String::is_empty) {
                 let (value, allowed) = ("\"\"".to_owned(), "a text that is not empty");
                 return Err(ParameterError { name, value, allowed }.into());
             }
         }
-        if let Some(alternatives) = request.logprobs {
+        if let Some(alternatives) = self.logprobs {
             check_alternatives(alternatives)?;
         }
         Ok(())

@@ -252,6 +252,13 @@ impl Session {
         self.computed = len;
     }
 
+    /// Lets others find all that is computed, a last block that is filled in part included.
+    pub(crate) fn publish(&mut self) {
+        if self.shares && self.copy.is_none() {
+            lock(&self.pool).register(&self.tokens[..self.computed], &mut self.blocks);
+        }
+    }
+
     /// Whether the session takes its blocks from `pool`.
     pub(crate) fn is_of(&self, pool: &Arc<Mutex<BlockPool>>) -> bool {
         Arc::ptr_eq(&self.pool, pool)

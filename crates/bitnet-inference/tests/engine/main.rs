@@ -9,5 +9,6 @@ mod model_cache;
 mod prefix;
 mod reference;
 mod sampling;
+mod scheduler;
 mod support;
 mod ties;

@@ -21,7 +21,7 @@ fn run(engine: &InferenceEngine, session: &mut Session, request: &GenerateReques
 
 /// What a request gives in an engine of its own.
 fn alone(kv_type: KvType, request: &GenerateRequest) -> Vec<u32> {
-    builder(1).kv_type(kv_type).build().unwrap().generate(request).unwrap().tokens
+    builder(1).kv_type(kv_type).build().unwrap().generate_blocking(request).unwrap().tokens
 }
 
 #[test]
@@ -30,19 +30,20 @@ fn any_common_beginning_gives_the_text_of_a_fresh_engine() {
         let engine = builder(2).kv_type(kv_type).build().unwrap();
         let tokens = engine.encode(&Prompt::text(STORY)).unwrap();
         let other = engine.encode(&Prompt::text("The moon is far away, but a cat")).unwrap();
-        let (first, block) = (engine.generate(&request(&tokens, 1, 40)).unwrap(), engine.info().block_size);
+        let (first, block) =
+            (engine.generate_blocking(&request(&tokens, 1, 40)).unwrap(), engine.info().block_size);
         assert_eq!(first.stats.cached_tokens, 0);
         for common in [1, block - 1, block, block + 1, tokens.len() - 1, tokens.len()] {
             let prompt = [&tokens[..common], &other].concat();
             let request = request(&prompt, common as u64, 12);
-            let found = engine.generate(&request).unwrap();
+            let found = engine.generate_blocking(&request).unwrap();
             assert!(found.stats.cached_tokens >= common, "{:?} for {common}", found.stats);
             assert_eq!(found.tokens, alone(kv_type, &request), "{kv_type}, {common} tokens in common");
         }
         // What the first left behind was not overwritten by those that went other ways.
         let again = [&tokens[..], &first.tokens].concat();
         let again = request(&again, 5, 12);
-        let found = engine.generate(&again).unwrap();
+        let found = engine.generate_blocking(&again).unwrap();
         assert!(found.stats.cached_tokens >= tokens.len() + first.tokens.len() - 1, "{:?}", found.stats);
         assert_eq!(found.tokens, alone(kv_type, &again));
         assert!(
@@ -78,12 +79,13 @@ fn sessions_share_what_they_have_in_common_while_both_live() {
 #[test]
 fn the_second_turn_of_a_chat_computes_only_what_is_new() {
     let engine = engine(1);
-    let first = engine.generate(&request(&engine.encode(&Prompt::text(STORY)).unwrap(), 1, 20)).unwrap();
+    let first =
+        engine.generate_blocking(&request(&engine.encode(&Prompt::text(STORY)).unwrap(), 1, 20)).unwrap();
     let mut text = engine.encode(&Prompt::text(STORY)).unwrap();
     text.extend(&first.tokens);
     let known = text.len() - 1;
     text.extend(engine.encode(&Prompt::text("And then?")).unwrap());
-    let second = engine.generate(&request(&text, 1, 5)).unwrap();
+    let second = engine.generate_blocking(&request(&text, 1, 5)).unwrap();
     assert!(second.stats.cached_tokens >= known, "{:?}", second.stats);
 }
 
@@ -93,7 +95,11 @@ fn a_full_pool_makes_room_for_new_texts() {
     for seed in 0..12 {
         let prompt = engine.encode(&Prompt::text(format!("Number {seed} of many stories is about"))).unwrap();
         let request = request(&prompt, seed, 60);
-        assert_eq!(engine.generate(&request).unwrap().tokens, alone(KvType::F16, &request), "seed {seed}");
+        assert_eq!(
+            engine.generate_blocking(&request).unwrap().tokens,
+            alone(KvType::F16, &request),
+            "seed {seed}"
+        );
     }
     let stats = engine.pool_stats();
     assert!(stats.evictions > 0 && stats.in_use == 0 && stats.reserved <= stats.total, "{stats:?}");
@@ -108,6 +114,6 @@ fn a_forgotten_cache_changes_no_text() {
     let first = run(&engine, &mut session, &request);
     engine.forget_cached();
     assert_eq!(engine.pool_stats().cached, 0);
-    assert_eq!(engine.generate(&request).unwrap().tokens, first.tokens);
+    assert_eq!(engine.generate_blocking(&request).unwrap().tokens, first.tokens);
     assert_eq!(run(&engine, &mut session, &request).tokens, first.tokens);
 }
