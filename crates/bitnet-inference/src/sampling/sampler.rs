@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitnet_core::lanes;
-use bitnet_model::TopLogits;
+use bitnet_model::{TokenSet, TopLogits};
 use bitnet_text::Tokenizer;
 
 use super::bias;
@@ -170,14 +170,26 @@ impl Sampler {
         self.control.bound = state;
     }
 
-    /// How many of the largest logits decide the next token after `history`, if these are few among `vocab_size`: so
-    /// many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
+    /// The tokens that the next draw may give, if not all.
+    pub(crate) fn allowed(&self) -> Option<TokenSet<'_>> {
+        self.allowed.as_ref().map(Mask::as_set)
+    }
+
+    /// How many of the largest logits, of the tokens that are allowed, decide the next token after `history`, if these are
+    /// few among `vocab_size`: so many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
     pub fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
-        let p = &self.params;
-        if self.recorder.is_some() || self.allowed.is_some() {
+        if self.recorder.is_some() {
             return None;
         }
-        if self.bias.last().is_some_and(|_| self.bias.iter().any(|b| b.1 > 0.0)) {
+        let ranked = self.decisive_ranks(history, vocab_size);
+        let allowed = self.allowed.as_ref().map(Mask::count).filter(|count| *count < vocab_size / 8);
+        ranked.into_iter().chain(allowed).min()
+    }
+
+    /// How many of the largest logits decide, if a few do whatever the values of the others are.
+    fn decisive_ranks(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
+        let p = &self.params;
+        if self.bias.iter().any(|bias| bias.1 > 0.0) {
             return None;
         }
         // Bias and exclusion lower logits, so at worst each of these tokens drops out of the best.

@@ -6,6 +6,7 @@ mod constraints;
 mod embed;
 mod generate;
 mod lm_head;
+mod mixed;
 mod model_cache;
 mod prefix;
 mod reference;
