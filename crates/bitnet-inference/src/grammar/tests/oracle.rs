@@ -136,11 +136,12 @@ impl<'a> Oracle<'a> {
                 ways
             }
             G::Rule(rule) => {
-                if !self.known.contains_key(&(*rule, at)) {
-                    self.known.insert((*rule, at), Ways::default());
-                    self.changed = true;
-                }
-                self.known[&(*rule, at)].clone()
+                let changed = &mut self.changed;
+                let first_time = || {
+                    *changed = true;
+                    Ways::default()
+                };
+                self.known.entry((*rule, at)).or_insert_with(first_time).clone()
             }
         }
     }
