@@ -160,7 +160,10 @@ impl Backend {
             0 => self.executor.forward(&batch, &mut rows.logits)?,
             count => {
                 let top = &mut rows.top[..count];
-                self.executor.forward_select(&batch, wants, &mut rows.logits, top)?;
+                match largest(wants) {
+                    Some(k) => self.executor.forward_top(&batch, k, top)?,
+                    None => self.executor.forward_select(&batch, wants, &mut rows.logits, top)?,
+                }
                 // The executor gave all there is: from now on without the copy.
                 self.selects = top.iter().all(|top| top.ids.len() < rows.vocab_size);
             }
@@ -168,6 +171,12 @@ impl Backend {
         rows.time = start.elapsed();
         Ok(())
     }
+}
+
+/// How many of the largest logits all rows want at most, if all want such of all tokens.
+fn largest(wants: &[RowWant<'_>]) -> Option<usize> {
+    let k = |want: &RowWant<'_>| want.top().filter(|top| top.allowed.is_none()).map(|top| top.k);
+    wants.iter().map(k).try_fold(0, |most, k| Some(most.max(k?)))
 }
 
 impl InferenceEngine {
