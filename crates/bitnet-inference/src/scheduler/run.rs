@@ -393,7 +393,9 @@ impl Runner {
             let allowed = running[i].completion.allowed();
             // What may follow a guess is not known before the guess has proved right.
             let want = |row| match k {
-                Some(k) if row == 0 || allowed.is_none() => RowWant::Top(TopWant { k, allowed }),
+                Some(k) if row == 0 => RowWant::Top(TopWant { k, allowed }),
+                // Every token that a guess adds may be one more that penalties lower.
+                Some(k) if allowed.is_none() => RowWant::Top(TopWant { k: k + row, allowed }),
                 _ => RowWant::All,
             };
             wants.extend((0..running[i].input.logit_rows()).map(want));
