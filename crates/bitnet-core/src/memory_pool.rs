@@ -166,8 +166,8 @@ impl MemoryPool {
         let bytes = (len as u64).checked_mul(size_of::<T>() as u64);
         let class = bytes.and_then(class_of).ok_or_else(|| self.refused(u64::MAX))?;
         let bytes = bytes.unwrap_or(class);
-        let memory = self.memory(class, bytes)?;
-        let owner = Owner { memory, class, bytes, pool: Arc::clone(&self.shared) };
+        let (memory, fresh) = self.memory(class, bytes)?;
+        let owner = Owner { memory, fresh, class, bytes, pool: Arc::clone(&self.shared) };
         Ok(PoolBuf { owner: Some(owner), len, _elements: PhantomData })
     }
 
@@ -177,12 +177,15 @@ impl MemoryPool {
     /// As [`take`](Self::take).
     pub fn take_zeroed<T: Pod>(&self, len: usize) -> Result<PoolBuf<T>, CoreError> {
         let mut buffer = self.take(len)?;
-        buffer.fill(T::zeroed());
+        // Fresh memory is zero, and stays untouched until it is used.
+        if buffer.owner.as_ref().is_some_and(|owner| !owner.fresh) {
+            buffer.fill(T::zeroed());
+        }
         Ok(buffer)
     }
 
-    /// Memory of a class, noted as in use.
-    fn memory(&self, class: u64, bytes: u64) -> Result<AlignedBuf<u64>, CoreError> {
+    /// Memory of a class, noted as in use, and whether it is fresh from the system.
+    fn memory(&self, class: u64, bytes: u64) -> Result<(AlignedBuf<u64>, bool), CoreError> {
         let mut state = self.shared.lock();
         let reused = state.reuse(class);
         // Idle memory is dropped when the lock is not held any more.
@@ -210,10 +213,10 @@ impl MemoryPool {
         drop(state);
         drop(dropped);
         if let Some(memory) = reused {
-            return Ok(memory);
+            return Ok((memory, false));
         }
         let memory = usize::try_from(class / 8).ok().and_then(|words| AlignedBuf::zeroed(words).ok());
-        memory.ok_or_else(|| {
+        memory.map(|memory| (memory, true)).ok_or_else(|| {
             let stats = &mut self.shared.lock().stats;
             stats.refusals += 1;
             (stats.allocations, stats.buffers) = (stats.allocations - 1, stats.buffers - 1);
@@ -313,6 +316,8 @@ impl State {
 /// Memory that goes back to its pool.
 struct Owner {
     memory: AlignedBuf<u64>,
+    /// Whether nobody wrote to it before its owner.
+    fresh: bool,
     class: u64,
     bytes: u64,
     pool: Arc<Shared>,
@@ -349,7 +354,7 @@ impl<T: Pod> PoolBuf<T> {
 
 impl<T: Pod> Drop for PoolBuf<T> {
     fn drop(&mut self) {
-        let Some(Owner { memory, class, bytes, pool }) = self.owner.take() else { return };
+        let Some(Owner { memory, class, bytes, pool, .. }) = self.owner.take() else { return };
         let mut state = pool.lock();
         state.clock += 1;
         let since = state.clock;
