@@ -114,6 +114,11 @@ impl CpuExecutor {
         let (kernels, warnings) = kernels::self_test::checked(kernels::choose(wanted).map_err(unsupported)?);
         let mut pool = ThreadPool::new(threads)?;
         let form = match options.form {
+            Some(Form::FourRows) => {
+                return Err(unsupported(
+                    "four rows a byte are for single layers; choose another form".to_owned(),
+                ));
+            }
             Some(form) => form,
             None => choice::faster(kernels, &mut pool, weights)?,
         };

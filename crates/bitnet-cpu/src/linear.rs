@@ -31,12 +31,14 @@ pub(crate) struct QuantizedRows {
 }
 
 impl BitLinear {
-    /// Packs `matrix` in two bits a trit for the kernel set `kernels` (by default the fastest).
+    /// Packs `matrix` in two bits a trit for the kernel set `kernels` (by default the fastest), as that set likes it best.
     ///
     /// # Errors
     /// If the matrix is damaged, the kernel set is not available or there is no memory.
     pub fn new(matrix: &TernaryMatrix, kernels: Option<&str>) -> Result<Self, ExecError> {
-        Self::with_form(matrix, kernels, Form::TwoBit)
+        let set = find(kernels)?;
+        let form = if set.four_rows { Form::FourRows } else { Form::TwoBit };
+        Self::with_form(matrix, Some(set.name), form)
     }
 
     /// As [`BitLinear::new`], in the given form.
@@ -44,8 +46,7 @@ impl BitLinear {
     /// # Errors
     /// As [`BitLinear::new`].
     pub fn with_form(matrix: &TernaryMatrix, kernels: Option<&str>, form: Form) -> Result<Self, ExecError> {
-        let kernels =
-            kernels::choose(kernels).map_err(|what| ExecError::Unsupported { backend: "cpu", what })?;
+        let kernels = find(kernels)?;
         let mut packer = Packer::new(form);
         packer.add("matrix".to_owned(), &[matrix]);
         let mut packed = packer.pack(&mut ThreadPool::new(1)?, &mut |_, _| {})?;
@@ -123,7 +124,7 @@ impl BitLinear {
     /// Quantises activation rows, `[count, cols]`, at least one, and lays them out for [`BitLinear::multiply`].
     pub(crate) fn quantize_rows(&mut self, x: &[f32]) -> Result<QuantizedRows, ExecError> {
         let (count, padded) = (x.len() / self.cols, self.strips.padded_cols());
-        let layout = self.kernels.row_layout(count);
+        let layout = self.kernels.row_layout_of(self.strips.form(), count);
         let codes = if count == 1 { 0 } else { code_bytes(count, padded) };
         let mut q = AlignedBuf::<i8>::zeroed(layout.len(count, padded))?;
         let rows = Shared::new(&mut q);
@@ -174,6 +175,10 @@ impl BitLinear {
     }
 }
 
+fn find(kernels: Option<&str>) -> Result<&'static KernelSet, ExecError> {
+    kernels::choose(kernels).map_err(|what| ExecError::Unsupported { backend: "cpu", what })
+}
+
 impl std::fmt::Debug for BitLinear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BitLinear([{}, {}], {})", self.rows, self.cols, self.kernels.name)
@@ -198,7 +203,7 @@ mod tests {
         let x: Vec<f32> = (0..count * cols).map(|i| (i as f32 * 0.37).sin() * (i % 13) as f32).collect();
         let mut reference: Option<Vec<f32>> = None;
         for set in kernels::kernel_sets().into_iter().filter(|s| s.available) {
-            for form in [Form::TwoBit, Form::FiveTrits] {
+            for form in Form::ALL {
                 let mut layer = BitLinear::with_form(&matrix, Some(set.name), form).unwrap();
                 let stride = layer.padded_rows();
                 let mut out = vec![f32::NAN; count * stride];

@@ -358,7 +358,7 @@ mod tests {
         let bytes = ByteView::from_vec(pack_hf(&trits, rows, cols).unwrap());
         let matrix =
             TernaryMatrix::new(rows, cols, 0.7, TritCodec::HfPacked, RowOrder::Natural, bytes).unwrap();
-        for form in [Form::TwoBit, Form::FiveTrits] {
+        for form in Form::ALL {
             for count in [1, 7] {
                 let mut layer = BitLinear::with_form(&matrix, Some("scalar"), form).unwrap();
                 let mut want = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! * [`InferenceEngine`]: loads a model, owns its executor, answers requests.
 //! * [`GenerateRequest`], [`Event`], [`Generation`]: one request, what happens meanwhile, its result.
+//! * [`scheduler`]: many requests at once, each a [`GenerationStream`]: what [`InferenceEngine::generate`] runs on.
 //! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed.
 //! * [`EmbedOptions`], [`Embeddings`]: vectors of texts.
@@ -22,8 +23,32 @@
 //! };
 //! let engine = InferenceEngine::builder().model(source).threads(1).build()?;
 //! let request = GenerateRequest::new(Prompt::text("Once upon a time")).max_tokens(4).seed(7);
-//! let answer = engine.generate(&request)?;
-//! assert_eq!(answer.text, engine.generate(&request)?.text);
+//! let answer = engine.generate_blocking(&request)?;
+//! assert_eq!(answer.text, engine.generate_blocking(&request)?.text);
+//! # Ok::<(), bitnet_inference::EngineError>(())
+//! ```
+//!
+//! That blocks its thread. Many requests at once, each streamed, run on the [`scheduler`]:
+//!
+//! ```
+//! # use bitnet_inference::{GenerateRequest, InferenceEngine, ModelSource, Prompt, StreamEvent};
+//! # let files = bitnet_tiny::files().into_iter();
+//! # let source = ModelSource::Memory {
+//! #     name: bitnet_tiny::NAME.to_owned(),
+//! #     files: files.map(|(name, bytes)| (name.to_owned(), bitnet_core::bytes::ByteView::from_static(bytes))).collect(),
+//! # };
+//! # let engine = InferenceEngine::builder().model(source).threads(1).build()?;
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let request = |seed| GenerateRequest::new(Prompt::text("Once upon a time")).max_tokens(4).seed(seed);
+//! let mut stream = engine.generate_stream(request(7))?;
+//! let other = engine.generate(request(8)).await?;
+//! while let Some(event) = stream.next().await {
+//!     if let StreamEvent::Finished { generation, .. } = event? {
+//!         assert_ne!(generation.text, other.text);
+//!     }
+//! }
+//! # Ok::<(), bitnet_inference::EngineError>(())
+//! # })?;
 //! # Ok::<(), bitnet_inference::EngineError>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -37,6 +62,7 @@ pub mod kv;
 pub mod model_cache;
 mod perplexity;
 pub mod sampling;
+pub mod scheduler;
 
 pub use bitnet_cpu::OutputStorage;
 pub use bitnet_model::KvType;
@@ -49,3 +75,4 @@ pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationS
 pub use kv::Session;
 pub use perplexity::Perplexity;
 pub use sampling::{LogitBias, Mirostat, PenaltyWindow, SamplerOrder, SamplingOverrides, SamplingParams};
+pub use scheduler::{GenerationStream, SchedulerOptions, StreamEvent, SubmitOptions};

@@ -122,7 +122,7 @@ struct State {
 /// let model = cache.get("tiny", load)?;
 /// let same = cache.get("tiny", || unreachable!("it is there"))?;
 /// let request = GenerateRequest::new(Prompt::text("Once")).max_tokens(2).seed(1);
-/// assert_eq!(model.generate(&request)?.text, same.generate(&request)?.text);
+/// assert_eq!(model.generate_blocking(&request)?.text, same.generate_blocking(&request)?.text);
 /// let stats = cache.stats();
 /// assert_eq!((stats.hits, stats.misses, stats.loads, stats.in_use), (1, 1, 1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -10,7 +10,7 @@ const ROOM: usize = 256;
 
 /// Decodes a sequence of tokens one by one. The pieces together are the text that
 /// [`Tokenizer::decode`] gives for the whole sequence.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     skip_special: bool,

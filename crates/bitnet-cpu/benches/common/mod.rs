@@ -12,7 +12,7 @@ use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
 use criterion::Criterion;
 
 /// Both forms of ternary weights.
-pub(crate) const FORMS: [Form; 2] = [Form::TwoBit, Form::FiveTrits];
+pub(crate) const FORMS: [Form; 3] = Form::ALL;
 
 /// Runs `benches` as the command line says. Measurements are short: there are many, and what a shared machine does to
 /// a figure in a minute is more than what longer ones gain.

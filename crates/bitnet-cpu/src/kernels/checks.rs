@@ -34,6 +34,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("product of one row, 1.6-bit", |set| products(set, Form::FiveTrits, &[1])),
     ("product of several rows, 2-bit", |set| products(set, Form::TwoBit, SEVERAL_ROWS)),
     ("product of several rows, 1.6-bit", |set| products(set, Form::FiveTrits, SEVERAL_ROWS)),
+    ("product of one row, four rows a byte", |set| products(set, Form::FourRows, &[1])),
+    ("product of several rows, four rows a byte", |set| products(set, Form::FourRows, SEVERAL_ROWS)),
+    ("product of extreme values, four rows a byte", |set| extreme_products(set, Form::FourRows)),
     ("product of extreme values, 2-bit", |set| extreme_products(set, Form::TwoBit)),
     ("product of extreme values, 1.6-bit", |set| extreme_products(set, Form::FiveTrits)),
     ("product of every byte, 1.6-bit", every_byte),
@@ -125,7 +128,7 @@ impl Operands {
             self.q.chunks_exact(cols).map(|row| row.iter().map(|&q| i32::from(q)).sum()).collect();
         let factors: Vec<f32> = (0..rows).map(|row| 0.37 / (row + 1) as f32).collect();
         // What lies in scratch, and where rows are missing, must not matter.
-        let layout = set.row_layout(rows);
+        let layout = set.row_layout_of(self.form, rows);
         let mut placed = vec![77i8; layout.len(rows, cols)];
         let mut codes = if rows == 1 { Vec::new() } else { vec![99; code_bytes(rows, cols)] };
         for (i, row) in self.q.chunks_exact(cols).enumerate() {
@@ -156,10 +159,10 @@ impl Operands {
 /// Strips of trits.
 fn packed(form: Form, strips: usize, groups: usize, mut trit: impl FnMut() -> i8) -> Vec<u8> {
     let mut tiles = vec![[0u32; STRIP_ROWS]; strips * groups];
-    for strip in tiles.chunks_exact_mut(groups) {
-        for row in 0..STRIP_ROWS {
+    for block in tiles.chunks_exact_mut(groups * form.block_strips()) {
+        for row in 0..STRIP_ROWS * form.block_strips() {
             let trits: Vec<i8> = (0..groups * form.group_cols()).map(|_| trit()).collect();
-            form.pack_row(&trits, row, strip);
+            form.pack_row(&trits, row, block);
         }
     }
     bytemuck::cast_slice(tiles.as_flattened()).to_vec()
@@ -169,7 +172,7 @@ fn products(set: &KernelSet, form: Form, rows: &[usize]) -> Result<usize, String
     let (mut cases, mut random) = (Cases::default(), Random::new(1));
     for &rows in rows {
         for groups in [1, 2, 3, 17, 45] {
-            for strips in [1, 4, 6] {
+            for strips in [1, 4, 6].map(|n: usize| n.next_multiple_of(form.block_strips())) {
                 let operands = Operands::random(&mut random, form, strips, groups, rows);
                 let what = format!("{rows} rows, {groups} groups, {strips} strips");
                 cases.same_bits(&what, &operands.multiply(set), &operands.multiply(&SCALAR))?;
@@ -185,7 +188,7 @@ fn extreme_products(set: &KernelSet, form: Form) -> Result<usize, String> {
     let groups = 70;
     for rows in [1, 2, 5, 8, 13] {
         for (trit, value) in [(-1, -128), (1, -128), (1, 127), (0, -128)] {
-            let strips = packed(form, 3, groups, || trit);
+            let strips = packed(form, 3usize.next_multiple_of(form.block_strips()), groups, || trit);
             let q = vec![value; rows * groups * form.group_cols()];
             let what = format!("{rows} rows, trits {trit}, activations {value}");
             let operands = Operands { form, strips, groups, q };

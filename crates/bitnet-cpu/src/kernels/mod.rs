@@ -105,6 +105,8 @@ impl Product<'_> {
         assert_eq!(self.q.len(), self.layout.len(self.rows(), self.quads() * QUAD));
         assert_eq!(self.factors.len(), self.rows());
         assert_eq!(self.layout == RowLayout::Single, self.rows() == 1);
+        assert!(self.strip_count().is_multiple_of(self.form.block_strips()));
+        assert!(self.form != Form::FourRows || self.layout != RowLayout::Tiles);
         assert!(self.rows() == 1 || codes.len() >= code_bytes(self.rows(), self.quads() * QUAD));
     }
 
@@ -148,6 +150,8 @@ pub struct KernelSet {
     available: fn() -> bool,
     /// Whether [`Form::FiveTrits`] may be faster than [`Form::TwoBit`], so that it is worth a measurement.
     pub(crate) measure_forms: bool,
+    /// Whether [`Form::FourRows`] is faster than [`Form::TwoBit`] for one row, where weights come from caches.
+    pub(crate) four_rows: bool,
     /// Number of rows from which on a product reads them in [`RowLayout::Tiles`].
     pub(crate) tiles_from: usize,
     /// Whether the output layer reads several hidden rows in [`int8::PartLayout::Tiles`], where columns allow it.
@@ -184,12 +188,20 @@ impl KernelSet {
         (self.available)()
     }
 
-    /// How a product reads so many rows.
+    /// How a product reads so many rows, where weights are not in [`Form::FourRows`].
     pub(crate) fn row_layout(&self, rows: usize) -> RowLayout {
         match rows {
             1 => RowLayout::Single,
             _ if rows >= self.tiles_from => RowLayout::Tiles,
             _ => RowLayout::Quads,
+        }
+    }
+
+    /// How a product with weights in `form` reads so many rows.
+    pub(crate) fn row_layout_of(&self, form: Form, rows: usize) -> RowLayout {
+        match self.row_layout(rows) {
+            RowLayout::Tiles if form == Form::FourRows => RowLayout::Quads,
+            layout => layout,
         }
     }
 }

@@ -11,6 +11,7 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     requires: "any processor",
     available: || true,
     measure_forms: false,
+    four_rows: false,
     tiles_from: usize::MAX,
     hidden_tiles: false,
     product,
@@ -42,6 +43,32 @@ unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
         Form::FiveTrits => unsafe {
             product_of::<5>(p, |byte| [byte % 3, byte / 3 % 3, byte / 9 % 3, byte / 27 % 3, byte / 81]);
         },
+        // SAFETY: promised by the caller.
+        Form::FourRows => unsafe { product_of_four_rows(p) },
+    }
+}
+
+/// Product of weights with four rows a byte; for the sets that have none of their own.
+///
+/// # Safety
+/// As [`KernelSet::product`] demands, after `p.check()`.
+pub(super) unsafe fn product_of_four_rows(p: &Product<'_>) {
+    for (block, tiles) in p.strips.chunks_exact(4 * p.strip_bytes).enumerate() {
+        for row in 0..p.rows() {
+            let start = p.row_start(row);
+            let mut sums = [[0i32; 16]; 4];
+            for (quad, tile) in tiles.chunks_exact(TILE_BYTES).enumerate() {
+                // SAFETY: `check` measured the rows; a block has as many tiles as a row has quads.
+                let q = unsafe { start.add(quad * 4 * p.row_block()).cast::<[i8; 4]>().read_unaligned() };
+                for (strip, sums) in sums.iter_mut().enumerate() {
+                    add_tile(tile, [q], |byte| [byte >> (2 * strip) & 3], sums);
+                }
+            }
+            for (strip, sums) in sums.iter().enumerate() {
+                // SAFETY: promised by the caller.
+                unsafe { p.store(4 * block + strip, row, sums) };
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
 
 const GROUPS: usize = 21;
-const STRIPS: usize = 5;
+const STRIPS: usize = 8;
 const ROWS: usize = 37;
 const HIDDEN: usize = 3;
 
@@ -16,8 +16,7 @@ const HIDDEN: usize = 3;
 pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<String>) {
     let scalar = &scalar::SCALAR;
     let same = |form, rows| products(set, form, rows) == products(scalar, form, rows);
-    let products_agree =
-        [Form::TwoBit, Form::FiveTrits].iter().all(|&form| same(form, 1) && same(form, ROWS));
+    let products_agree = Form::ALL.iter().all(|&form| same(form, 1) && same(form, ROWS));
     let sums_agree = [1, HIDDEN].iter().all(|&rows| int8_sums(set, rows) == int8_sums(scalar, rows));
     if products_agree && sums_agree {
         return (set, Vec::new());
@@ -57,7 +56,7 @@ fn products(set: &KernelSet, form: Form, rows: usize) -> Vec<u32> {
     let strips = tiles(form);
     let q: Vec<i8> = (0..rows * cols).map(|i| ((i * 89 % 256) as u8).cast_signed()).collect();
     let row_sums: Vec<i32> = q.chunks_exact(cols).map(|r| r.iter().map(|&q| i32::from(q)).sum()).collect();
-    let layout = set.row_layout(rows);
+    let layout = set.row_layout_of(form, rows);
     let mut placed = vec![0i8; layout.len(rows, cols)];
     for (i, row) in q.chunks_exact(cols).enumerate() {
         // SAFETY: only this thread knows the rows.

@@ -12,6 +12,9 @@
 //! AVX-512). A thread owns a range of strips and reads four of them side by side: on server processors four streams
 //! reach a higher bandwidth than one (Emerald Rapids: 13.9 against 12.3 GB/s on one thread, with prefetches in both).
 //!
+//! In [`Form::FourRows`] four strips lie together, and their tiles hold four columns of 64 rows: byte `4 * r + b` of tile
+//! `k` has the codes of column `4 * k + b`, digit `i` that of row `16 * i + r`.
+//!
 //! Rows are padded to whole strips and columns to whole groups with the code 1 (trit 0).
 
 pub(crate) mod choice;
@@ -86,7 +89,7 @@ impl<'a> Packer<'a> {
         let mut end = 0;
         for m in matrices {
             let start = end;
-            end += m.rows().div_ceil(STRIP_ROWS);
+            end += m.rows().div_ceil(STRIP_ROWS).next_multiple_of(self.form.block_strips());
             parts.push((Part { strips: start..end, scale: m.scale() }, *m));
         }
         self.entries.push(Entry { name, start: self.tiles, groups, parts });
@@ -142,13 +145,14 @@ impl Entry<'_> {
         data: Shared<'_, u32>,
         team: &Team<'_>,
     ) -> Result<(), bitnet_quant::QuantError> {
-        let words = self.groups * STRIP_ROWS;
+        let strips = form.block_strips();
+        let strip = self.groups * STRIP_ROWS;
         let mut row = vec![0i8; self.groups * form.group_cols()];
         for (part, m) in &self.parts {
-            for i in team.share(part.strips.len()) {
-                let start = self.start * STRIP_ROWS + (part.strips.start + i) * words;
-                // SAFETY: strips are disjoint, and each is packed by one thread.
-                pack_strip(form, m, i, &mut row, unsafe { data.get_mut(start..start + words) })?;
+            for i in team.share(part.strips.len() / strips) {
+                let start = self.start * STRIP_ROWS + (part.strips.start + i * strips) * strip;
+                // SAFETY: blocks are disjoint, and each is packed by one thread.
+                pack_block(form, m, i, &mut row, unsafe { data.get_mut(start..start + strips * strip) })?;
             }
         }
         Ok(())
@@ -194,22 +198,24 @@ impl Strips {
     }
 }
 
-/// Packs rows `16 * strip ..` of `m` into `out`, `[groups][16]` words. `row` is scratch for one padded row.
-fn pack_strip(
+/// Packs the rows of block `block` of `m` into `out`, `[block_strips * groups][16]` words. `row` is scratch for one padded
+/// row.
+fn pack_block(
     form: Form,
     m: &TernaryMatrix,
-    strip: usize,
+    block: usize,
     row: &mut [i8],
     out: &mut [u32],
 ) -> Result<(), bitnet_quant::QuantError> {
     let (tiles, _) = out.as_chunks_mut::<STRIP_ROWS>();
-    let (cols, rows) = (m.cols(), STRIP_ROWS.min(m.rows() - strip * STRIP_ROWS));
-    if rows < STRIP_ROWS {
+    let height = STRIP_ROWS * form.block_strips();
+    let (cols, rows) = (m.cols(), height.min(m.rows() - block * height));
+    if rows < STRIP_ROWS || form == Form::FourRows {
         tiles.as_flattened_mut().fill(form.zero_word().to_le());
     }
     row[cols..].fill(0);
     for r in 0..rows {
-        m.decode_row(strip * STRIP_ROWS + r, &mut row[..cols])?;
+        m.decode_row(block * height + r, &mut row[..cols])?;
         form.pack_row(row, r, tiles);
     }
     Ok(())

@@ -6,8 +6,9 @@ use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage};
 use bitnet_model::KvType;
 use bitnet_model::load::{LoadOptions, ModelSource, load};
 
-use super::{EngineModel, InferenceEngine, checked_context};
+use super::{Core, EngineModel, InferenceEngine, checked_context};
 use crate::error::{EngineError, ParameterError};
+use crate::scheduler::SchedulerOptions;
 
 /// How many full conversations an engine keeps in memory unless told otherwise.
 const SESSIONS: usize = 4;
@@ -19,6 +20,7 @@ pub struct EngineBuilder {
     cpu: CpuOptions,
     context: Option<usize>,
     sessions: usize,
+    scheduler: SchedulerOptions,
     progress: Box<dyn FnMut(u64, u64)>,
 }
 
@@ -30,6 +32,7 @@ impl Default for EngineBuilder {
             cpu: CpuOptions::default(),
             context: None,
             sessions: SESSIONS,
+            scheduler: SchedulerOptions::default(),
             progress: Box::new(|_, _| {}),
         }
     }
@@ -109,6 +112,14 @@ impl EngineBuilder {
         self
     }
 
+    /// How many requests run together, and how. A [`kv_budget`](SchedulerOptions::kv_budget) takes the place of
+    /// [`sessions`](Self::sessions).
+    #[must_use]
+    pub fn scheduler(mut self, options: SchedulerOptions) -> Self {
+        self.scheduler = options;
+        self
+    }
+
     /// Called while weights are prepared, with the layers done and those there are.
     #[must_use]
     pub fn progress(mut self, callback: impl FnMut(u64, u64) + 'static) -> Self {
@@ -133,12 +144,12 @@ impl EngineBuilder {
         bitnet_core::process::trim_heap();
         // Refused before the weights are prepared, which takes seconds for a large model.
         let context = checked_context(self.context, &spec, &model.name)?;
+        self.scheduler.validate()?;
         let executor = CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?;
         drop(weights);
         model.warnings.extend_from_slice(executor.warnings());
-        let mut engine =
-            InferenceEngine::from_executor(model, Box::new(executor), Some(context), self.sessions)?;
-        engine.load_time = start.elapsed();
-        Ok(engine)
+        let mut core = Core::new(model, Box::new(executor), Some(context), self.sessions, self.scheduler)?;
+        core.load_time = start.elapsed();
+        Ok(InferenceEngine::of_core(core))
     }
 }

@@ -1,12 +1,14 @@
 //! [`InferenceEngine`]: a model that is ready to run.
 //!
 //! It owns the executor behind a lock that is held for one forward call and its sampling, so threads may share an engine
-//! and take turns token by token. It owns the numbers of the KV blocks, never their memory.
+//! and take turns token by token, as does the scheduler's thread, which computes many requests in one call. It owns the
+//! numbers of the KV blocks, never their memory.
 
 mod builder;
+mod lock;
 mod step;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bitnet_core::MemorySize;
@@ -15,9 +17,11 @@ use bitnet_model::{Executor, ExecutorInfo, ModelSpec, Weights};
 use bitnet_text::{ChatTemplate, Tokenizer};
 
 pub use self::builder::EngineBuilder;
-pub(crate) use self::step::Backend;
+use self::lock::FairMutex;
+pub(crate) use self::step::{Backend, Rows};
 use crate::error::{EngineError, ParameterError};
 use crate::kv::{BlockPool, Session};
+use crate::scheduler::{Scheduler, SchedulerOptions};
 
 /// What the engine keeps of a loaded model beside its executor.
 #[derive(Debug, Clone)]
@@ -63,15 +67,24 @@ impl EngineModel {
     }
 }
 
-/// A loaded model with its executor. See the [crate's example](crate).
-#[derive(Debug)]
+/// A loaded model with its executor and its [`Scheduler`]. Clones are handles of one engine: when the last of them is
+/// dropped, the scheduler ends what it runs, and the memory goes back. See the [crate's example](crate).
+#[derive(Debug, Clone)]
 pub struct InferenceEngine {
+    core: Arc<Core>,
+    scheduler: Arc<Scheduler>,
+}
+
+/// What an engine is; its handles and its scheduler's thread hold it.
+#[derive(Debug)]
+pub(crate) struct Core {
     model: EngineModel,
     spec: ModelSpec,
     info: ExecutorInfo,
     context: usize,
     load_time: Duration,
-    backend: Mutex<Backend>,
+    options: SchedulerOptions,
+    backend: FairMutex<Backend>,
     pool: Arc<Mutex<BlockPool>>,
 }
 
@@ -92,59 +105,69 @@ impl InferenceEngine {
         context: Option<usize>,
         sessions: usize,
     ) -> Result<Self, EngineError> {
-        let (spec, info) = (executor.spec().clone(), executor.info());
-        let context = checked_context(context, &spec, &model.name)?;
-        if sessions == 0 {
-            return Err(
-                ParameterError { name: "sessions", value: "0".to_owned(), allowed: "1 or more" }.into()
-            );
-        }
-        let budget = context.div_ceil(info.block_size).saturating_mul(sessions);
-        Ok(Self {
-            backend: Mutex::new(Backend::new(executor)),
-            pool: Arc::new(Mutex::new(BlockPool::new(budget))),
-            model,
-            spec,
-            info,
-            context,
-            load_time: Duration::ZERO,
-        })
+        Self::from_executor_with(model, executor, context, sessions, SchedulerOptions::default())
+    }
+
+    /// As [`from_executor`](Self::from_executor), with options of the scheduler. A
+    /// [`kv_budget`](SchedulerOptions::kv_budget) takes the place of `sessions`, and conversations are no longer than it
+    /// holds.
+    ///
+    /// # Errors
+    /// As [`from_executor`](Self::from_executor), and [`EngineError::Parameter`] if an option is not possible.
+    pub fn from_executor_with(
+        model: EngineModel,
+        executor: Box<dyn Executor>,
+        context: Option<usize>,
+        sessions: usize,
+        options: SchedulerOptions,
+    ) -> Result<Self, EngineError> {
+        Ok(Self::of_core(Core::new(model, executor, context, sessions, options)?))
+    }
+
+    fn of_core(core: Core) -> Self {
+        let core = Arc::new(core);
+        Self { scheduler: Arc::new(Scheduler::new(Arc::clone(&core))), core }
+    }
+
+    /// The scheduler, which runs many requests together. Its thread starts with the first request.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
     }
 
     /// The model: name, tokenizer, template, defaults, warnings.
     pub fn model(&self) -> &EngineModel {
-        &self.model
+        &self.core.model
     }
 
     /// The model's architecture.
     pub fn spec(&self) -> &ModelSpec {
-        &self.spec
+        &self.core.spec
     }
 
     /// Facts about the executor.
     pub fn info(&self) -> &ExecutorInfo {
-        &self.info
+        &self.core.info
     }
 
     /// The model's sampling defaults and stop tokens.
     pub fn defaults(&self) -> &GenerationDefaults {
-        &self.model.generation
+        &self.core.model.generation
     }
 
     /// Most tokens of one conversation, prompt and answer.
     pub fn context(&self) -> usize {
-        self.context
+        self.core.context
     }
 
     /// How long loading the files and preparing the weights took.
     pub fn load_time(&self) -> Duration {
-        self.load_time
+        self.core.load_time
     }
 
     /// Memory that the executor holds for keys and values now.
     pub fn kv_memory(&self) -> MemorySize {
-        let blocks = crate::kv::lock(&self.pool).reserved() as u64;
-        MemorySize::bytes(self.info.block_bytes.as_bytes() * blocks)
+        let blocks = crate::kv::lock(&self.core.pool).reserved() as u64;
+        MemorySize::bytes(self.core.info.block_bytes.as_bytes() * blocks)
     }
 
     /// The tokenizer.
@@ -152,6 +175,103 @@ impl InferenceEngine {
     /// # Errors
     /// [`LoadError::TokenizerMissing`] with the reason if the model came without one.
     pub fn tokenizer(&self) -> Result<&Arc<Tokenizer>, EngineError> {
+        self.core.tokenizer()
+    }
+
+    /// A new, empty conversation.
+    pub fn session(&self) -> Session {
+        self.core.session()
+    }
+
+    /// What all handles share.
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The executor, for one forward call.
+    pub(crate) fn backend(&self) -> MutexGuard<'_, Backend> {
+        self.core.backend()
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Mutex<BlockPool>> {
+        &self.core.pool
+    }
+
+    /// Lets the executor have memory for all blocks that are taken.
+    pub(crate) fn reserve_memory(&self, backend: &mut Backend) -> Result<(), EngineError> {
+        self.core.reserve_memory(backend)
+    }
+}
+
+impl Core {
+    fn new(
+        model: EngineModel,
+        executor: Box<dyn Executor>,
+        context: Option<usize>,
+        sessions: usize,
+        options: SchedulerOptions,
+    ) -> Result<Self, EngineError> {
+        let (spec, info) = (executor.spec().clone(), executor.info());
+        let mut context = checked_context(context, &spec, &model.name)?;
+        if sessions == 0 {
+            return Err(
+                ParameterError { name: "sessions", value: "0".to_owned(), allowed: "1 or more" }.into()
+            );
+        }
+        options.validate()?;
+        let budget = match options.kv_budget {
+            None => context.div_ceil(info.block_size).saturating_mul(sessions),
+            Some(memory) => {
+                let blocks = memory.as_bytes() / info.block_bytes.as_bytes().max(1);
+                let blocks = usize::try_from(blocks).unwrap_or(usize::MAX).min(u32::MAX as usize);
+                // A conversation that could never have its blocks would wait for ever.
+                context = context.min(blocks.saturating_mul(info.block_size));
+                if context < 2 {
+                    let allowed = "at least one block of keys and values; `bitnet info` tells its size";
+                    return Err(
+                        ParameterError { name: "kv_budget", value: memory.to_string(), allowed }.into()
+                    );
+                }
+                blocks
+            }
+        };
+        Ok(Self {
+            backend: FairMutex::new(Backend::new(executor)),
+            pool: Arc::new(Mutex::new(BlockPool::new(budget))),
+            model,
+            spec,
+            info,
+            context,
+            load_time: Duration::ZERO,
+            options,
+        })
+    }
+
+    pub(crate) fn model(&self) -> &EngineModel {
+        &self.model
+    }
+
+    pub(crate) fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    pub(crate) fn info(&self) -> &ExecutorInfo {
+        &self.info
+    }
+
+    pub(crate) fn defaults(&self) -> &GenerationDefaults {
+        &self.model.generation
+    }
+
+    pub(crate) fn context(&self) -> usize {
+        self.context
+    }
+
+    pub(crate) fn options(&self) -> &SchedulerOptions {
+        &self.options
+    }
+
+    pub(crate) fn tokenizer(&self) -> Result<&Arc<Tokenizer>, EngineError> {
         self.model.tokenizer.as_ref().ok_or_else(|| {
             let why =
                 self.model.tokenizer_note.clone().unwrap_or_else(|| "none of the files is there".to_owned());
@@ -159,15 +279,14 @@ impl InferenceEngine {
         })
     }
 
-    /// A new, empty conversation.
-    pub fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         Session::new(Arc::clone(&self.pool), self.info.block_size, self.context)
     }
 
     /// The executor, for one forward call. After a panic in an executor its state cannot be trusted in theory, but all that
     /// it keeps between calls is written before it is read.
     pub(crate) fn backend(&self) -> MutexGuard<'_, Backend> {
-        self.backend.lock().unwrap_or_else(PoisonError::into_inner)
+        self.backend.lock()
     }
 
     pub(crate) fn pool(&self) -> &Arc<Mutex<BlockPool>> {

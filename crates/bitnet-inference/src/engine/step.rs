@@ -1,13 +1,15 @@
-//! One forward call of one session: blocks, memory, executor.
+//! One forward call: blocks, memory, executor. For one session, or for the scheduler's batch of many.
 
-use bitnet_model::{Batch, Executor, LogitRows, Sequence, TopLogits};
+use std::time::{Duration, Instant};
 
-use super::InferenceEngine;
+use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence, TopLogits};
+
+use super::{Core, InferenceEngine};
 use crate::error::EngineError;
+use crate::generate::{Completion, Logits};
 use crate::kv::{Session, lock};
-use crate::sampling::Sampler;
 
-/// The executor and the logits of its last call.
+/// The executor and the logits of its last call for a session.
 pub(crate) struct Backend {
     executor: Box<dyn Executor>,
     /// `[vocab_size]` once they were needed.
@@ -26,6 +28,47 @@ enum Output<'a> {
     Last,
     /// At least so many of the largest of the last token.
     Top(usize),
+}
+
+/// The logits of a batch's rows, in the order of sequences and tokens; buffers that are used again.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    vocab_size: usize,
+    /// Whether `logits` has them; else `top`.
+    all: bool,
+    /// `[rows, vocab_size]`.
+    logits: Vec<f32>,
+    top: Vec<TopLogits>,
+    /// How long the executor took.
+    time: Duration,
+}
+
+impl Rows {
+    /// The logits of one row.
+    ///
+    /// # Panics
+    /// If the last batch had fewer rows.
+    pub(crate) fn row(&mut self, index: usize) -> Logits<'_> {
+        if self.all {
+            Logits::All(&mut self.logits[index * self.vocab_size..][..self.vocab_size])
+        } else {
+            Logits::Top(&mut self.top[index])
+        }
+    }
+
+    /// How long the executor took for the last batch.
+    pub(crate) fn time(&self) -> Duration {
+        self.time
+    }
+
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// How many of the largest logits each row has at least; `None`: all.
+    pub(crate) fn kept(&self, index: usize) -> Option<usize> {
+        (!self.all).then(|| self.top[index].ids.len())
+    }
 }
 
 impl std::fmt::Debug for Backend {
@@ -66,14 +109,37 @@ impl Backend {
         }
         Ok(())
     }
+
+    /// Runs a batch. `k`: of each row at least so many of the largest logits, `None`: all.
+    fn forward_rows(
+        &mut self,
+        batch: &Batch<'_>,
+        k: Option<usize>,
+        rows: &mut Rows,
+    ) -> Result<(), ExecError> {
+        let count = batch.logit_rows();
+        rows.vocab_size = self.executor.spec().vocab_size;
+        match k.filter(|_| self.selects && count > 0) {
+            Some(k) => {
+                if rows.top.len() < count {
+                    rows.top.resize_with(count, TopLogits::default);
+                }
+                rows.all = false;
+                self.executor.forward_top(batch, k, &mut rows.top[..count])?;
+                // The executor gave all there is: from now on without the copy.
+                self.selects = rows.top[0].ids.len() < rows.vocab_size;
+            }
+            None => {
+                rows.all = true;
+                rows.logits.resize(count * rows.vocab_size, 0.0);
+                self.executor.forward(batch, &mut rows.logits)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl InferenceEngine {
-    /// Computes a session's waiting tokens up to `end` without logits.
-    pub(crate) fn prefill(&self, session: &mut Session, end: usize) -> Result<(), EngineError> {
-        self.compute(&mut self.backend(), session, end, Output::None)
-    }
-
     /// Computes a session's waiting tokens up to `end` with the logits of each, `[tokens, vocab_size]`.
     pub(crate) fn score(
         &self,
@@ -81,20 +147,27 @@ impl InferenceEngine {
         end: usize,
         logits: &mut [f32],
     ) -> Result<(), EngineError> {
-        self.compute(&mut self.backend(), session, end, Output::All(logits))
+        self.core.compute(&mut self.backend(), session, end, Output::All(logits))
+    }
+}
+
+impl Core {
+    /// Computes a session's waiting tokens up to `end` without logits.
+    pub(crate) fn prefill(&self, session: &mut Session, end: usize) -> Result<(), EngineError> {
+        self.compute(&mut self.backend(), session, end, Output::None)
     }
 
     /// Computes all waiting tokens of a session and draws the token that follows.
     pub(crate) fn next_token(
         &self,
         session: &mut Session,
-        sampler: &mut Sampler,
+        completion: &mut Completion,
     ) -> Result<u32, EngineError> {
         let (vocab_size, end) = (self.spec().vocab_size, session.tokens().len());
         let backend = &mut *self.backend();
-        if let Some(k) = sampler.decisive(session.tokens(), vocab_size).filter(|_| backend.selects) {
+        if let Some(k) = completion.decisive(session.tokens(), vocab_size).filter(|_| backend.selects) {
             self.compute(backend, session, end, Output::Top(k))?;
-            let token = sampler.sample_top(&mut backend.top, session.tokens())?;
+            let token = completion.draw(session.tokens(), Logits::Top(&mut backend.top))?;
             if backend.top.ids.len() == vocab_size {
                 // The executor gave all there is: from now on without the copy.
                 (backend.selects, backend.top) = (false, TopLogits::default());
@@ -102,7 +175,23 @@ impl InferenceEngine {
             return Ok(token);
         }
         self.compute(backend, session, end, Output::Last)?;
-        Ok(sampler.sample(&mut backend.logits, session.tokens())?)
+        completion.draw(session.tokens(), Logits::All(&mut backend.logits))
+    }
+
+    /// Runs a batch whose block tables have room; gives of each logit row at least the `k` largest, `None`: all. Knows
+    /// nothing of sessions: what is computed now, the caller notes.
+    pub(crate) fn run_batch(
+        &self,
+        sequences: &[Sequence<'_>],
+        k: Option<usize>,
+        rows: &mut Rows,
+    ) -> Result<(), EngineError> {
+        let backend = &mut *self.backend();
+        self.reserve_memory(backend)?;
+        let start = Instant::now();
+        backend.forward_rows(&Batch { sequences }, k, rows)?;
+        rows.time = start.elapsed();
+        Ok(())
     }
 
     /// Finds blocks and their memory, then runs the executor.
@@ -120,7 +209,7 @@ impl InferenceEngine {
         Ok(())
     }
 
-    /// Lets the executor have memory for all blocks that sessions have taken.
+    /// Lets the executor have memory for all blocks that are taken.
     pub(crate) fn reserve_memory(&self, backend: &mut Backend) -> Result<(), EngineError> {
         let mut pool = lock(self.pool());
         if let Some(count) = pool.missing_memory() {

@@ -33,7 +33,7 @@ pub(super) enum Verdict {
 }
 
 /// Watches the generated tokens of one text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct BannedStrings {
     tokenizer: Arc<Tokenizer>,
     strings: Vec<Watched>,

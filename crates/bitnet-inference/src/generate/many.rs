@@ -48,19 +48,25 @@ impl InferenceEngine {
             }
         }
         if ranks {
-            let mean = |g: &Generation| g.logprobs.as_ref().map_or(f64::NEG_INFINITY, Logprobs::mean);
-            done.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
-            done.truncate(request.n);
-            if request.logprobs.is_none() {
-                done.iter_mut().for_each(|generation| generation.logprobs = None);
-            }
+            best(&mut done, request.n, request.logprobs.is_some());
         }
         Ok(done)
     }
 }
 
+/// Leaves the `n` completions with the highest mean log probability, best first, of equals in their order; without their
+/// log probabilities unless these are wanted.
+pub(crate) fn best(done: &mut Vec<Generation>, n: usize, logprobs: bool) {
+    let mean = |g: &Generation| g.logprobs.as_ref().map_or(f64::NEG_INFINITY, Logprobs::mean);
+    done.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+    done.truncate(n);
+    if !logprobs {
+        done.iter_mut().for_each(|generation| generation.logprobs = None);
+    }
+}
+
 /// How many completions there will be.
-fn checked_count(request: &GenerateRequest) -> Result<usize, ParameterError> {
+pub(crate) fn checked_count(request: &GenerateRequest) -> Result<usize, ParameterError> {
     let refused = |name, value: usize, allowed| ParameterError { name, value: value.to_string(), allowed };
     if !(1..=MOST).contains(&request.n) {
         return Err(refused("n", request.n, "from 1 to 128"));

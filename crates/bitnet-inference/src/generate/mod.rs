@@ -1,16 +1,19 @@
 //! One request: what is asked ([`GenerateRequest`]), what happens meanwhile ([`Event`]), what comes out
 //! ([`Generation`]).
 //!
-//! The loop itself is in `run`, its text part in `text`, strings that must not appear in `banned`, several completions of
-//! one prompt in `many`.
+//! The state of one text, which the blocking loop and the scheduler share, is in `completion`, its text part in `text`,
+//! strings that must not appear in `banned`; the blocking loop is in `run`, several completions of one prompt in `many`.
 
 mod banned;
+mod completion;
 mod many;
 mod request;
 mod run;
 mod stats;
 mod text;
 
+pub(crate) use completion::{Completion, Logits, Prepared};
+pub(crate) use many::{best, checked_count};
 pub use request::{GenerateRequest, Prompt};
 pub use stats::GenerationStats;
 
@@ -53,7 +56,7 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     ContextFull,
-    /// The callback asked to stop.
+    /// The callback asked to stop, or the scheduler was shut down.
     Cancelled,
 }
 

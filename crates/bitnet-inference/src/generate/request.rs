@@ -2,7 +2,7 @@
 
 use bitnet_text::{ChatMessage, EncodeOptions};
 
-use crate::engine::InferenceEngine;
+use crate::engine::{Core, InferenceEngine};
 use crate::error::{EngineError, ParameterError};
 use crate::sampling::{LogitBias, SamplingOverrides, check_alternatives};
 
@@ -140,6 +140,13 @@ impl InferenceEngine {
     /// [`EngineError`] if the model has no tokenizer or chat template that this prompt needs, if a token is outside the
     /// vocabulary, or if there are no tokens.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, EngineError> {
+        self.core().encode(prompt)
+    }
+}
+
+impl Core {
+    /// The tokens of a prompt.
+    pub(crate) fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, EngineError> {
         let tokens = match prompt {
             Prompt::Text(text) => self.tokenizer()?.encode(text, EncodeOptions::PROMPT)?,
             Prompt::Tokens(tokens) => tokens.clone(),
@@ -159,21 +166,23 @@ impl InferenceEngine {
         }
         Ok(tokens)
     }
+}
 
-    /// Checks what can be checked without computing anything.
-    pub(super) fn check(&self, request: &GenerateRequest) -> Result<(), EngineError> {
-        if request.max_tokens == Some(0) {
+impl GenerateRequest {
+    /// Checks what can be checked without a model.
+    pub(super) fn check(&self) -> Result<(), EngineError> {
+        if self.max_tokens == Some(0) {
             return Err(
                 ParameterError { name: "max_tokens", value: "0".to_owned(), allowed: "1 or more" }.into()
             );
         }
-        for (name, texts) in [("stop", &request.stop), ("banned", &request.banned)] {
+        for (name, texts) in [("stop", &self.stop), ("banned", &self.banned)] {
             if texts.iter().any(String::is_empty) {
                 let (value, allowed) = ("\"\"".to_owned(), "a text that is not empty");
                 return Err(ParameterError { name, value, allowed }.into());
             }
         }
-        if let Some(alternatives) = request.logprobs {
+        if let Some(alternatives) = self.logprobs {
             check_alternatives(alternatives)?;
         }
         Ok(())

@@ -1,45 +1,21 @@
-//! The generation loop.
+//! The blocking loop: one request in one session.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::banned::{BannedStrings, Verdict};
-use super::text::TextStream;
-use super::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
+use super::completion::{Completion, OnEvent, Prepared};
+use super::{Event, FinishReason, GenerateRequest, Generation, GenerationStats};
 use crate::engine::InferenceEngine;
 use crate::error::{EngineError, ParameterError};
 use crate::kv::Session;
-use crate::sampling::{DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingParams, random_seed};
-
-/// Receives the events of a generation; breaking off cancels it.
-type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
-
-/// A request that was checked and encoded.
-struct Plan {
-    prompt: Vec<u32>,
-    /// Most tokens to generate, and the reason to finish when they are reached.
-    limit: (usize, FinishReason),
-    sampler: Sampler,
-    seed: u64,
-    text: TextStream,
-    /// Absent if nothing is banned, so that the usual token takes no detour.
-    banned: Option<BannedStrings>,
-    logprobs: Option<Logprobs>,
-    /// The sampler's state before the last draw.
-    before: f64,
-    /// The tokens that were given out.
-    tokens: Vec<u32>,
-    /// Forward calls after that of the first token.
-    steps: usize,
-}
 
 impl InferenceEngine {
-    /// Runs a request in a conversation of its own.
+    /// Runs a request in a conversation of its own on this thread, past the scheduler. The result is that of
+    /// [`generate`](Self::generate).
     ///
     /// # Errors
     /// [`EngineError`]: an impossible parameter, a prompt that is empty or too long, a failing executor.
-    pub fn generate(&self, request: &GenerateRequest) -> Result<Generation, EngineError> {
+    pub fn generate_blocking(&self, request: &GenerateRequest) -> Result<Generation, EngineError> {
         self.generate_with(&mut self.session(), request, &mut |_| ControlFlow::Continue(()))
     }
 
@@ -48,8 +24,8 @@ impl InferenceEngine {
     /// by breaking; the text so far is then the result.
     ///
     /// # Errors
-    /// As [`generate`](Self::generate), and [`EngineError::ForeignSession`]. More than one completion is the business of
-    /// [`generate_n`](Self::generate_n). The session can be used again afterwards.
+    /// As [`generate_blocking`](Self::generate_blocking), and [`EngineError::ForeignSession`]. More than one completion
+    /// is the business of [`generate_n`](Self::generate_n). The session can be used again afterwards.
     pub fn generate_with(
         &self,
         session: &mut Session,
@@ -60,105 +36,30 @@ impl InferenceEngine {
         if !session.is_of(self.pool()) {
             return Err(EngineError::ForeignSession);
         }
-        let mut plan = self.plan(request)?;
+        request.check_single()?;
+        let Prepared { prompt, mut completion } = self.core().prepare(request)?;
+        completion.reserve();
         let mut stats = GenerationStats {
-            prompt_tokens: plan.prompt.len(),
-            seed: plan.seed,
+            prompt_tokens: prompt.len(),
+            seed: completion.seed(),
             ..GenerationStats::default()
         };
-        stats.cached_tokens = session.extend(&plan.prompt);
-        session.reserve(plan.limit.0);
+        stats.cached_tokens = session.extend(&prompt);
+        session.reserve(completion.limit());
 
         let prefill = Instant::now();
         let finish = if self.prefill_all(session, on_event)?.is_break() {
             stats.prefill = prefill.elapsed();
-            FinishReason::Cancelled
+            completion.cancel(session, on_event)
         } else {
-            let first = self.draw(session, &mut plan)?;
+            let first = self.core().next_token(session, &mut completion)?;
             let decode = Instant::now();
             (stats.prefill, stats.time_to_first_token) = (decode - prefill, decode - start);
-            let finish = self.decode(session, request, &mut plan, first, on_event)?;
+            let finish = self.decode(session, &mut completion, first, &mut stats.decode_steps, on_event)?;
             stats.decode = decode.elapsed();
-            stats.decode_steps = plan.steps;
             finish
         };
-        let Plan { tokens, text, mut logprobs, .. } = plan;
-        stats.generated_tokens = tokens.len();
-        // A stop token, and what was drawn behind a stop string, is not part of the text.
-        if let Some(logprobs) = &mut logprobs {
-            logprobs.truncate(tokens.len());
-        }
-        Ok(Generation { text: text.into_text(), tokens, finish, logprobs, stats })
-    }
-
-    /// Checks and encodes a request.
-    fn plan(&self, request: &GenerateRequest) -> Result<Plan, EngineError> {
-        self.check(request)?;
-        if request.n != 1 || request.best_of.is_some_and(|best_of| best_of != 1) {
-            let (value, allowed) =
-                (request.n.max(request.best_of.unwrap_or(0)).to_string(), "1 but for generate_n");
-            return Err(ParameterError { name: "n", value, allowed }.into());
-        }
-        let params = SamplingParams::resolve(&request.sampling, self.defaults())?;
-        let prompt = self.encode(&request.prompt)?;
-        let (context, limit) = (self.context(), self.spec().context_length);
-        if prompt.len() >= context {
-            return Err(EngineError::PromptTooLong { tokens: prompt.len(), context, limit });
-        }
-        let room = context - prompt.len();
-        let default = self.defaults().max_new_tokens.map(|n| n as usize).filter(|&n| n > 0);
-        let limit = match request.max_tokens.or(default) {
-            Some(asked) if asked <= room => (asked, FinishReason::Length),
-            _ => (room, FinishReason::ContextFull),
-        };
-        let seed = params.seed.unwrap_or_else(random_seed);
-        let detokenizer = self.model().tokenizer.as_ref().map(|tokenizer| match &request.prompt {
-            Prompt::Chat(_) => tokenizer.detokenizer(true),
-            _ => tokenizer.continuing_detokenizer(true),
-        });
-        let echo = match &request.prompt {
-            Prompt::Text(text) if request.echo => text.clone(),
-            _ => String::new(),
-        };
-        let text = TextStream::new(detokenizer, &request.stop, echo, limit.0);
-        let (sampler, banned) = self.sampler(request, params, seed, prompt.len() + limit.0)?;
-        let logprobs =
-            request.logprobs.map(|n| Logprobs::with_capacity(limit.0, n.min(self.spec().vocab_size)));
-        let tokens = Vec::with_capacity(limit.0);
-        Ok(Plan { prompt, limit, sampler, seed, text, banned, logprobs, before: 0.0, tokens, steps: 0 })
-    }
-
-    /// The sampler of a request for texts of up to `tokens` tokens, and what watches over banned strings.
-    fn sampler(
-        &self,
-        request: &GenerateRequest,
-        params: SamplingParams,
-        seed: u64,
-        tokens: usize,
-    ) -> Result<(Sampler, Option<BannedStrings>), EngineError> {
-        let vocab_size = self.spec().vocab_size;
-        let bias = LogitBias::resolve(&request.logit_bias, vocab_size, || Ok(&**self.tokenizer()?))?;
-        let banned = match &request.banned[..] {
-            [] => None,
-            strings => Some(BannedStrings::new(strings, Arc::clone(self.tokenizer()?))),
-        };
-        let never = banned.iter().flat_map(|banned| banned.never(vocab_size));
-        let never = never.map(|token| (token, f32::NEG_INFINITY));
-        let mut sampler = Sampler::new(params, seed).with_bias(bias).with_bias(never);
-        match (&request.dry_sequence_breakers, &self.model().tokenizer) {
-            (Some(strings), _) => sampler = sampler.with_sequence_breakers(strings, self.tokenizer()?),
-            // Without a tokenizer there is no text that could break anything.
-            (None, None) => {}
-            (None, Some(tokenizer)) => {
-                sampler =
-                    sampler.with_sequence_breakers(&DRY_SEQUENCE_BREAKERS.map(str::to_owned), tokenizer);
-            }
-        }
-        if let Some(alternatives) = request.logprobs {
-            sampler = sampler.with_logprobs(alternatives);
-        }
-        sampler.reserve(tokens);
-        Ok((sampler, banned))
+        Ok(completion.into_generation(finish, stats))
     }
 
     /// Computes the prompt but for its last chunk, in chunks that the executor likes.
@@ -170,7 +71,7 @@ impl InferenceEngine {
         let total = session.tokens().len();
         let chunk = self.info().max_batch_tokens.max(1);
         while session.computed() + chunk < total {
-            self.prefill(session, session.computed() + chunk)?;
+            self.core().prefill(session, session.computed() + chunk)?;
             if on_event(Event::Prefill { done: session.computed(), total }).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -178,108 +79,34 @@ impl InferenceEngine {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Draws the token that follows the session's tokens.
-    fn draw(&self, session: &mut Session, plan: &mut Plan) -> Result<u32, EngineError> {
-        if let Some(banned) = &plan.banned {
-            let drawn = session.tokens().len() - plan.prompt.len();
-            plan.sampler.exclude(banned.excluded(drawn));
-        }
-        plan.before = plan.sampler.state();
-        let token = self.next_token(session, &mut plan.sampler)?;
-        if let (Some(kept), Some(last)) = (&mut plan.logprobs, plan.sampler.last_logprobs()) {
-            kept.push(last);
-        }
-        Ok(token)
-    }
-
     /// Takes token after token until something ends the text. `first` was drawn but not taken yet.
     fn decode(
         &self,
         session: &mut Session,
-        request: &GenerateRequest,
-        plan: &mut Plan,
+        completion: &mut Completion,
         first: u32,
+        steps: &mut usize,
         on_event: &mut OnEvent<'_>,
     ) -> Result<FinishReason, EngineError> {
-        let start = plan.prompt.len();
         let mut token = first;
-        let finish = loop {
-            if !request.ignore_eos && self.defaults().stop_tokens.contains(&token) {
-                break FinishReason::Stop;
+        loop {
+            if let Some(finish) = completion.take(session, token, on_event) {
+                return Ok(finish);
             }
-            session.push(token);
-            let mut certain = session.tokens().len() - start;
-            match plan.banned.as_mut().map(|banned| banned.push(token, plan.before)) {
-                None => {}
-                Some(Verdict::Certain(count)) => certain = count,
-                Some(Verdict::Back { keep, state }) => {
-                    session.rewind(start + keep);
-                    plan.sampler.restore(state);
-                    if let Some(logprobs) = &mut plan.logprobs {
-                        logprobs.truncate(keep);
-                    }
-                    token = self.draw(session, plan)?;
-                    plan.steps += 1;
-                    continue;
-                }
-            }
-            if let Some(finish) = plan.give_out(session, certain, on_event) {
-                return Ok(plan.ended(session, finish, on_event));
-            }
-            if session.tokens().len() - start >= plan.limit.0 {
-                break plan.limit.1.clone();
-            }
-            token = self.draw(session, plan)?;
-            plan.steps += 1;
-        };
-        // Nothing follows any more that could complete a banned string.
-        let drawn = session.tokens().len() - start;
-        let finish = plan.give_out(session, drawn, on_event).unwrap_or(finish);
-        Ok(plan.ended(session, finish, on_event))
+            token = self.core().next_token(session, completion)?;
+            *steps += 1;
+        }
     }
 }
 
-impl Plan {
-    /// Gives out the generated tokens up to the number `end`. A stop string and a callback that breaks end the text.
-    fn give_out(
-        &mut self,
-        session: &Session,
-        end: usize,
-        on_event: &mut OnEvent<'_>,
-    ) -> Option<FinishReason> {
-        while self.tokens.len() < end {
-            let place = self.tokens.len();
-            let id = session.tokens()[self.prompt.len() + place];
-            self.tokens.push(id);
-            let (text, matched) = self.text.push(id);
-            let logprobs = self.logprobs.as_ref().and_then(|logprobs| logprobs.get(place));
-            let flow = on_event(Event::Token { id, text, logprobs });
-            if let Some(stop) = matched {
-                return Some(FinishReason::StopString(stop));
-            }
-            if flow.is_break() {
-                return Some(FinishReason::Cancelled);
-            }
+impl GenerateRequest {
+    /// Refuses more than one completion.
+    pub(crate) fn check_single(&self) -> Result<(), ParameterError> {
+        if self.n == 1 && self.best_of.is_none_or(|best_of| best_of == 1) {
+            return Ok(());
         }
-        None
-    }
-
-    /// Ends the text: what was held back comes out, and the session keeps what belongs to the text.
-    fn ended(
-        &mut self,
-        session: &mut Session,
-        finish: FinishReason,
-        on_event: &mut OnEvent<'_>,
-    ) -> FinishReason {
-        session.truncate(self.prompt.len() + self.tokens.len());
-        if matches!(finish, FinishReason::StopString(_)) {
-            return finish;
-        }
-        let (text, matched) = self.text.finish();
-        // Nothing is left to cancel after the tail, so what the callback says does not matter.
-        if !text.is_empty() {
-            let _ = on_event(Event::Tail { text });
-        }
-        matched.map_or(finish, FinishReason::StopString)
+        let value = self.n.max(self.best_of.unwrap_or(0)).to_string();
+        let allowed = "1, but for generate_n and streams";
+        Err(ParameterError { name: "n", value, allowed })
     }
 }

@@ -11,8 +11,14 @@ pub struct GenerationStats {
     pub cached_tokens: usize,
     /// Tokens generated, without a stop token.
     pub generated_tokens: usize,
-    /// Forward calls after the first token, each of one token.
+    /// Forward calls after the first token, each of one token and those guessed to follow.
     pub decode_steps: usize,
+    /// Tokens guessed by speculation.
+    pub drafted: usize,
+    /// Those of them that were right.
+    pub accepted: usize,
+    /// From the request to its first step, in a scheduler's queue.
+    pub queued: Duration,
     /// From the request to the first token: encoding, computing the prompt, first draw. Zero if there was none.
     pub time_to_first_token: Duration,
     /// Computing the prompt and drawing the first token.

@@ -8,6 +8,7 @@ const TOKEN_BYTES: usize = 8;
 const MAX_RESERVED: usize = 1 << 20;
 
 /// Collects the text of a generation and tells what may be shown of it.
+#[derive(Debug, Clone)]
 pub(super) struct TextStream {
     /// Absent if the model has no tokenizer: then there is no text.
     detokenizer: Option<Detokenizer>,
@@ -17,18 +18,17 @@ pub(super) struct TextStream {
 }
 
 impl TextStream {
-    /// Text of up to `tokens` tokens will be appended to `text`, in room that is reserved now.
-    pub(super) fn new(
-        detokenizer: Option<Detokenizer>,
-        stop: &[String],
-        mut text: String,
-        tokens: usize,
-    ) -> Self {
-        if detokenizer.is_some() {
-            text.reserve(tokens.saturating_mul(TOKEN_BYTES).min(MAX_RESERVED));
-        }
+    /// The text will be appended to `text`.
+    pub(super) fn new(detokenizer: Option<Detokenizer>, stop: &[String], text: String) -> Self {
         let stop = (!stop.is_empty()).then(|| StopStrings::new(stop.to_vec()));
         Self { detokenizer, stop, text }
+    }
+
+    /// Makes room for the text of up to `tokens` tokens.
+    pub(super) fn reserve(&mut self, tokens: usize) {
+        if self.detokenizer.is_some() {
+            self.text.reserve(tokens.saturating_mul(TOKEN_BYTES).min(MAX_RESERVED));
+        }
     }
 
     /// Takes a token; gives the text that is certain now and the stop string that ended it, if one did.

@@ -91,7 +91,7 @@ fn keep_until(
 }
 
 /// The candidates of one draw and the temperature that acted so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Pool {
     list: Vec<Candidate>,
     /// Whether the list was filled since the draw began.

@@ -19,7 +19,7 @@ pub const DRY_SEQUENCE_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
 const MOST: f64 = 1e30;
 
 /// Tells tokens with which a sequence breaker ends.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Breakers {
     /// One bit a token: a whole breaker is in it.
     inside: Vec<u64>,
@@ -75,7 +75,7 @@ fn bytes_of(tokenizer: &Tokenizer, token: u32) -> &[u8] {
 }
 
 /// Finds repetitions, without allocating once its buffers have grown.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Dry {
     breakers: Option<Breakers>,
     /// For the reversed window and each place in it: how many tokens from there on are those from the start on.

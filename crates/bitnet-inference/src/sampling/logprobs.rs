@@ -35,12 +35,10 @@ pub struct Logprobs {
 }
 
 impl Logprobs {
-    pub(crate) fn with_capacity(tokens: usize, alternatives: usize) -> Self {
-        Self {
-            chosen: Vec::with_capacity(tokens),
-            top: Vec::with_capacity(tokens.saturating_mul(alternatives)),
-            ends: Vec::with_capacity(tokens),
-        }
+    pub(crate) fn reserve(&mut self, tokens: usize, alternatives: usize) {
+        self.chosen.reserve(tokens);
+        self.top.reserve(tokens.saturating_mul(alternatives));
+        self.ends.reserve(tokens);
     }
 
     /// How many tokens there are.
@@ -87,7 +85,7 @@ impl Logprobs {
 }
 
 /// Takes down the probabilities of one draw after the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Recorder {
     alternatives: usize,
     /// The logits before anything changed them.
@@ -104,6 +102,10 @@ impl Recorder {
         let chosen = TokenLogprob { token: 0, logprob: f32::NEG_INFINITY };
         let (raw, candidates, top) = (Vec::new(), Vec::new(), Vec::with_capacity(alternatives));
         Self { alternatives, raw, best: 0.0, ln_z: 0.0, candidates, chosen, top }
+    }
+
+    pub(super) fn alternatives(&self) -> usize {
+        self.alternatives
     }
 
     /// Sees all logits, of which one at least is possible, before anything changes them.
@@ -157,7 +159,7 @@ mod tests {
         let want = |i: usize| f64::from(logits[i]) - z.ln();
         let mut recorder = Recorder::new(4);
         recorder.see(&logits);
-        let mut kept = Logprobs::with_capacity(2, 4);
+        let mut kept = Logprobs::default();
         for token in [5, 2] {
             recorder.choose(token);
             kept.push(recorder.last());

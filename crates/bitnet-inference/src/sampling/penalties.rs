@@ -5,7 +5,7 @@ use super::candidates::Pool;
 use super::places::Places;
 
 /// Counts tokens of a window by place. All counts are zero between uses.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     counts: Vec<u32>,
     /// Places that are not zero.

@@ -38,7 +38,7 @@ pub enum SamplingError {
 }
 
 /// Turns logits into tokens by [`SamplingParams`]; one for each request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sampler {
     params: SamplingParams,
     /// The steps that do something, in their order.
@@ -130,6 +130,16 @@ impl Sampler {
     /// The log probabilities of the last draw, if they are [taken down](Self::with_logprobs).
     pub fn last_logprobs(&self) -> Option<LogprobsAt<'_>> {
         self.recorder.as_ref().map(Recorder::last)
+    }
+
+    /// Begins anew with the first draw of `seed`.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.rng = Rng::new(seed);
+    }
+
+    /// How many alternatives are taken down.
+    pub(crate) fn alternatives(&self) -> usize {
+        self.recorder.as_ref().map_or(0, Recorder::alternatives)
     }
 
     /// Forbids these tokens, and no others, from now on.

@@ -60,9 +60,9 @@ fn every_test_is_repeated_and_every_token_is_timed() {
 fn an_engine_is_as_before_afterwards() {
     let engine = engine(1);
     let request = GenerateRequest::new(Prompt::text("Once upon a time")).max_tokens(8).seed(3);
-    let before = engine.generate(&request).unwrap().tokens;
+    let before = engine.generate_blocking(&request).unwrap().tokens;
     run(&engine, &[BenchmarkTest { prompt: 9, generate: 3, depth: 20, sequences: 2 }]).unwrap();
-    assert_eq!(engine.generate(&request).unwrap().tokens, before);
+    assert_eq!(engine.generate_blocking(&request).unwrap().tokens, before);
 }
 
 #[test]

@@ -24,12 +24,12 @@ fn run(engine: &InferenceEngine, session: &mut Session, request: &GenerateReques
 #[test]
 fn a_seed_alone_determines_the_text() {
     let (one, two) = (engine(1), engine(2));
-    let first = one.generate(&story(7, 48)).unwrap();
+    let first = one.generate_blocking(&story(7, 48)).unwrap();
     assert_eq!(first.stats.seed, 7);
     assert!(first.text.len() > 20 && first.tokens.len() > 10, "{first:?}");
-    assert_eq!(first.text, one.generate(&story(7, 48)).unwrap().text);
-    assert_eq!(first.tokens, two.generate(&story(7, 48)).unwrap().tokens, "threads change nothing");
-    assert_ne!(first.text, one.generate(&story(8, 48)).unwrap().text);
+    assert_eq!(first.text, one.generate_blocking(&story(7, 48)).unwrap().text);
+    assert_eq!(first.tokens, two.generate_blocking(&story(7, 48)).unwrap().tokens, "threads change nothing");
+    assert_ne!(first.text, one.generate_blocking(&story(8, 48)).unwrap().text);
 }
 
 #[test]
@@ -37,10 +37,10 @@ fn without_a_seed_every_text_is_another_and_tells_its_seed() {
     let engine = engine(1);
     let mut request = story(0, 32);
     request.sampling.seed = None;
-    let first = engine.generate(&request).unwrap();
-    let again = engine.generate(&request.clone().seed(first.stats.seed)).unwrap();
+    let first = engine.generate_blocking(&request).unwrap();
+    let again = engine.generate_blocking(&request.clone().seed(first.stats.seed)).unwrap();
     assert_eq!(first.tokens, again.tokens);
-    assert!((0..3).any(|_| engine.generate(&request).unwrap().tokens != first.tokens));
+    assert!((0..3).any(|_| engine.generate_blocking(&request).unwrap().tokens != first.tokens));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_long_prompt_in_chunks_is_the_prompt_as_a_whole() {
     let tokens = engine.encode(&Prompt::text(text)).unwrap();
     assert!(tokens.len() > engine.info().max_batch_tokens, "{} tokens make no chunks", tokens.len());
     let request = greedy(Prompt::Tokens(tokens.clone()), 24);
-    let whole = engine.generate(&request).unwrap();
+    let whole = engine.generate_blocking(&request).unwrap();
     let mut session = engine.session();
     // Any split of the same prompt over several calls computes the same keys and values.
     for end in [1, 2, 40, 41, tokens.len() - 1] {
@@ -95,7 +95,7 @@ fn a_session_gives_what_a_fresh_run_gives() {
         messages.push(ChatMessage::user(text));
         let request = GenerateRequest::new(Prompt::Chat(messages.clone())).seed(turn as u64).max_tokens(40);
         let kept = run(&engine, &mut session, &request);
-        let fresh = engine.generate(&request).unwrap();
+        let fresh = engine.generate_blocking(&request).unwrap();
         assert_eq!((&kept.text, &kept.tokens), (&fresh.text, &fresh.tokens), "turn {turn}");
         assert_eq!(fresh.stats.cached_tokens, 0);
         if turn > 0 {
@@ -114,7 +114,7 @@ fn a_session_follows_a_changed_past() {
         let request = greedy(Prompt::text(text), 16);
         assert_eq!(
             run(&engine, &mut session, &request).tokens,
-            engine.generate(&request).unwrap().tokens,
+            engine.generate_blocking(&request).unwrap().tokens,
             "{text}"
         );
     }
@@ -123,7 +123,7 @@ fn a_session_follows_a_changed_past() {
 #[test]
 fn stop_strings_end_the_text_before_themselves() {
     let engine = engine(1);
-    let whole = engine.generate(&story(7, 60)).unwrap().text;
+    let whole = engine.generate_blocking(&story(7, 60)).unwrap().text;
     // A string in the middle of the text, cut without regard to tokens.
     let at = whole.char_indices().nth(20).unwrap().0;
     let stop: String = whole[at..].chars().take(7).collect();
@@ -144,16 +144,16 @@ fn stop_strings_end_the_text_before_themselves() {
 #[test]
 fn text_held_back_for_a_stop_string_comes_out_at_the_end() {
     let engine = engine(1);
-    let plain = engine.generate(&story(7, 20)).unwrap();
+    let plain = engine.generate_blocking(&story(7, 20)).unwrap();
     let last: String = plain.text.chars().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
-    let got = engine.generate(&story(7, 20).stop(format!("{last}\u{1f40b}"))).unwrap();
+    let got = engine.generate_blocking(&story(7, 20).stop(format!("{last}\u{1f40b}"))).unwrap();
     assert_eq!((got.text, got.finish), (plain.text, FinishReason::Length));
 }
 
 #[test]
 fn the_callback_can_cancel_at_any_event() {
     let engine = engine(1);
-    let whole = engine.generate(&story(7, 30)).unwrap();
+    let whole = engine.generate_blocking(&story(7, 30)).unwrap();
     let mut seen = 0;
     let mut session = engine.session();
     let cancelled = engine.generate_with(&mut session, &story(7, 30), &mut |event| {
@@ -173,7 +173,7 @@ fn the_callback_can_cancel_at_any_event() {
     let long = greedy(Prompt::text("The sun is warm. ".repeat(60)), 5);
     let early = engine.generate_with(&mut session, &long, &mut |_| ControlFlow::Break(())).unwrap();
     assert_eq!((early.finish, early.tokens.len()), (FinishReason::Cancelled, 0));
-    assert_eq!(run(&engine, &mut session, &long).tokens, engine.generate(&long).unwrap().tokens);
+    assert_eq!(run(&engine, &mut session, &long).tokens, engine.generate_blocking(&long).unwrap().tokens);
 }
 
 #[test]
@@ -181,11 +181,11 @@ fn generation_ends_at_the_stop_token_unless_told_otherwise() {
     let engine = engine(1);
     let chat = Prompt::Chat(vec![ChatMessage::user("Hello!")]);
     let request = GenerateRequest::new(chat).seed(5);
-    let answer = engine.generate(&request).unwrap();
+    let answer = engine.generate_blocking(&request).unwrap();
     assert_eq!(answer.finish, FinishReason::Stop, "{answer:?}");
     assert!(!answer.tokens.iter().any(|t| engine.defaults().stop_tokens.contains(t)));
     let more = GenerateRequest { ignore_eos: true, ..request }.max_tokens(answer.tokens.len() + 10);
-    let more = engine.generate(&more).unwrap();
+    let more = engine.generate_blocking(&more).unwrap();
     assert_eq!(more.finish, FinishReason::Length);
     assert!(engine.defaults().stop_tokens.contains(&more.tokens[answer.tokens.len()]));
     assert!(!more.text.contains("<|"), "special tokens are no text: {}", more.text);
@@ -196,12 +196,12 @@ fn the_context_is_a_limit() {
     let engine = builder(1).context_size(24).build().unwrap();
     let request =
         GenerateRequest { ignore_eos: true, ..GenerateRequest::new(Prompt::text("Once upon a time")) };
-    let full = engine.generate(&request).unwrap();
+    let full = engine.generate_blocking(&request).unwrap();
     assert_eq!(full.finish, FinishReason::ContextFull);
     assert_eq!(full.stats.prompt_tokens + full.tokens.len(), 24);
 
     let long = GenerateRequest::new(Prompt::text("word ".repeat(40)));
-    let error = engine.generate(&long).unwrap_err();
+    let error = engine.generate_blocking(&long).unwrap_err();
     assert!(matches!(error, EngineError::PromptTooLong { context: 24, limit: 512, .. }), "{error}");
     assert!(error.to_string().contains("shorten the prompt"), "{error}");
 }
@@ -209,23 +209,26 @@ fn the_context_is_a_limit() {
 #[test]
 fn an_echo_comes_before_the_text() {
     let engine = engine(1);
-    let plain = engine.generate(&story(3, 10)).unwrap();
-    let echo = engine.generate(&GenerateRequest { echo: true, ..story(3, 10) }).unwrap();
+    let plain = engine.generate_blocking(&story(3, 10)).unwrap();
+    let echo = engine.generate_blocking(&GenerateRequest { echo: true, ..story(3, 10) }).unwrap();
     assert_eq!(echo.text, format!("Once upon a time, a small fox{}", plain.text));
 }
 
 #[test]
 fn an_empty_prompt_begins_a_text_of_its_own() {
     let engine = engine(1);
-    let free = engine.generate(&greedy(Prompt::text(""), 8)).unwrap();
+    let free = engine.generate_blocking(&greedy(Prompt::text(""), 8)).unwrap();
     assert_eq!((free.stats.prompt_tokens, free.tokens.len()), (1, 8));
-    assert!(matches!(engine.generate(&greedy(Prompt::Tokens(vec![]), 8)), Err(EngineError::EmptyPrompt)));
+    assert!(matches!(
+        engine.generate_blocking(&greedy(Prompt::Tokens(vec![]), 8)),
+        Err(EngineError::EmptyPrompt)
+    ));
 }
 
 #[test]
 fn impossible_requests_are_named() {
     let engine = engine(1);
-    let parameter = |request: &GenerateRequest| match engine.generate(request) {
+    let parameter = |request: &GenerateRequest| match engine.generate_blocking(request) {
         Err(EngineError::Parameter(error)) => error.name,
         other => panic!("{other:?}"),
     };
@@ -233,7 +236,7 @@ fn impossible_requests_are_named() {
     assert_eq!(parameter(&story(1, 5).stop("")), "stop");
     let hot = SamplingOverrides { temperature: Some(f32::NAN), ..Default::default() };
     assert_eq!(parameter(&story(1, 5).sampling(hot)), "temperature");
-    let bad = engine.generate(&greedy(Prompt::Tokens(vec![1, 9_000_000]), 1));
+    let bad = engine.generate_blocking(&greedy(Prompt::Tokens(vec![1, 9_000_000]), 1));
     assert!(matches!(bad, Err(EngineError::BadToken { token: 9_000_000, vocab_size: 8192 })));
     let mut foreign = crate::support::engine(1).session();
     let mixed = engine.generate_with(&mut foreign, &story(1, 1), &mut |_| ControlFlow::Continue(()));
@@ -269,12 +272,13 @@ fn more_sessions_than_allowed_are_refused_and_come_back() {
 #[test]
 fn an_engine_is_shared_by_threads() {
     let engine = engine(1);
-    let want: Vec<_> = (0..3).map(|seed| engine.generate(&story(seed, 20)).unwrap().tokens).collect();
+    let want: Vec<_> =
+        (0..3).map(|seed| engine.generate_blocking(&story(seed, 20)).unwrap().tokens).collect();
     let got: Vec<_> = std::thread::scope(|scope| {
         let spawn = |seed| {
             scope.spawn({
                 let engine = &engine;
-                move || engine.generate(&story(seed, 20)).unwrap().tokens
+                move || engine.generate_blocking(&story(seed, 20)).unwrap().tokens
             })
         };
         let handles: Vec<_> = (0..3).map(spawn).collect();
@@ -287,10 +291,10 @@ fn an_engine_is_shared_by_threads() {
 fn memory_for_keys_and_values_is_taken_as_needed() {
     let engine = engine(1);
     assert_eq!(engine.kv_memory().as_bytes(), 0);
-    engine.generate(&story(1, 4)).unwrap();
+    engine.generate_blocking(&story(1, 4)).unwrap();
     let few = engine.kv_memory();
     let block = engine.info().block_bytes.as_bytes();
     assert!(few.as_bytes() > 0 && few.as_bytes() <= 2 * block, "{few}");
-    engine.generate(&story(1, 4)).unwrap();
+    engine.generate_blocking(&story(1, 4)).unwrap();
     assert_eq!(engine.kv_memory(), few, "blocks that came back are used again");
 }

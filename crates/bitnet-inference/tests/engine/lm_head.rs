@@ -33,7 +33,8 @@ fn the_sampler_sees_the_same_token_as_with_the_full_layer() {
                 .seed(i as u64)
                 .max_tokens(60);
             request.ignore_eos = true;
-            let (want, found) = (full.generate(&request).unwrap(), scan.generate(&request).unwrap());
+            let (want, found) =
+                (full.generate_blocking(&request).unwrap(), scan.generate_blocking(&request).unwrap());
             assert_eq!(found.tokens, want.tokens, "way {i}, on {}", scan.info().description);
         }
     }

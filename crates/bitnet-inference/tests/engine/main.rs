@@ -8,5 +8,6 @@ mod lm_head;
 mod model_cache;
 mod reference;
 mod sampling;
+mod scheduler;
 mod support;
 mod ties;

@@ -82,7 +82,7 @@ fn first_difference(
         ignore_eos: true,
         ..GenerateRequest::new(Prompt::Tokens(text)).max_tokens(want.len() - known)
     };
-    let got = engine.generate(&request).unwrap().tokens;
+    let got = engine.generate_blocking(&request).unwrap().tokens;
     assert_eq!(got.len(), want.len() - known);
     let differs = got.iter().zip(&want[known..]).position(|(a, b)| a != b)?;
     Some((known + differs, got[differs]))

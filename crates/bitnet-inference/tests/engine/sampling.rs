@@ -112,7 +112,7 @@ fn a_text_of_which_everything_is_banned_is_an_error() {
     let all: Vec<LogitBias> = (0..engine.spec().vocab_size as u32)
         .map(|token| LogitBias { target: BiasTarget::Token(token), bias: f32::NEG_INFINITY })
         .collect();
-    let error = engine.generate(&GenerateRequest { logit_bias: all, ..story(1, 4) }).unwrap_err();
+    let error = engine.generate_blocking(&GenerateRequest { logit_bias: all, ..story(1, 4) }).unwrap_err();
     assert!(matches!(error, EngineError::Sampling(_)) && error.to_string().contains("banned"), "{error}");
 }
 
@@ -128,7 +128,7 @@ fn biases_force_and_forbid() {
     assert!(!other.tokens.contains(&plain.tokens[0]));
     let outside = LogitBias { target: BiasTarget::Token(9_000_000), bias: 1.0 };
     assert!(
-        matches!(engine.generate(&greedy(5).bias(outside)), Err(EngineError::Parameter(p)) if p.name == "logit_bias")
+        matches!(engine.generate_blocking(&greedy(5).bias(outside)), Err(EngineError::Parameter(p)) if p.name == "logit_bias")
     );
 }
 
@@ -179,14 +179,15 @@ fn logprobs_are_of_the_models_own_distribution() {
     let every = run(&engine, &story(3, 1).logprobs(100)).logprobs.unwrap();
     assert_eq!(every.get(0).unwrap().top.len(), 100);
     assert!(
-        matches!(engine.generate(&story(3, 1).logprobs(101)), Err(EngineError::Parameter(p)) if p.name == "logprobs")
+        matches!(engine.generate_blocking(&story(3, 1).logprobs(101)), Err(EngineError::Parameter(p)) if p.name == "logprobs")
     );
 }
 
 #[test]
 fn several_completions_are_those_of_their_seeds() {
     let engine = engine(2);
-    let want: Vec<_> = (40..43).map(|seed| engine.generate(&story(seed, 12)).unwrap().tokens).collect();
+    let want: Vec<_> =
+        (40..43).map(|seed| engine.generate_blocking(&story(seed, 12)).unwrap().tokens).collect();
     let mut events = [0; 3];
     let got = engine.generate_n(&mut engine.session(), &story(40, 12).n(3), &mut |number, event| {
         events[number] += usize::from(matches!(event, Event::Token { .. }));
@@ -215,7 +216,9 @@ fn the_best_of_several_are_the_most_probable() {
         engine.generate_n(&mut engine.session(), &request, &mut |_, _| ControlFlow::Continue(())).unwrap()
     };
     let mut all: Vec<(f64, u64)> = (40..45)
-        .map(|seed| (engine.generate(&story(seed, 12).logprobs(0)).unwrap().logprobs.unwrap().mean(), seed))
+        .map(|seed| {
+            (engine.generate_blocking(&story(seed, 12).logprobs(0)).unwrap().logprobs.unwrap().mean(), seed)
+        })
         .collect();
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
     let best = run(2, Some(5));
@@ -228,5 +231,7 @@ fn the_best_of_several_are_the_most_probable() {
         let error = engine.generate_n(&mut engine.session(), &request, &mut |_, _| ControlFlow::Continue(()));
         assert!(matches!(error, Err(EngineError::Parameter(p)) if p.name == name), "{name}");
     }
-    assert!(matches!(engine.generate(&story(1, 1).n(2)), Err(EngineError::Parameter(p)) if p.name == "n"));
+    assert!(
+        matches!(engine.generate_blocking(&story(1, 1).n(2)), Err(EngineError::Parameter(p)) if p.name == "n")
+    );
 }

@@ -1,7 +1,11 @@
 //! The bundled model and its reference outputs, for the tests of this crate.
 
 use bitnet_core::bytes::ByteView;
-use bitnet_inference::{EngineBuilder, InferenceEngine, KvType, ModelSource};
+use bitnet_cpu::{CpuExecutor, CpuOptions};
+use bitnet_inference::{
+    EngineBuilder, EngineModel, InferenceEngine, KvType, LoadOptions, ModelSource, SchedulerOptions,
+};
+use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, ModelSpec, TopLogits};
 
 /// Where the reference outputs of the bundled model are.
 pub(crate) const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/bitnet-tiny");
@@ -28,4 +32,47 @@ pub(crate) fn engine(threads: usize) -> InferenceEngine {
 /// An engine in the arithmetic of the reference outputs, whose keys and values are float32.
 pub(crate) fn reference_engine(threads: usize) -> InferenceEngine {
     builder(threads).kv_type(KvType::F32).build().unwrap()
+}
+
+/// Sees each batch before the executor does, and may refuse it, wait or panic.
+pub(crate) type Watch = Box<dyn FnMut(&Batch<'_>) -> Result<(), ExecError> + Send>;
+
+/// The CPU's executor behind a watch.
+struct Watched {
+    inner: CpuExecutor,
+    watch: Watch,
+}
+
+impl Executor for Watched {
+    fn spec(&self) -> &ModelSpec {
+        self.inner.spec()
+    }
+
+    fn info(&self) -> ExecutorInfo {
+        self.inner.info()
+    }
+
+    fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError> {
+        self.inner.reserve_blocks(count)
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
+        (self.watch)(batch)?;
+        self.inner.forward(batch, logits)
+    }
+
+    fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
+        (self.watch)(batch)?;
+        self.inner.forward_top(batch, k, top)
+    }
+}
+
+/// An engine of the bundled model whose batches are watched.
+pub(crate) fn watched(options: SchedulerOptions, watch: Watch) -> InferenceEngine {
+    let loaded = bitnet_model::load::load(&source(), &LoadOptions::default()).unwrap();
+    let (spec, weights, model) = EngineModel::split(loaded);
+    let cpu = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+    let inner = CpuExecutor::new(spec, &weights, &cpu, &mut |_, _| {}).unwrap();
+    let executor = Box::new(Watched { inner, watch });
+    InferenceEngine::from_executor_with(model, executor, None, 4, options).unwrap()
 }

@@ -14,7 +14,7 @@ use super::int8::int8_sums_dotprod;
 use super::neon::NEON;
 use super::vectors::Neon;
 use crate::kernels::attention::{self, Attend, AttendScratch};
-use crate::kernels::{KernelSet, Product, ROW_BLOCK};
+use crate::kernels::{KernelSet, Product, ROW_BLOCK, scalar};
 use crate::layout::{Form, TILE_BYTES};
 
 /// Cortex-A76, Neoverse N1, Apple M1 and later.
@@ -47,6 +47,7 @@ unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
             _ if p.rows() == 1 => product_of_one_row(p),
             Form::TwoBit => product_of_rows::<TwoBit, 4>(p, codes),
             Form::FiveTrits => product_of_rows::<FiveTrits, 5>(p, codes),
+            Form::FourRows => scalar::product_of_four_rows(p),
         }
     }
 }
@@ -62,6 +63,7 @@ pub(super) unsafe fn product_of_one_row(p: &Product<'_>) {
         match p.form {
             Form::TwoBit => strips_with_one_row::<TwoBit, 4>(p),
             Form::FiveTrits => strips_with_one_row::<FiveTrits, 5>(p),
+            Form::FourRows => scalar::product_of_four_rows(p),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::arch::is_aarch64_feature_detected;
 use super::asm::smmla;
 use super::digits::{Digits, FiveTrits, TwoBit, VECTORS, store};
 use super::dotprod::{DOTPROD, product_of_one_row};
-use crate::kernels::{KernelSet, Product, ROW_BLOCK};
+use crate::kernels::{KernelSet, Product, ROW_BLOCK, scalar};
 use crate::layout::{Form, TILE_BYTES};
 
 /// Neoverse V1 and N2, Apple M2, Cortex-A710 and later.
@@ -35,6 +35,7 @@ unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
             _ if p.rows() == 1 => product_of_one_row(p),
             Form::TwoBit => product_of_rows::<TwoBit, 4>(p, codes),
             Form::FiveTrits => product_of_rows::<FiveTrits, 5>(p, codes),
+            Form::FourRows => scalar::product_of_four_rows(p),
         }
     }
 }

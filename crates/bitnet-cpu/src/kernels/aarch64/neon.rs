@@ -8,7 +8,7 @@ use std::arch::is_aarch64_feature_detected;
 
 use super::digits::{Digits, FiveTrits, TwoBit, VECTORS, store, unpack};
 use super::vectors::Neon;
-use crate::kernels::{KernelSet, Product, ROW_BLOCK, generic};
+use crate::kernels::{KernelSet, Product, ROW_BLOCK, generic, scalar};
 use crate::layout::{Form, TILE_BYTES};
 
 generic::float_kernels!(Neon<false>, #[target_feature(enable = "neon")]);
@@ -19,6 +19,7 @@ pub(in crate::kernels) const NEON: KernelSet = KernelSet {
     requires: "NEON",
     available: || is_aarch64_feature_detected!("neon"),
     measure_forms: false,
+    four_rows: false,
     tiles_from: usize::MAX,
     hidden_tiles: false,
     product,
@@ -53,6 +54,7 @@ unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
         match p.form {
             Form::TwoBit => product_of::<TwoBit, 4>(p, codes),
             Form::FiveTrits => product_of::<FiveTrits, 5>(p, codes),
+            Form::FourRows => scalar::product_of_four_rows(p),
         }
     }
 }

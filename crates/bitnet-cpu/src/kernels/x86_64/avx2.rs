@@ -15,6 +15,7 @@ pub(in crate::kernels) const AVX2: KernelSet = KernelSet {
             && is_x86_feature_detected!("f16c")
     },
     measure_forms: false,
+    four_rows: false,
     tiles_from: usize::MAX,
     hidden_tiles: false,
     product,

@@ -44,6 +44,7 @@ pub(in crate::kernels) const AVX512: KernelSet = KernelSet {
             && is_x86_feature_detected!("fma")
     },
     measure_forms: true,
+    four_rows: true,
     tiles_from: usize::MAX,
     hidden_tiles: false,
     product,

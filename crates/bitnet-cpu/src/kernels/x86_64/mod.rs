@@ -4,6 +4,7 @@ pub(crate) mod amx;
 mod avx2;
 mod avx512;
 mod dots;
+mod four_rows_avx512;
 mod int8_amx;
 mod int8_avx2;
 mod int8_avx512;

@@ -35,7 +35,7 @@ pub(super) unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
     // SAFETY: promised by the caller.
     unsafe {
         match (p.layout, p.form) {
-            (RowLayout::Single | RowLayout::Quads, _) => product_vbmi(p, codes),
+            (RowLayout::Single | RowLayout::Quads, _) | (_, Form::FourRows) => product_vbmi(p, codes),
             (RowLayout::Tiles, Form::TwoBit) => tiled::<TwoBit>(p, codes),
             (RowLayout::Tiles, Form::FiveTrits) => tiled::<FiveTritsVbmi>(p, codes),
         }

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::{CODES_OF_MULTIPLES, INVERSE_3, INVERSE_9};
-use crate::kernels::{Product, ROW_BLOCK};
+use crate::kernels::{Product, ROW_BLOCK, scalar};
 use crate::layout::{Form, TILE_BYTES};
 
 /// Bytes ahead of the tile in use that are asked for.
@@ -26,6 +26,10 @@ pub(super) unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
         match p.form {
             Form::TwoBit => product_of::<TwoBit>(p, codes),
             Form::FiveTrits => product_of::<FiveTrits>(p, codes),
+            Form::FourRows => {
+                p.check(codes);
+                scalar::product_of_four_rows(p);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@
 
 use std::arch::x86_64::*;
 
+use super::four_rows_avx512::product_of_four_rows;
 use super::{CODES_OF_MULTIPLES, INVERSE_3, INVERSE_9, INVERSE_27, INVERSE_81};
 use crate::kernels::{Product, ROW_BLOCK, UNPACK_STRIPS};
 use crate::layout::{Form, TILE_BYTES};
@@ -43,6 +44,7 @@ pub(super) unsafe fn product(p: &Product<'_>, codes: &mut [u8]) {
         match p.form {
             Form::TwoBit => product_of::<TwoBit>(p, codes),
             Form::FiveTrits => product_of::<FiveTrits>(p, codes),
+            Form::FourRows => product_of_four_rows(p, codes),
         }
     }
 }
@@ -58,6 +60,7 @@ pub(super) unsafe fn product_vbmi(p: &Product<'_>, codes: &mut [u8]) {
         match p.form {
             Form::TwoBit => product_of::<TwoBit>(p, codes),
             Form::FiveTrits => product_of::<FiveTritsVbmi>(p, codes),
+            Form::FourRows => product_of_four_rows(p, codes),
         }
     }
 }
@@ -85,7 +88,7 @@ pub(super) trait Digits: Copy {
 }
 
 #[inline(always)]
-unsafe fn quad(p: *const i32) -> __m512i {
+pub(super) unsafe fn quad(p: *const i32) -> __m512i {
     // SAFETY: promised by the caller.
     unsafe { _mm512_set1_epi32(p.read_unaligned()) }
 }
@@ -445,8 +448,7 @@ unsafe fn several_rows<D: Digits, const S: usize>(
     strip: usize,
     codes: &mut [u8],
 ) {
-    let quads = if p.rows() <= FEW_ROWS { FEW_ROWS_QUADS } else { MANY_ROWS_QUADS };
-    let step = quads / D::COUNT;
+    let step = section_quads(p) / D::COUNT;
     let (codes, sums) = codes.split_at_mut(UNPACK_STRIPS * TILE_BYTES * p.quads());
     let mut start = 0;
     while start < p.groups() {
@@ -471,32 +473,49 @@ unsafe fn several_rows<D: Digits, const S: usize>(
                     }
                 }
             }
-            let mut row = 0;
-            while row < p.rows() {
-                match p.rows() - row {
-                    1 => row_block::<S, 1>(p, &section, strip, row),
-                    2 => row_block::<S, 2>(p, &section, strip, row),
-                    3 => row_block::<S, 3>(p, &section, strip, row),
-                    4 => row_block::<S, 4>(p, &section, strip, row),
-                    5 => row_block::<S, 5>(p, &section, strip, row),
-                    _ => row_block::<S, ROW_BLOCK>(p, &section, strip, row),
-                }
-                row += ROW_BLOCK;
-            }
+            multiply_section::<S>(p, &section, strip);
         }
         start = end;
     }
 }
 
+/// Quads of columns in a section.
+pub(super) fn section_quads(p: &Product<'_>) -> usize {
+    if p.rows() <= FEW_ROWS { FEW_ROWS_QUADS } else { MANY_ROWS_QUADS }
+}
+
 /// Some columns of a few strips, unpacked.
-struct Section {
+pub(super) struct Section {
     /// `[quads][S][64]` codes.
-    codes: *const u8,
-    quads: std::ops::Range<usize>,
+    pub(super) codes: *const u8,
+    pub(super) quads: std::ops::Range<usize>,
     /// Whether these are the last columns.
-    last: bool,
+    pub(super) last: bool,
     /// `[rows][S][16]` sums of earlier columns, where there are some.
-    sums: *mut i32,
+    pub(super) sums: *mut i32,
+}
+
+/// A section of `S` strips with all rows.
+///
+/// # Safety
+/// As [`several_rows`].
+#[inline(always)]
+pub(super) unsafe fn multiply_section<const S: usize>(p: &Product<'_>, section: &Section, strip: usize) {
+    let mut row = 0;
+    while row < p.rows() {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match p.rows() - row {
+                1 => row_block::<S, 1>(p, section, strip, row),
+                2 => row_block::<S, 2>(p, section, strip, row),
+                3 => row_block::<S, 3>(p, section, strip, row),
+                4 => row_block::<S, 4>(p, section, strip, row),
+                5 => row_block::<S, 5>(p, section, strip, row),
+                _ => row_block::<S, ROW_BLOCK>(p, section, strip, row),
+            }
+        }
+        row += ROW_BLOCK;
+    }
 }
 
 /// `S` strips of codes with `M` rows from `row` on, which is the first of a block.

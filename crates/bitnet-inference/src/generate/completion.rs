@@ -1,0 +1,297 @@
+//! [`Completion`]: all that belongs to one generated text but its keys and values.
+//!
+//! The blocking loop and the scheduler both give it one row of logits after the other; what becomes of them is decided
+//! here alone, so that a request has the same text wherever it runs.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bitnet_model::TopLogits;
+
+use super::banned::{BannedStrings, Verdict};
+use super::text::TextStream;
+use super::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
+use crate::engine::Core;
+use crate::error::EngineError;
+use crate::kv::Session;
+use crate::sampling::{DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingParams, random_seed};
+
+/// Receives the events of a generation; breaking off cancels it.
+pub(crate) type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
+
+/// Logits that follow a text; drawing changes them.
+#[derive(Debug)]
+pub(crate) enum Logits<'a> {
+    /// All of them.
+    All(&'a mut [f32]),
+    /// Those that can matter.
+    Top(&'a mut TopLogits),
+}
+
+/// A request that was checked and encoded.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) completion: Completion,
+}
+
+/// The state of one generated text. A clone before the first draw, with a seed of its own, is another completion of the same
+/// prompt.
+#[derive(Debug, Clone)]
+pub(crate) struct Completion {
+    /// Tokens of the prompt.
+    start: usize,
+    /// Most tokens to generate, and the reason to finish when they are reached.
+    limit: (usize, FinishReason),
+    /// Tokens that end the text.
+    stop_tokens: Vec<u32>,
+    sampler: Sampler,
+    seed: u64,
+    text: TextStream,
+    /// Absent if nothing is banned, so that the usual token takes no detour.
+    banned: Option<BannedStrings>,
+    logprobs: Option<Logprobs>,
+    /// The sampler's state before the last draw.
+    before: f64,
+    /// The tokens that were given out.
+    tokens: Vec<u32>,
+}
+
+impl Core {
+    /// Checks and encodes a request; what is said about its number of completions is the caller's business.
+    pub(crate) fn prepare(&self, request: &GenerateRequest) -> Result<Prepared, EngineError> {
+        request.check()?;
+        let params = SamplingParams::resolve(&request.sampling, self.defaults())?;
+        let prompt = self.encode(&request.prompt)?;
+        let (context, limit) = (self.context(), self.spec().context_length);
+        if prompt.len() >= context {
+            return Err(EngineError::PromptTooLong { tokens: prompt.len(), context, limit });
+        }
+        let room = context - prompt.len();
+        let default = self.defaults().max_new_tokens.map(|n| n as usize).filter(|&n| n > 0);
+        let limit = match request.max_tokens.or(default) {
+            Some(asked) if asked <= room => (asked, FinishReason::Length),
+            _ => (room, FinishReason::ContextFull),
+        };
+        let seed = params.seed.unwrap_or_else(random_seed);
+        let (sampler, banned) = self.sampler(request, params, seed)?;
+        let completion = Completion {
+            start: prompt.len(),
+            limit,
+            stop_tokens: if request.ignore_eos { Vec::new() } else { self.defaults().stop_tokens.clone() },
+            sampler,
+            seed,
+            text: self.text_stream(request),
+            banned,
+            logprobs: request.logprobs.map(|_| Logprobs::default()),
+            before: 0.0,
+            tokens: Vec::new(),
+        };
+        Ok(Prepared { prompt, completion })
+    }
+
+    fn text_stream(&self, request: &GenerateRequest) -> TextStream {
+        let detokenizer = self.model().tokenizer.as_ref().map(|tokenizer| match &request.prompt {
+            Prompt::Chat(_) => tokenizer.detokenizer(true),
+            _ => tokenizer.continuing_detokenizer(true),
+        });
+        let echo = match &request.prompt {
+            Prompt::Text(text) if request.echo => text.clone(),
+            _ => String::new(),
+        };
+        TextStream::new(detokenizer, &request.stop, echo)
+    }
+
+    /// The sampler of a request, and what watches over banned strings.
+    fn sampler(
+        &self,
+        request: &GenerateRequest,
+        params: SamplingParams,
+        seed: u64,
+    ) -> Result<(Sampler, Option<BannedStrings>), EngineError> {
+        let vocab_size = self.spec().vocab_size;
+        let bias = LogitBias::resolve(&request.logit_bias, vocab_size, || Ok(&**self.tokenizer()?))?;
+        let banned = match &request.banned[..] {
+            [] => None,
+            strings => Some(BannedStrings::new(strings, Arc::clone(self.tokenizer()?))),
+        };
+        let never = banned.iter().flat_map(|banned| banned.never(vocab_size));
+        let never = never.map(|token| (token, f32::NEG_INFINITY));
+        let mut sampler = Sampler::new(params, seed).with_bias(bias).with_bias(never);
+        match (&request.dry_sequence_breakers, &self.model().tokenizer) {
+            (Some(strings), _) => sampler = sampler.with_sequence_breakers(strings, self.tokenizer()?),
+            // Without a tokenizer there is no text that could break anything.
+            (None, None) => {}
+            (None, Some(tokenizer)) => {
+                sampler =
+                    sampler.with_sequence_breakers(&DRY_SEQUENCE_BREAKERS.map(str::to_owned), tokenizer);
+            }
+        }
+        if let Some(alternatives) = request.logprobs {
+            sampler = sampler.with_logprobs(alternatives);
+        }
+        Ok((sampler, banned))
+    }
+}
+
+impl Completion {
+    /// Makes room for the longest text there can be, so that no token allocates.
+    pub(crate) fn reserve(&mut self) {
+        let tokens = self.limit.0;
+        self.tokens.reserve(tokens);
+        self.text.reserve(tokens);
+        self.sampler.reserve(self.start + tokens);
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.reserve(tokens, self.sampler.alternatives());
+        }
+    }
+
+    /// Another completion of the same prompt, before anything was drawn.
+    pub(crate) fn with_seed(&self, seed: u64) -> Self {
+        let mut other = self.clone();
+        other.seed = seed;
+        other.sampler.reseed(seed);
+        other
+    }
+
+    /// The seed of the draws.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Most tokens it may generate.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.0
+    }
+
+    /// How many of the largest logits decide the token that follows `history`; `None`: it takes all.
+    pub(crate) fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
+        self.exclude(history);
+        self.sampler.decisive(history, vocab_size)
+    }
+
+    fn exclude(&mut self, history: &[u32]) {
+        if let Some(banned) = &self.banned {
+            self.sampler.exclude(banned.excluded(history.len() - self.start));
+        }
+    }
+
+    /// Draws the token that follows `history`, prompt and drawn tokens. It is to be [taken](Self::take) next.
+    pub(crate) fn draw(&mut self, history: &[u32], logits: Logits<'_>) -> Result<u32, EngineError> {
+        self.exclude(history);
+        self.before = self.sampler.state();
+        let token = match logits {
+            Logits::All(logits) => self.sampler.sample(logits, history)?,
+            Logits::Top(top) => self.sampler.sample_top(top, history)?,
+        };
+        if let (Some(kept), Some(last)) = (&mut self.logprobs, self.sampler.last_logprobs()) {
+            kept.push(last);
+        }
+        Ok(token)
+    }
+
+    /// Takes a token that was drawn: `session` gets it, or goes back to before a banned string. Gives the reason if the text
+    /// has ended; otherwise the session has a token to compute.
+    pub(crate) fn take(
+        &mut self,
+        session: &mut Session,
+        token: u32,
+        on_event: &mut OnEvent<'_>,
+    ) -> Option<FinishReason> {
+        if self.stop_tokens.contains(&token) {
+            return Some(self.finish(session, FinishReason::Stop, on_event));
+        }
+        session.push(token);
+        let mut certain = session.tokens().len() - self.start;
+        match self.banned.as_mut().map(|banned| banned.push(token, self.before)) {
+            None => {}
+            Some(Verdict::Certain(count)) => certain = count,
+            Some(Verdict::Back { keep, state }) => {
+                session.rewind(self.start + keep);
+                self.sampler.restore(state);
+                if let Some(logprobs) = &mut self.logprobs {
+                    logprobs.truncate(keep);
+                }
+                return None;
+            }
+        }
+        if let Some(finish) = self.give_out(session, certain, on_event) {
+            return Some(self.ended(session, finish, on_event));
+        }
+        if session.tokens().len() - self.start >= self.limit.0 {
+            return Some(self.finish(session, self.limit.1.clone(), on_event));
+        }
+        None
+    }
+
+    /// Ends the text where it is, in the middle of whatever was going on.
+    pub(crate) fn cancel(&mut self, session: &mut Session, on_event: &mut OnEvent<'_>) -> FinishReason {
+        self.ended(session, FinishReason::Cancelled, on_event)
+    }
+
+    /// The result, once the text has ended.
+    pub(crate) fn into_generation(self, finish: FinishReason, mut stats: GenerationStats) -> Generation {
+        let Self { tokens, text, mut logprobs, .. } = self;
+        stats.generated_tokens = tokens.len();
+        // A stop token, and what was drawn behind a stop string, is not part of the text.
+        if let Some(logprobs) = &mut logprobs {
+            logprobs.truncate(tokens.len());
+        }
+        Generation { text: text.into_text(), tokens, finish, logprobs, stats }
+    }
+
+    /// Ends the text: nothing follows any more that could complete a banned string, so all that was drawn comes out.
+    fn finish(
+        &mut self,
+        session: &mut Session,
+        finish: FinishReason,
+        on_event: &mut OnEvent<'_>,
+    ) -> FinishReason {
+        let drawn = session.tokens().len() - self.start;
+        let finish = self.give_out(session, drawn, on_event).unwrap_or(finish);
+        self.ended(session, finish, on_event)
+    }
+
+    /// Gives out the generated tokens up to the number `end`. A stop string and a callback that breaks end the text.
+    fn give_out(
+        &mut self,
+        session: &Session,
+        end: usize,
+        on_event: &mut OnEvent<'_>,
+    ) -> Option<FinishReason> {
+        while self.tokens.len() < end {
+            let place = self.tokens.len();
+            let id = session.tokens()[self.start + place];
+            self.tokens.push(id);
+            let (text, matched) = self.text.push(id);
+            let logprobs = self.logprobs.as_ref().and_then(|logprobs| logprobs.get(place));
+            let flow = on_event(Event::Token { id, text, logprobs });
+            if let Some(stop) = matched {
+                return Some(FinishReason::StopString(stop));
+            }
+            if flow.is_break() {
+                return Some(FinishReason::Cancelled);
+            }
+        }
+        None
+    }
+
+    /// What was held back comes out, and the session keeps what belongs to the text.
+    fn ended(
+        &mut self,
+        session: &mut Session,
+        finish: FinishReason,
+        on_event: &mut OnEvent<'_>,
+    ) -> FinishReason {
+        session.truncate(self.start + self.tokens.len());
+        if matches!(finish, FinishReason::StopString(_)) {
+            return finish;
+        }
+        let (text, matched) = self.text.finish();
+        // Nothing is left to cancel after the tail, so what the callback says does not matter.
+        if !text.is_empty() {
+            let _ = on_event(Event::Tail { text });
+        }
+        matched.map_or(finish, FinishReason::StopString)
+    }
+}

@@ -1,0 +1,317 @@
+//! One completion of a request on its way: waiting, running or interrupted.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::stats::{SlotState, SlotStats};
+use super::stream::StreamEvent;
+use crate::engine::Rows;
+use crate::error::EngineError;
+use crate::generate::{Completion, Event, FinishReason, GenerationStats};
+use crate::kv::Session;
+
+/// What all completions of a request have in common.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) id: u64,
+    pub(super) request_id: Option<Arc<str>>,
+    pub(super) client: Option<Arc<str>>,
+    pub(super) priority: i32,
+    pub(super) deadline: Option<Instant>,
+    pub(super) submitted: Instant,
+    pub(super) prompt: Vec<u32>,
+    /// Completions there will be.
+    pub(super) count: usize,
+    pub(super) events: UnboundedSender<Result<StreamEvent, EngineError>>,
+    /// Completions that are not whole yet.
+    pub(super) open: AtomicUsize,
+    /// Whether its first completion has left the queue.
+    pub(super) begun: AtomicBool,
+    /// Whether it failed or was given up.
+    pub(super) ended: AtomicBool,
+    /// Whether a completion has computed the prompt, so that the others find its keys and values.
+    pub(super) prompt_computed: AtomicBool,
+}
+
+impl Ticket {
+    /// Sends an event to the stream, if somebody still has it.
+    pub(super) fn send(&self, event: StreamEvent) -> ControlFlow<()> {
+        match self.events.send(Ok(event)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// Ends the request; whether it had not ended before.
+    pub(super) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether nothing of it need be computed any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) || self.events.is_closed()
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+}
+
+/// A request that waits for its first step.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) ticket: Arc<Ticket>,
+    /// The first completion; the others are made of it.
+    pub(super) completion: Completion,
+}
+
+/// A completion with its keys and values.
+#[derive(Debug)]
+pub(super) struct Sequence {
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) choice: usize,
+    pub(super) session: Session,
+    pub(super) completion: Completion,
+    pub(super) stats: GenerationStats,
+    /// All its tokens, while it has no blocks.
+    parked: Vec<u32>,
+    /// When it got its first blocks.
+    pub(super) started: Option<Instant>,
+    first_token: Option<Instant>,
+    /// What the next step computes of it.
+    pub(super) input: Input,
+}
+
+/// What a step computes of a sequence.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    /// How many of its pending tokens.
+    pub(super) tokens: usize,
+    /// Whether these are all, so that the next token is drawn.
+    pub(super) draws: bool,
+    /// Its last token and those guessed to follow, if there are any such.
+    pub(super) guessed: Vec<u32>,
+}
+
+impl Input {
+    /// Rows of the call.
+    pub(super) fn rows(&self) -> usize {
+        self.tokens.max(self.guessed.len())
+    }
+
+    /// Whether it is the last token of a text that is generated, and those guessed to follow.
+    pub(super) fn generates(&self) -> bool {
+        self.draws && self.tokens == 1
+    }
+
+    /// Rows of which logits are wanted.
+    pub(super) fn logit_rows(&self) -> usize {
+        if self.draws { self.guessed.len().max(1) } else { 0 }
+    }
+
+    /// Tokens that are guessed.
+    fn drafts(&self) -> &[u32] {
+        self.guessed.get(1..).unwrap_or_default()
+    }
+}
+
+impl Sequence {
+    /// A completion that has not begun.
+    pub(super) fn new(ticket: Arc<Ticket>, choice: usize, completion: Completion, session: Session) -> Self {
+        let stats = GenerationStats {
+            prompt_tokens: ticket.prompt.len(),
+            seed: completion.seed(),
+            ..GenerationStats::default()
+        };
+        Self {
+            parked: ticket.prompt.clone(),
+            ticket,
+            choice,
+            session,
+            completion,
+            stats,
+            started: None,
+            first_token: None,
+            input: Input::default(),
+        }
+    }
+
+    /// Those that go first come first: by priority, then by age.
+    pub(super) fn rank(&self) -> (std::cmp::Reverse<i32>, u64, usize) {
+        (std::cmp::Reverse(self.ticket.priority), self.ticket.id, self.choice)
+    }
+
+    /// Whether it may begin: the first completion computes the prompt for all.
+    pub(super) fn is_ready(&self) -> bool {
+        self.choice == 0 || self.started.is_some() || self.ticket.prompt_computed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it stands for a request that has not begun.
+    pub(super) fn waits(&self) -> bool {
+        self.choice == 0 && self.started.is_none()
+    }
+
+    /// Whether it is a further completion, and has not begun.
+    pub(super) fn is_further(&self) -> bool {
+        self.choice > 0 && self.started.is_none()
+    }
+
+    /// Tells the stream that the request has begun.
+    pub(super) fn tell_start(&self) {
+        let (prompt_tokens, cached_tokens) = (self.stats.prompt_tokens, self.stats.cached_tokens);
+        if !self.ticket.begun.swap(true, Ordering::Relaxed) {
+            let _ = self.ticket.send(StreamEvent::Started { prompt_tokens, cached_tokens });
+        }
+    }
+
+    /// Tells the stream how much of the prompt is computed.
+    pub(super) fn tell_prefill(&self) {
+        let (done, total) = (self.session.computed(), self.stats.prompt_tokens);
+        if self.choice == 0 && self.first_token.is_none() {
+            let _ = self.ticket.send(StreamEvent::Prefill { done, total });
+        }
+    }
+
+    /// Tokens that have no keys and values yet.
+    pub(super) fn pending(&self) -> usize {
+        self.session.tokens().len() - self.session.computed()
+    }
+
+    /// Tokens of prompt and text.
+    pub(super) fn len(&self) -> usize {
+        self.parked.len().max(self.session.tokens().len())
+    }
+
+    /// Gives all blocks back. What was drawn stays; keys and values will be computed again.
+    pub(super) fn park(&mut self) {
+        self.parked.clear();
+        self.parked.extend_from_slice(self.session.tokens());
+        self.session.clear();
+        self.input = Input::default();
+    }
+
+    /// Takes `slack` fewer than all available blocks at most; whether these are enough to compute all its tokens and one more.
+    pub(super) fn unpark(&mut self, available: impl Fn() -> usize, slack: usize, block_size: usize) -> bool {
+        let cached = self.session.extend(&self.parked);
+        let end = self.parked.len() + 1;
+        let missing = end.div_ceil(block_size).saturating_sub(self.session.blocks().len());
+        if available() < missing + slack || self.session.cover(end).is_err() {
+            self.session.clear();
+            return false;
+        }
+        self.parked.clear();
+        if self.started.is_none() {
+            self.started = Some(Instant::now());
+            self.stats.cached_tokens = cached;
+        }
+        true
+    }
+
+    /// Draws and takes the tokens that the rows of logits from `first` on decide: one, and one more for each guess that was
+    /// right. Gives the reason if the text has ended.
+    pub(super) fn advance(
+        &mut self,
+        rows: &mut Rows,
+        first: usize,
+    ) -> Result<Option<FinishReason>, EngineError> {
+        let base = self.session.tokens().len();
+        let Self { ticket, choice, session, completion, stats, input, .. } = self;
+        let mut on_event = |event: Event<'_>| match event {
+            // The scheduler tells of prompts itself.
+            Event::Prefill { .. } => ControlFlow::Continue(()),
+            Event::Token { id, text, logprobs } => ticket.send(StreamEvent::Token {
+                choice: *choice,
+                id,
+                text: text.to_owned(),
+                logprobs: logprobs.map(Into::into),
+            }),
+            Event::Tail { text } => ticket.send(StreamEvent::Tail { choice: *choice, text: text.to_owned() }),
+        };
+        for i in 0..input.logit_rows() {
+            if i > 0 {
+                let needed = completion.decisive(session.tokens(), rows.vocab_size());
+                if rows.kept(first + i).is_some_and(|kept| needed.is_none_or(|needed| needed > kept)) {
+                    break;
+                }
+            }
+            session.set_computed(base + i);
+            let token = completion.draw(session.tokens(), rows.row(first + i))?;
+            if self.first_token.is_none() {
+                self.first_token = Some(Instant::now());
+            } else if i == 0 {
+                stats.decode_steps += 1;
+            }
+            let finish = completion.take(session, token, &mut on_event);
+            if finish.is_some() {
+                return Ok(finish);
+            }
+            let went_back = session.tokens().len() != base + i + 1;
+            if went_back || input.drafts().get(i) != Some(&token) {
+                break;
+            }
+            stats.accepted += 1;
+        }
+        Ok(None)
+    }
+
+    /// Ends it where it is and tells the stream. Gives whether it was the request's last.
+    pub(super) fn cancel(mut self) -> bool {
+        if !self.parked.is_empty() {
+            // Without blocks it has its tokens only here.
+            let tokens = std::mem::take(&mut self.parked);
+            tokens.into_iter().for_each(|token| self.session.push(token));
+        }
+        let (ticket, choice) = (Arc::clone(&self.ticket), self.choice);
+        let finish = self.completion.cancel(&mut self.session, &mut |event| {
+            if let Event::Tail { text } = event {
+                let _ = ticket.send(StreamEvent::Tail { choice, text: text.to_owned() });
+            }
+            ControlFlow::Continue(())
+        });
+        self.finished(finish)
+    }
+
+    /// Tells the stream that it is whole. Gives whether it was the request's last.
+    pub(super) fn finished(mut self, finish: FinishReason) -> bool {
+        let now = Instant::now();
+        let begun = self.started.unwrap_or(now);
+        let first = self.first_token.unwrap_or(now);
+        self.stats.queued = begun - self.ticket.submitted;
+        self.stats.prefill = first - begun;
+        if self.first_token.is_some() {
+            self.stats.time_to_first_token = first - self.ticket.submitted;
+            self.stats.decode = now - first;
+        }
+        let generation = self.completion.into_generation(finish, self.stats);
+        let _ = self.ticket.send(StreamEvent::Finished { choice: self.choice, generation });
+        self.ticket.open.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// How it stands.
+    pub(super) fn slot(&self, runs: bool) -> Option<SlotStats> {
+        let state = match (runs, self.first_token) {
+            (true, Some(_)) => SlotState::Decode,
+            (true, None) => SlotState::Prefill,
+            (false, _) if self.started.is_some() => SlotState::Preempted,
+            (false, _) => SlotState::Waiting,
+        };
+        Some(SlotStats {
+            id: self.ticket.id,
+            choice: self.choice,
+            request_id: self.ticket.request_id.clone(),
+            prompt_tokens: self.ticket.prompt.len(),
+            computed_tokens: self.session.computed(),
+            generated_tokens: self.len() - self.ticket.prompt.len(),
+            state,
+            started: self.started?,
+        })
+    }
+}
