@@ -35,7 +35,9 @@ pub enum CoreError {
         size: crate::MemorySize,
     },
     /// A memory pool's budget does not allow it.
-    #[error("{asked} do not fit the memory pool: {in_use} of its {budget} are in use; make the pool larger or ask for less at a time")]
+    #[error(
+        "{asked} do not fit the memory pool: {in_use} of its {budget} are in use; make the pool larger or ask for less at a time"
+    )]
     PoolFull {
         /// What was asked for.
         asked: crate::MemorySize,

@@ -66,7 +66,8 @@ impl FromStr for Device {
     /// Reads `auto`, `cpu`, `cuda`, `cuda:1`, `metal`, `mlx`, `wgpu`.
     fn from_str(text: &str) -> Result<Self, EngineError> {
         let lower = text.trim().to_ascii_lowercase();
-        let (name, index) = lower.split_once(':').map_or((&*lower, None), |(name, index)| (name, Some(index)));
+        let (name, index) =
+            lower.split_once(':').map_or((&*lower, None), |(name, index)| (name, Some(index)));
         let device = match (name, index) {
             ("auto", None) => Some(Self::Auto),
             ("cpu", None) => Some(Self::Cpu),

@@ -130,13 +130,17 @@ pub enum EngineError {
     #[error("the request was cancelled before it was done")]
     Cancelled,
     /// A model that is neither a path nor in the cache.
-    #[error("{given} is neither a file or folder nor a model in the cache; fetch it with `bitnet pull {given}`, or give a path")]
+    #[error(
+        "{given} is neither a file or folder nor a model in the cache; fetch it with `bitnet pull {given}`, or give a path"
+    )]
     ModelNotFound {
         /// What was given.
         given: String,
     },
     /// Rows of another width than the model's, or none.
-    #[error("the input has {given} values, which are no rows of {width}; give the model's hidden size times the number of rows")]
+    #[error(
+        "the input has {given} values, which are no rows of {width}; give the model's hidden size times the number of rows"
+    )]
     RowSize {
         /// Values given.
         given: usize,

@@ -152,7 +152,10 @@ impl InferenceEngine {
         let engine = smart_engine(&mut reasons)?;
         let is_chat = engine.model().chat_template.is_some();
         let (prompt, form) = match is_chat {
-            true => (Prompt::Chat(vec![ChatMessage::user(prompt)]), "the model has a chat template: the prompt is a message"),
+            true => (
+                Prompt::Chat(vec![ChatMessage::user(prompt)]),
+                "the model has a chat template: the prompt is a message",
+            ),
             false => (Prompt::text(prompt), "the model has no chat template: the prompt is continued"),
         };
         reasons.push(form.to_owned());

@@ -56,7 +56,8 @@ impl QuantizationConfig {
     /// # Errors
     /// [`QuantError::Unsupported`] that names the field and what is supported.
     pub fn check(&self) -> Result<TritStorage> {
-        let refuse = |field, value: String, supported| Err(QuantError::Unsupported { field, value, supported });
+        let refuse =
+            |field, value: String, supported| Err(QuantError::Unsupported { field, value, supported });
         if self.activation_bits != 8 {
             let supported = "8: products take int8 activations";
             return refuse("activation_bits", self.activation_bits.to_string(), supported);
@@ -74,7 +75,8 @@ impl QuantizationConfig {
             1.6 => Ok(TritStorage::FiveTrits),
             2.0 => Ok(TritStorage::TwoBit),
             bits => {
-                let supported = "1.58 (ternary), 1.6 (five trits a byte) or 2 (two bits a trit): weights are ternary";
+                let supported =
+                    "1.58 (ternary), 1.6 (five trits a byte) or 2 (two bits a trit): weights are ternary";
                 refuse("weight_bits", bits.to_string(), supported)
             }
         }

@@ -216,7 +216,8 @@ impl<P> Inner<P> {
     {
         let wanted = self.lock().0.size().min(work.limit).min(work.waiting.len());
         // What runs already has taken its part, or will.
-        let share = self.config.memory_threshold / (self.config.parallel_workers.max(work.running + 1)) as f64;
+        let share =
+            self.config.memory_threshold / (self.config.parallel_workers.max(work.running + 1)) as f64;
         let free = self.processor.free_memory().map(MemorySize::as_bytes);
         let allowed = free.map_or(u64::MAX, |free| (free as f64 * share) as u64);
         let (mut count, mut bytes) = (0, 0u64);

@@ -146,7 +146,11 @@ impl InferenceEngine {
                     return Err(EngineError::RowSize { given: rows.len(), width });
                 }
                 if let Some(at) = rows.iter().position(|value| !value.is_finite()) {
-                    return Err(EngineError::RowValue { row: at / width, column: at % width, value: rows[at] });
+                    return Err(EngineError::RowValue {
+                        row: at / width,
+                        column: at % width,
+                        value: rows[at],
+                    });
                 }
                 (vec![0; rows.len() / width], Some(rows.as_slice()))
             }
@@ -188,10 +192,10 @@ impl InferenceEngine {
                 return;
             }
             let mut failed = Vec::new();
-            if parts.len() == 1 || self.run_parts(&mut jobs, &parts).is_err() {
+            if parts.len() == 1 || self.run_inputs(&mut jobs, &parts).is_err() {
                 // One of them is to blame: each by itself shows which.
                 for part in &parts {
-                    if let Err(error) = self.run_parts(&mut jobs, std::slice::from_ref(part)) {
+                    if let Err(error) = self.run_inputs(&mut jobs, std::slice::from_ref(part)) {
                         failed.push((jobs[part.job].place, error));
                     }
                 }
@@ -202,7 +206,8 @@ impl InferenceEngine {
                     let (place, error) = failed.swap_remove(at);
                     results[place] = Some(Err(error));
                 } else if job.is_done() {
-                    results[job.place] = Some(self.finish(job));
+                    let place = job.place;
+                    results[place] = Some(self.finish(job));
                 } else {
                     going.push(job);
                 }
@@ -230,7 +235,9 @@ impl InferenceEngine {
         for (index, job) in jobs.iter().enumerate() {
             add(job, index, &mut room);
         }
-        while room > 0 && let Some(mut job) = waiting.pop_front() {
+        while room > 0
+            && let Some(mut job) = waiting.pop_front()
+        {
             match self.begin(&mut job) {
                 Ok(()) => {
                     add(&job, jobs.len(), &mut room);
@@ -257,7 +264,7 @@ impl InferenceEngine {
     }
 
     /// One forward call, and its rows to where they belong.
-    fn run_parts(&self, jobs: &mut [Job<'_>], parts: &[Part]) -> Result<(), EngineError> {
+    fn run_inputs(&self, jobs: &mut [Job<'_>], parts: &[Part]) -> Result<(), EngineError> {
         let Some(first) = parts.first() else { return Ok(()) };
         let give = jobs[first.job].give();
         let width = self.width(give);
@@ -287,13 +294,7 @@ impl InferenceEngine {
         Ok(())
     }
 
-    fn call(
-        &self,
-        jobs: &[Job<'_>],
-        parts: &[Part],
-        give: Give,
-        out: &mut [f32],
-    ) -> Result<(), EngineError> {
+    fn call(&self, jobs: &[Job<'_>], parts: &[Part], give: Give, out: &mut [f32]) -> Result<(), EngineError> {
         let hidden = self.spec().hidden_size;
         let sequence = |part: &Part| {
             let job = &jobs[part.job];

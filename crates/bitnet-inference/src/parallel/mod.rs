@@ -133,7 +133,9 @@ pub struct ParallelInferenceProcessor<I, O> {
 
 impl<I, O> std::fmt::Debug for ParallelInferenceProcessor<I, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ParallelInferenceProcessor").field("counts", &self.queue.counts()).finish_non_exhaustive()
+        f.debug_struct("ParallelInferenceProcessor")
+            .field("counts", &self.queue.counts())
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::{Completed, Rejected, RejectReason};
+use super::{Completed, RejectReason, Rejected};
 use crate::background::Cancel;
 use crate::error::EngineError;
 

@@ -184,6 +184,8 @@ async fn asynchronous_users_wait_for_room_and_results() {
 #[test]
 fn impossible_configurations_are_refused() {
     for (workers, capacity) in [(0, 1), (1025, 1), (1, 0)] {
-        assert!(ParallelInferenceProcessor::<u64, u64>::new(double, config(workers, capacity, true)).is_err());
+        assert!(
+            ParallelInferenceProcessor::<u64, u64>::new(double, config(workers, capacity, true)).is_err()
+        );
     }
 }

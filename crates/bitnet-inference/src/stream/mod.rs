@@ -95,7 +95,10 @@ pub struct InferenceStream<I, O> {
 impl<I, O> std::fmt::Debug for InferenceStream<I, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = self.queue.counts();
-        f.debug_struct("InferenceStream").field("counts", &counts).field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("InferenceStream")
+            .field("counts", &counts)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 

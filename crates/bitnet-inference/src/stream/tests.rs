@@ -45,7 +45,10 @@ fn every_mode_gives_every_result_in_order_and_goes_on_after_errors() {
         assert_eq!(all(InferenceStream::sequential(double, source(), config).unwrap()), expected(40));
         assert_eq!(all(InferenceStream::timed(double, source(), config).unwrap()), expected(40));
         for workers in [1, 4] {
-            assert_eq!(all(InferenceStream::parallel(double, source(), workers, config).unwrap()), expected(40));
+            assert_eq!(
+                all(InferenceStream::parallel(double, source(), workers, config).unwrap()),
+                expected(40)
+            );
         }
         let loose = StreamingConfig { preserve_order: false, ..config };
         let mut found = all(InferenceStream::parallel(double, source(), 4, loose).unwrap());
@@ -115,7 +118,8 @@ fn dropping_a_stream_cancels_and_begins_nothing_more() {
     }
     let processor = Slow(begun, Mutex::new(gate));
     let mut stream =
-        InferenceStream::sequential(processor, sources::from_iter(0..50), StreamingConfig::default()).unwrap();
+        InferenceStream::sequential(processor, sources::from_iter(0..50), StreamingConfig::default())
+            .unwrap();
     let mut context = Context::from_waker(std::task::Waker::noop());
     assert!(stream.poll(&mut context).is_pending());
     assert_eq!(heard.recv().unwrap(), 0);

@@ -4,6 +4,8 @@
 mod benchmark;
 mod embed;
 mod generate;
+mod infer;
+mod library;
 mod lm_head;
 mod model_cache;
 mod reference;
