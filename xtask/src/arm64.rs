@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::packages;
 use crate::process::{self, Failure, Outcome, Workspace, answers};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -73,7 +74,7 @@ pub(crate) fn step(workspace: &Workspace) -> Result<Option<String>, Failure> {
     }
     match tools() {
         Ok(tools) => test(workspace, &tools).map(Some),
-        Err(Failure(reason)) if !may_install() => skipped(reason),
+        Err(Failure(reason)) if !packages::may_install() => skipped(reason),
         Err(failure) => Err(failure),
     }
 }
@@ -89,17 +90,6 @@ fn unsuitable() -> Option<String> {
     None
 }
 
-/// Whether packages may be installed: on a machine of CI that is root on Debian.
-fn may_install() -> bool {
-    let is_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    is_ci && Path::new("/etc/debian_version").exists() && is_root() && answers(Command::new("apt-get"))
-}
-
-fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").stdin(Stdio::null()).output();
-    output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
-}
-
 /// The compiler to use; the other tools have only one name.
 ///
 /// # Errors
@@ -107,9 +97,9 @@ fn is_root() -> bool {
 fn tools() -> Result<PathBuf, Failure> {
     match find_tools() {
         Ok(rustc) => Ok(rustc),
-        Err(missing) if may_install() => {
+        Err(missing) if packages::may_install() => {
             eprintln!("missing: {}; installing packages", missing.join(", "));
-            install()?;
+            packages::install(&commands())?;
             find_tools().map_err(|missing| Failure(still_missing(&missing)))
         }
         Err(missing) => Err(Failure(still_missing(&missing))),
@@ -117,11 +107,7 @@ fn tools() -> Result<PathBuf, Failure> {
 }
 
 fn still_missing(missing: &[String]) -> String {
-    format!(
-        "missing: {}\nOn Debian this installs all of it:\n  {}",
-        missing.join(", "),
-        install_commands().map(|command| format!("sudo {}", command.join(" "))).join(" &&\n  ")
-    )
+    packages::advice(missing, &commands())
 }
 
 /// The compiler, or what is missing.
@@ -156,19 +142,10 @@ fn has_target(rustc: &Path) -> bool {
     files.any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
-fn install_commands() -> [Vec<&'static str>; 3] {
-    let mut install = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
-    install.extend(PACKAGES);
-    [vec!["dpkg", "--add-architecture", "arm64"], vec!["apt-get", "update"], install]
-}
-
-fn install() -> Outcome {
-    for command in install_commands() {
-        let mut process = Command::new(command[0]);
-        process.args(&command[1..]).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-        process::run(&mut process)?;
-    }
-    Ok(())
+fn commands() -> Vec<Vec<&'static str>> {
+    let mut commands = vec![vec!["dpkg", "--add-architecture", "arm64"]];
+    commands.extend(packages::commands(&PACKAGES));
+    commands
 }
 
 /// Builds the self-test with `rustc` and runs it on all processors at once; returns how many checks passed.

@@ -4,6 +4,7 @@
 //! - `tidy`: the rules of this repository that no compiler checks ([`tidy`]).
 //! - `test`: unit, integration and documentation tests ([`tests_step`]).
 //! - `smoke`: builds the `bitnet` program and reads the text it writes ([`smoke`]).
+//! - `web`: the chat page in headless Chromium ([`web`]).
 //! - `arm64`: cross-compiles the ARM64 kernels and runs them under qemu ([`arm64`]).
 //!
 //! No part of the engine lives here, and xtask depends on no crate of the engine, so that `tidy` can run while the
@@ -15,10 +16,13 @@
 
 mod arm64;
 mod ci;
+mod packages;
 mod process;
+mod server;
 mod smoke;
 mod tests_step;
 mod tidy;
+mod web;
 
 use std::process::ExitCode;
 
@@ -28,10 +32,11 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
-  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, arm64; stops at the first failure
+  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, web, arm64; stops at the first failure
   tidy    repository rules: module heads, file and function length, unsafe, crate layers, links, test data
   test    unit and integration tests (cargo-nextest) and doctests
   smoke   build the bitnet program and check that it writes text, the same text for any number of threads
+  web     test the chat page in headless Chromium, against a running server (needs node and Chromium)
   arm64   cross-compile the ARM64 kernels and run their self-test under qemu (x86-64 Linux)";
 
 fn main() -> ExitCode {
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&workspace),
         ["test"] => tests_step::run(&workspace),
         ["smoke"] => smoke::run(&workspace),
+        ["web"] => web::run(&workspace),
         ["arm64"] => arm64::run(&workspace),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{USAGE}");

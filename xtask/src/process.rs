@@ -150,7 +150,7 @@ pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
 }
 
 /// The exit status, or `None` for a child that had to be ended.
-fn wait_within(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+pub(crate) fn wait_within(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {

@@ -72,7 +72,10 @@ fn kernel_sets(program: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// Builds `bitnet` alone, with the features that a user's build has, and returns where it lies.
-fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf, Failure> {
     let messages = read_stdout(&mut workspace.cargo(&[
         "build",
         "--package",

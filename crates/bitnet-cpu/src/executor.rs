@@ -5,7 +5,7 @@ use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::memory_pool::MemoryPool;
 use bitnet_core::pool::ThreadPool;
-use bitnet_model::executor::{Give, check_embedding_rows, full_as_top};
+use bitnet_model::executor::{Give, check_blocks, check_embedding_rows, full_as_top};
 use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, TopLogits,
     Traffic, Weights,
@@ -287,6 +287,12 @@ impl Executor for CpuExecutor {
 
     fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError> {
         self.kv.reserve(count)
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ExecError> {
+        check_blocks(&[from, to], self.kv.block_count())?;
+        self.kv.copy(from, to);
+        Ok(())
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {

@@ -178,6 +178,16 @@ impl KvCache {
         Ok(())
     }
 
+    /// Copies one block, which exists, to another.
+    pub(crate) fn copy(&mut self, from: u32, to: u32) {
+        let bytes = self.block_bytes();
+        let ((from_slab, from), (to_slab, to)) = (self.blocks[from as usize], self.blocks[to as usize]);
+        match self.slabs.get_disjoint_mut([from_slab, to_slab]) {
+            Ok([source, target]) => target[to..to + bytes].copy_from_slice(&source[from..from + bytes]),
+            Err(_) => self.slabs[from_slab].copy_within(from..from + bytes, to),
+        }
+    }
+
     /// Pointer to a piece, which is inside the block.
     fn piece_ptr(&self, block: u32, layer: usize, head: usize) -> *mut u8 {
         let (slab, start) = self.blocks[block as usize];

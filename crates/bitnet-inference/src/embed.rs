@@ -86,6 +86,34 @@ impl InferenceEngine {
         self.embed_tokens(lists, options, progress)
     }
 
+    /// As [`embed_with`](Self::embed_with), for texts that are tokens already. Nothing is put before or behind them.
+    ///
+    /// # Errors
+    /// [`EngineError`]: a text that is empty or longer than the context, a token outside the vocabulary, a failing executor.
+    pub fn embed_ids(
+        &self,
+        mut lists: Vec<Vec<u32>>,
+        options: &EmbedOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Embeddings, EngineError> {
+        let (context, vocab_size) = (self.context(), self.spec().vocab_size);
+        for (index, list) in lists.iter_mut().enumerate() {
+            if options.truncate {
+                list.truncate(context);
+            }
+            if list.is_empty() {
+                return Err(EngineError::EmptyText { index });
+            }
+            if list.len() > context {
+                return Err(EngineError::TextTooLong { index, tokens: list.len(), context });
+            }
+            if let Some(&token) = list.iter().find(|&&token| token as usize >= vocab_size) {
+                return Err(EngineError::BadToken { token, vocab_size });
+            }
+        }
+        self.embed_tokens(lists, options, progress)
+    }
+
     /// The pooling that an embedding with these options uses.
     pub fn pooling(&self, options: &EmbedOptions) -> Pooling {
         options.pooling.or(self.model().embedding.pooling).unwrap_or_default()
@@ -172,7 +200,7 @@ impl InferenceEngine {
         }
         while room > 0 {
             let Some(tokens) = waiting.next() else { break };
-            let mut session = self.session();
+            let mut session = self.scratch_session();
             session.extend(&tokens);
             let state = vec![0.0; self.spec().hidden_size];
             let mut text = Text { tokens, session, planned: 0, state };

@@ -141,14 +141,14 @@ pub use bitnet_cpu::OutputStorage;
 pub use bitnet_model::KvType;
 pub use bitnet_model::load::{LoadOptions, ModelSource, Pooling};
 pub use bitnet_quant::QuantizationConfig;
-pub use bitnet_text::ChatMessage;
+pub use bitnet_text::{ChatMessage, ChatPrompt, ToolCall};
 pub use device::{Device, DeviceSelector, DeviceStatus, Selection};
 pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
 pub use infer::{InferInput, InferOutput, InferRequest, Inference};
-pub use kv::Session;
+pub use kv::{PoolStats, Session};
 pub use optimization::OptimizationLevel;
 pub use parallel::{
     Completed, ParallelConfig, ParallelInferenceProcessor, ParallelStats, RejectReason, Rejected,

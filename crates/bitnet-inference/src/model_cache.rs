@@ -199,6 +199,25 @@ impl ModelCache {
         }
     }
 
+    /// The model of this name if it is loaded; never waits, and does not count as a use.
+    pub fn peek(&self, name: &str) -> Option<CachedModel> {
+        let state = self.lock();
+        let held = state.held.get(name)?;
+        // One that is loaded but not let in may be refused yet.
+        let is_ready = held.admitted.is_some() && matches!(held.slot.engine.get(), Some(Ok(_)));
+        is_ready.then(|| CachedModel { slot: Arc::clone(&held.slot) })
+    }
+
+    /// Counts a use of a model that was had by [`peek`](Self::peek).
+    pub fn note_use(&self, model: &CachedModel) {
+        let mut state = self.lock();
+        state.clock += 1;
+        let now = state.clock;
+        if let Some(held) = state.held.get_mut(model.name()) {
+            held.used = now;
+        }
+    }
+
     /// Makes room before a model of about `bytes` is loaded: drops idle models until it fits, as far as that helps.
     pub fn make_room(&self, bytes: MemorySize) {
         let mut state = self.lock();

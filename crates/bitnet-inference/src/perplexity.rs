@@ -57,7 +57,7 @@ impl InferenceEngine {
         let vocab = self.spec().vocab_size;
         let rows = self.info().max_batch_tokens.min(LOGIT_VALUES / vocab).clamp(1, input.len());
         let mut logits = vec![0.0; rows * vocab];
-        let mut session = self.session();
+        let mut session = self.scratch_session();
         session.extend(input);
         let mut nll = 0.0;
         while session.computed() + 1 < input.len() {

@@ -84,9 +84,7 @@ impl Batch<'_> {
                     given: s.blocks.len(),
                 });
             }
-            if let Some(&block) = s.blocks.iter().find(|&&b| b as usize >= block_count) {
-                return Err(ExecError::NoSuchBlock { block, count: block_count });
-            }
+            check_blocks(s.blocks, block_count)?;
         }
         Ok(())
     }
@@ -284,6 +282,16 @@ pub trait Executor: Send {
     /// If the memory is not there; the blocks of before stay usable.
     fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError>;
 
+    /// Copies the keys and values of all layers from one block to another, so that a text can go on from within a block that
+    /// others read.
+    ///
+    /// # Errors
+    /// [`ExecError::NoSuchBlock`]; [`ExecError::Unsupported`] from backends that cannot.
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ExecError> {
+        let _ = (from, to);
+        Err(cannot(self, "copy KV blocks"))
+    }
+
     /// Runs the batch: writes keys and values of the new tokens into their blocks and `logits`
     /// (`[batch.logit_rows(), vocab_size]`, row-major, in the order of sequences and tokens).
     ///
@@ -309,7 +317,7 @@ pub trait Executor: Send {
     /// As [`Executor::forward`]; [`ExecError::Unsupported`] from backends that cannot.
     fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
         let _ = (batch, hidden);
-        Err(lacks(self, "give hidden states"))
+        Err(cannot(self, "give hidden states"))
     }
 
     /// The rows of the embedding for `tokens`, `[tokens.len(), hidden_size]`, as the model's file has them: what
@@ -320,7 +328,7 @@ pub trait Executor: Send {
     /// cannot.
     fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
         let _ = (tokens, rows);
-        Err(lacks(self, "give rows of the embedding"))
+        Err(cannot(self, "give rows of the embedding"))
     }
 
     /// Runs the batch like [`Executor::forward`] or [`Executor::forward_hidden`], but takes `rows`, `[batch.tokens(),
@@ -337,12 +345,12 @@ pub trait Executor: Send {
         out: &mut [f32],
     ) -> Result<(), ExecError> {
         let _ = (batch, rows, give, out);
-        Err(lacks(self, "compute from rows"))
+        Err(cannot(self, "compute from rows"))
     }
 }
 
-/// The error of a backend that has not got something.
-fn lacks(executor: &(impl Executor + ?Sized), what: &str) -> ExecError {
+/// What a backend answers to a call that it has not got.
+fn cannot(executor: &(impl Executor + ?Sized), what: &str) -> ExecError {
     let what = format!("{} does not {what}", executor.info().description);
     ExecError::Unsupported { backend: "this backend", what }
 }
@@ -357,6 +365,17 @@ pub fn check_embedding_rows(spec: &ModelSpec, tokens: &[u32], rows: &[f32]) -> R
     }
     let (needed, given) = (tokens.len() * spec.hidden_size, rows.len());
     if needed == given { Ok(()) } else { Err(ExecError::OutputSize { needed, given }) }
+}
+
+/// Checks that blocks exist, of which there are `count`.
+///
+/// # Errors
+/// [`ExecError::NoSuchBlock`].
+pub fn check_blocks(blocks: &[u32], count: usize) -> Result<(), ExecError> {
+    match blocks.iter().find(|&&block| block as usize >= count) {
+        Some(&block) => Err(ExecError::NoSuchBlock { block, count }),
+        None => Ok(()),
+    }
 }
 
 /// [`Executor::forward_top`] by way of all logits: the set is the whole vocabulary.

@@ -11,7 +11,8 @@ use bitnet_quant::{TernaryMatrix, absmax};
 
 use self::attention::{LayerCache, attention, slot};
 use crate::executor::{
-    Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, Traffic, check_embedding_rows,
+    Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, Traffic, check_blocks,
+    check_embedding_rows,
 };
 use crate::kv::KvType;
 use crate::weights::{DenseTensor, LayerExtras, Weights};
@@ -360,6 +361,14 @@ impl Executor for ReferenceExecutor {
                 cache.resize(count);
             }
             self.blocks = count;
+        }
+        Ok(())
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ExecError> {
+        check_blocks(&[from, to], self.blocks)?;
+        for cache in &mut self.cache {
+            cache.copy(from as usize, to as usize);
         }
         Ok(())
     }

@@ -1,5 +1,37 @@
-//! HTTP server for BitNet models.
+//! HTTP server for BitNet models: the APIs that clients know, metrics, a chat page.
+//!
+//! * [`Server`] serves, or gives its routes to another axum application ([`Server::router`]).
+//! * [`ServerConfig`] is everything that can be set; [`config::ConfigSources`] reads it from flags, environment and file.
+//! * [`AppState`], [`ModelHandle`], [`RequestContext`], [`ApiError`]: what handlers work with.
+//!
+//! Handlers translate: a request of some API becomes a request to an engine, its events become that API's events. Models
+//! run on the threads of their engines, never on those of the runtime; scheduling and sampling are the engine's.
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "until the API families are here")]
 
-#[allow(dead_code, reason = "until the API families that read requests with it are here")]
 mod common;
+pub mod config;
+mod context;
+mod error;
+mod extract;
+pub mod logging;
+mod metrics;
+mod middleware;
+mod models;
+#[cfg(feature = "otel")]
+mod otel;
+mod routes;
+mod serve;
+mod server;
+mod state;
+pub mod web;
+
+pub use config::ServerConfig;
+pub use context::RequestContext;
+pub use error::{ApiError, ServerError};
+pub use extract::ApiJson;
+pub use metrics::Metrics;
+pub use models::{ModelHandle, ModelState, ModelSummary, TrackedStream};
+pub use serve::{Address, Signals, signals};
+pub use server::{BoundServer, Server};
+pub use state::AppState;

@@ -2,7 +2,8 @@
 //!
 //! - [`Tokenizer`]: encodes text with the vocabulary of a model, whatever file it came in (`tokenizer.json`,
 //!   a tiktoken file, a SentencePiece model, the vocabulary inside a GGUF). Special tokens spelled out in text stay text unless asked for.
-//! - [`ChatTemplate`], [`ChatMessage`], [`TokenizerConfig`]: the prompt format of a chat model.
+//! - [`ChatTemplate`], [`ChatMessage`], [`ChatPrompt`], [`TokenizerConfig`]: the prompt format of a chat model.
+//! - [`tools`]: calls of functions in the text of a model.
 //! - [`Detokenizer`]: tokens to text as they arrive, whole characters only.
 //! - [`StopStrings`]: ends a text at the first of several strings, across any chunk borders.
 //!
@@ -16,8 +17,9 @@ mod detokenize;
 mod error;
 mod stop;
 mod tokenizer;
+pub mod tools;
 
-pub use chat::{ChatMessage, ChatTemplate};
+pub use chat::{ChatMessage, ChatPrompt, ChatTemplate, ToolCall};
 pub use config::{AddedTokenInfo, TokenizerConfig};
 pub use detokenize::Detokenizer;
 pub use error::{Result, TextError};

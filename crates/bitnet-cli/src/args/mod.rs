@@ -12,6 +12,7 @@ pub(crate) mod lists;
 mod model;
 mod perplexity;
 mod sampling;
+mod serve;
 mod synth;
 pub(crate) mod values;
 
@@ -30,6 +31,7 @@ pub(crate) use inspect::InspectArgs;
 pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
 pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use sampling::SamplingArgs;
+pub(crate) use serve::ServeArgs;
 pub(crate) use synth::SynthArgs;
 
 /// Run BitNet b1.58 models (ternary weights) on this machine.
@@ -47,6 +49,7 @@ Examples:
   bitnet generate \"Once upon a time\"          text from the bundled model
   bitnet generate -m DIR -n 200 --chat \"Hi\"   an answer from a downloaded model
   bitnet chat                                 a conversation
+  bitnet serve                                a server with a chat page
   bitnet pull microsoft/bitnet-b1.58-2B-4T    fetch a model; -m ORG/NAME fetches it on first use
   bitnet inspect MODEL                        what is in a model
   bitnet bench                                how fast it runs
@@ -70,6 +73,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Talk with a model
     Chat(ChatArgs),
+    /// Serve models over HTTP: the APIs of OpenAI, Anthropic, llama-server and ollama, and a chat page
+    Serve(ServeArgs),
     /// Fetch a model from the Hub
     Pull(PullArgs),
     /// List the models in the cache
@@ -102,14 +107,17 @@ pub(crate) enum Command {
 /// Turns the spellings that users of llama.cpp know and clap cannot have, long names behind one dash, into ours. Leaves
 /// alone what stands behind `--`.
 pub(crate) fn with_llama_spellings(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    let (mut verbatim, mut bench) = (false, false);
+    let (mut verbatim, mut bench, mut serve) = (false, false, false);
     args.map(move |arg| {
         verbatim |= arg == "--";
         bench |= arg == "bench";
+        serve |= arg == "serve";
         match arg.to_str() {
             Some("-sys") if !verbatim => "--system".into(),
             Some("-hf" | "--hf-repo") if !verbatim => "--model".into(),
             Some("-pg") if !verbatim && bench => "--pg".into(),
+            Some("-np") if !verbatim && serve => "--parallel".into(),
+            Some("-to") if !verbatim && serve => "--timeout".into(),
             _ => arg,
         }
     })
@@ -136,6 +144,10 @@ mod tests {
         let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
         let Command::Generate(args) = cli.command else { panic!("{cli:?}") };
         assert_eq!(args.model.model, Some("org/model:i2_s".into()));
+        let args = ["bitnet", "serve", "-np", "4", "-m", "a=b", "-to", "5"].map(OsString::from);
+        let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
+        let Command::Serve(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((args.engine.parallel, args.limits.timeout, args.models.len()), (Some(4), Some(5), 1));
         let args = ["bitnet", "bench", "-p", "1,2", "-pg", "8,4", "-o", "csv"].map(OsString::from);
         let cli = Cli::parse_from(with_llama_spellings(args.into_iter()));
         let Command::Bench(args) = cli.command else { panic!("{cli:?}") };

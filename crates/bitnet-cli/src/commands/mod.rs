@@ -14,6 +14,7 @@ mod perplexity;
 mod pull;
 mod quantize;
 mod rm;
+mod serve;
 mod show;
 mod synth;
 
@@ -26,11 +27,15 @@ use crate::output::Notes;
 
 /// Runs what the command line asks for.
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
-    interrupt::install();
+    // The server ends in its own way.
+    if !matches!(cli.command, Command::Serve(_)) {
+        interrupt::install();
+    }
     let notes = Notes::new(cli.global);
     match &cli.command {
         Command::Generate(args) => generate::run(args, notes),
         Command::Chat(args) => chat::run(args, notes),
+        Command::Serve(args) => serve::run(args, cli.global, notes),
         Command::Pull(args) => pull::run(args, notes),
         Command::List(args) => list::run(args, notes),
         Command::Show(args) => show::run(args, notes),

@@ -143,7 +143,7 @@ impl Runner<'_, '_> {
     ) -> Result<(), Stop> {
         self.sessions.truncate(test.sequences);
         while self.sessions.len() < test.sequences {
-            self.sessions.push(self.engine.session());
+            self.sessions.push(self.engine.scratch_session());
         }
         for index in 0..test.sequences {
             self.sessions[index].truncate(test.depth);

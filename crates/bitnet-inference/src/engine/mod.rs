@@ -21,7 +21,7 @@ pub use self::builder::EngineBuilder;
 use self::lock::FairMutex;
 pub(crate) use self::step::{Backend, Rows};
 use crate::error::{EngineError, ParameterError};
-use crate::kv::{BlockPool, Session};
+use crate::kv::{BlockPool, PoolStats, Session};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 
 /// What the engine keeps of a loaded model beside its executor.
@@ -185,6 +185,17 @@ impl InferenceEngine {
         &self.core.memory
     }
 
+    /// How the blocks for keys and values are used.
+    pub fn pool_stats(&self) -> PoolStats {
+        crate::kv::lock(self.pool()).stats()
+    }
+
+    /// Forgets what was computed of texts whose sessions have ended, and makes nothing of what is computed now known.
+    /// Sessions go on as they are.
+    pub fn forget_cached(&self) {
+        crate::kv::lock(self.pool()).forget_cached();
+    }
+
     /// The tokenizer.
     ///
     /// # Errors
@@ -193,9 +204,15 @@ impl InferenceEngine {
         self.core.tokenizer()
     }
 
-    /// A new, empty conversation.
+    /// A new, empty conversation. It finds what others of this engine have computed of the same beginning, and they what it
+    /// computes.
     pub fn session(&self) -> Session {
         self.core.session()
+    }
+
+    /// A new session that computes everything itself, for those who need what comes of every token, and for measuring.
+    pub(crate) fn scratch_session(&self) -> Session {
+        self.session().alone()
     }
 
     /// What all handles share.
@@ -250,9 +267,11 @@ impl Core {
                 blocks
             }
         };
+        let mut pool = BlockPool::new(budget, info.block_size);
+        pool.set_prefix_cache(options.prefix_cache);
         Ok(Self {
             backend: FairMutex::new(Backend::new(executor)),
-            pool: Arc::new(Mutex::new(BlockPool::new(budget))),
+            pool: Arc::new(Mutex::new(pool)),
             model,
             spec,
             info,
@@ -296,7 +315,7 @@ impl Core {
     }
 
     pub(crate) fn session(&self) -> Session {
-        Session::new(Arc::clone(&self.pool), self.info.block_size, self.context)
+        Session::new(Arc::clone(&self.pool), self.context)
     }
 
     /// The executor, for one forward call. After a panic in an executor its state cannot be trusted in theory, but all that

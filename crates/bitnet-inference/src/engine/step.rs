@@ -110,13 +110,15 @@ impl Backend {
         Ok(())
     }
 
-    /// Runs a batch. `k`: of each row at least so many of the largest logits, `None`: all.
-    fn forward_rows(
+    /// Runs a batch; gives of each logit row at least the `k` largest, `None`: all. Knows nothing of sessions: that they
+    /// have blocks with memory, and what is computed now, is the caller's business.
+    pub(crate) fn run_batch(
         &mut self,
-        batch: &Batch<'_>,
+        sequences: &[Sequence<'_>],
         k: Option<usize>,
         rows: &mut Rows,
     ) -> Result<(), ExecError> {
+        let (start, batch) = (Instant::now(), Batch { sequences });
         let count = batch.logit_rows();
         rows.vocab_size = self.executor.spec().vocab_size;
         match k.filter(|_| self.selects && count > 0) {
@@ -125,16 +127,17 @@ impl Backend {
                     rows.top.resize_with(count, TopLogits::default);
                 }
                 rows.all = false;
-                self.executor.forward_top(batch, k, &mut rows.top[..count])?;
+                self.executor.forward_top(&batch, k, &mut rows.top[..count])?;
                 // The executor gave all there is: from now on without the copy.
                 self.selects = rows.top[0].ids.len() < rows.vocab_size;
             }
             None => {
                 rows.all = true;
                 rows.logits.resize(count * rows.vocab_size, 0.0);
-                self.executor.forward(batch, &mut rows.logits)?;
+                self.executor.forward(&batch, &mut rows.logits)?;
             }
         }
+        rows.time = start.elapsed();
         Ok(())
     }
 }
@@ -178,22 +181,6 @@ impl Core {
         completion.draw(session.tokens(), Logits::All(&mut backend.logits))
     }
 
-    /// Runs a batch whose block tables have room; gives of each logit row at least the `k` largest, `None`: all. Knows
-    /// nothing of sessions: what is computed now, the caller notes.
-    pub(crate) fn run_batch(
-        &self,
-        sequences: &[Sequence<'_>],
-        k: Option<usize>,
-        rows: &mut Rows,
-    ) -> Result<(), EngineError> {
-        let backend = &mut *self.backend();
-        self.reserve_memory(backend)?;
-        let start = Instant::now();
-        backend.forward_rows(&Batch { sequences }, k, rows)?;
-        rows.time = start.elapsed();
-        Ok(())
-    }
-
     /// Finds blocks and their memory, then runs the executor.
     fn compute(
         &self,
@@ -204,6 +191,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         session.cover(end)?;
         self.reserve_memory(backend)?;
+        session.run_copy(backend.executor())?;
         backend.forward(session, end, output)?;
         session.set_computed(end);
         Ok(())

@@ -93,6 +93,7 @@ impl Core {
     fn text_stream(&self, request: &GenerateRequest) -> TextStream {
         let detokenizer = self.model().tokenizer.as_ref().map(|tokenizer| match &request.prompt {
             Prompt::Chat(_) => tokenizer.detokenizer(true),
+            Prompt::ChatWith(chat) if !chat.continue_final => tokenizer.detokenizer(true),
             _ => tokenizer.continuing_detokenizer(true),
         });
         let echo = match &request.prompt {

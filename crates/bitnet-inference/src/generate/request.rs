@@ -1,6 +1,6 @@
 //! [`GenerateRequest`]: what to continue, and how.
 
-use bitnet_text::{ChatMessage, EncodeOptions};
+use bitnet_text::{ChatMessage, ChatPrompt, ChatTemplate, EncodeOptions};
 
 use crate::engine::{Core, InferenceEngine};
 use crate::error::{EngineError, ParameterError};
@@ -15,6 +15,8 @@ pub enum Prompt {
     Tokens(Vec<u32>),
     /// A conversation, put into the form of the model's chat template with the header of an answer at its end.
     Chat(Vec<ChatMessage>),
+    /// A conversation with tools, variables of the template, or a last turn to be continued.
+    ChatWith(ChatPrompt),
 }
 
 impl Prompt {
@@ -160,12 +162,8 @@ impl Core {
         let tokens = match prompt {
             Prompt::Text(text) => self.tokenizer()?.encode(text, EncodeOptions::PROMPT)?,
             Prompt::Tokens(tokens) => tokens.clone(),
-            Prompt::Chat(messages) => {
-                let template = self.model().chat_template.as_ref();
-                let template = template
-                    .ok_or_else(|| EngineError::NoChatTemplate { model: self.model().name.clone() })?;
-                template.encode(self.tokenizer()?, messages, true)?
-            }
+            Prompt::Chat(messages) => self.template()?.encode(self.tokenizer()?, messages, true)?,
+            Prompt::ChatWith(prompt) => self.template()?.encode_prompt(self.tokenizer()?, prompt)?,
         };
         let vocab_size = self.spec().vocab_size;
         if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
@@ -175,6 +173,11 @@ impl Core {
             return Err(EngineError::EmptyPrompt);
         }
         Ok(tokens)
+    }
+
+    fn template(&self) -> Result<&ChatTemplate, EngineError> {
+        let model = self.model();
+        model.chat_template.as_ref().ok_or_else(|| EngineError::NoChatTemplate { model: model.name.clone() })
     }
 }
 

@@ -1,13 +1,17 @@
-//! Bookkeeping of the paged KV cache: who owns which block, and what a conversation has in its blocks.
+//! Bookkeeping of the paged KV cache: who holds which block, what is in it, and what a conversation has in its blocks.
 //!
-//! * [`BlockPool`]: the numbers of all blocks that there may be.
+//! * [`BlockPool`]: the numbers of all blocks that there may be, with references and a cache of known beginnings of texts.
 //! * [`Session`]: a conversation: its tokens, its block table, and how far the executor has computed it.
 //!
 //! The memory behind the numbers is the executor's.
 
+mod lru;
 mod pool;
 mod session;
+mod stats;
+mod tree;
 
-pub use pool::{BlockPool, PoolExhausted};
+pub use pool::{BlockPool, PoolExhausted, PrefixMatch};
 pub use session::Session;
 pub(crate) use session::lock;
+pub use stats::PoolStats;

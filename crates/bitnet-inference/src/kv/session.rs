@@ -2,13 +2,21 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{BlockPool, PoolExhausted};
+use bitnet_model::{ExecError, Executor};
+
+use super::tree::common;
+use super::{BlockPool, PoolExhausted, PrefixMatch};
 
 /// The tokens of a conversation and the KV blocks that hold what was computed of them.
 ///
 /// The first [`computed`](Self::computed) tokens have keys and values in the blocks; the rest wait to be computed.
 /// [`extend`](Self::extend) replaces the text but keeps what both have in common at the beginning, so a chat computes each
-/// turn only once. Dropping a session gives its blocks back.
+/// turn only once; and it finds what other sessions of the pool have computed of the same beginning, now or earlier.
+/// Dropping a session gives its blocks back, where they can be found until others need them.
+///
+/// One step of computing is: [`cover`](Self::cover) the positions, let the executor have the memory that the pool misses,
+/// [`run_copy`](Self::run_copy), a forward call over the tokens from [`computed`](Self::computed) on,
+/// [`set_computed`](Self::set_computed).
 #[derive(Debug)]
 pub struct Session {
     tokens: Vec<u32>,
@@ -17,6 +25,19 @@ pub struct Session {
     block_size: usize,
     context: usize,
     pool: Arc<Mutex<BlockPool>>,
+    /// Whether it uses what others computed, and they what it computes.
+    shares: bool,
+    /// What must be copied before the next forward call.
+    copy: Option<Copy>,
+}
+
+/// A block of the table that others rely on was replaced, and its content must be copied before anything is computed.
+#[derive(Debug, Clone, Copy)]
+struct Copy {
+    /// The block of before, to which there is still a reference.
+    from: u32,
+    /// Its place in the table.
+    index: usize,
 }
 
 /// Locks a pool. A thread that panicked with the lock cannot have left it half changed: every operation on it is one step.
@@ -25,9 +46,18 @@ pub(crate) fn lock(pool: &Mutex<BlockPool>) -> MutexGuard<'_, BlockPool> {
 }
 
 impl Session {
-    /// An empty conversation of at most `context` tokens that takes its blocks, of `block_size` tokens, from `pool`.
-    pub fn new(pool: Arc<Mutex<BlockPool>>, block_size: usize, context: usize) -> Self {
-        Self { tokens: Vec::new(), computed: 0, blocks: Vec::new(), block_size, context, pool }
+    /// An empty conversation of at most `context` tokens that takes its blocks from `pool`.
+    pub fn new(pool: Arc<Mutex<BlockPool>>, context: usize) -> Self {
+        let block_size = lock(&pool).block_size();
+        let (tokens, blocks) = (Vec::new(), Vec::new());
+        Self { tokens, computed: 0, blocks, block_size, context, pool, shares: true, copy: None }
+    }
+
+    /// The same, but it computes all of its text itself, and nobody finds what it computes.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.shares = false;
+        self
     }
 
     /// All tokens: prompt and generated ones.
@@ -50,14 +80,66 @@ impl Session {
         &self.blocks
     }
 
-    /// Makes `text` the conversation's tokens. Keeps the keys and values of the longest common beginning, but never of
-    /// the last token, whose logits the next step needs. Returns how many were kept.
+    /// Makes `text` the conversation's tokens. Keeps the keys and values of the longest common beginning, or takes those of
+    /// a longer one that the pool knows; but never of the last token, whose logits the next step needs. Returns how many
+    /// tokens need not be computed.
     pub fn extend(&mut self, text: &[u32]) -> usize {
-        let known = &self.tokens[..self.computed];
-        let common = known.iter().zip(text).take_while(|(a, b)| a == b).count();
-        self.truncate(common.min(text.len().saturating_sub(1)));
-        self.tokens.extend_from_slice(&text[self.tokens.len()..]);
+        let most = text.len().saturating_sub(1);
+        let own = common(&self.tokens[..self.computed], text).min(most);
+        match self.find(&text[..most], own) {
+            Some(found) => self.adopt(found),
+            None => self.truncate(own),
+        }
+        self.tokens.clear();
+        self.tokens.extend_from_slice(text);
         self.computed
+    }
+
+    /// Gives all blocks back, where they can be found until others need them, but keeps the tokens.
+    pub fn suspend(&mut self) {
+        self.release(0);
+    }
+
+    /// Finds what is left of the blocks of a suspended session. Returns how many tokens need not be computed, never the last.
+    pub fn recall(&mut self) -> usize {
+        let most = self.tokens.len().saturating_sub(1);
+        if let Some(found) = self.find(&self.tokens[..most], self.computed) {
+            self.adopt(found);
+        }
+        self.computed
+    }
+
+    /// Finds the blocks of a beginning of `text` that the pool knows, if it is longer than the `own` tokens that the session
+    /// has of it itself.
+    fn find(&self, text: &[u32], own: usize) -> Option<PrefixMatch> {
+        if !self.shares || own >= text.len() {
+            return None;
+        }
+        let mut pool = lock(&self.pool);
+        let found = pool.lookup(text);
+        if found.tokens > own {
+            return Some(found);
+        }
+        pool.give_back(found.blocks);
+        None
+    }
+
+    /// Puts blocks that were found in the place of its own.
+    fn adopt(&mut self, found: PrefixMatch) {
+        self.release(0);
+        self.blocks.extend(found.blocks);
+        self.computed = found.tokens;
+    }
+
+    /// Another conversation with the same tokens, which shares what is computed of them.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        self.undo_copy();
+        let blocks = self.blocks[..self.computed.div_ceil(self.block_size)].to_vec();
+        let mut pool = lock(&self.pool);
+        blocks.iter().for_each(|&block| pool.share(block));
+        drop(pool);
+        Self { tokens: self.tokens.clone(), blocks, pool: Arc::clone(&self.pool), copy: None, ..*self }
     }
 
     /// Appends a token that is to be computed next.
@@ -67,12 +149,24 @@ impl Session {
 
     /// Forgets all but the first `len` tokens and gives back the blocks that held only the rest.
     pub fn truncate(&mut self, len: usize) {
+        self.release(len);
         self.tokens.truncate(len);
-        self.computed = self.computed.min(len);
-        let keep = self.computed.div_ceil(self.block_size);
+    }
+
+    /// Keeps what is computed of the first `len` tokens only.
+    fn release(&mut self, len: usize) {
+        self.undo_copy();
+        let computed = self.computed.min(len);
+        let keep = computed.div_ceil(self.block_size);
         if keep < self.blocks.len() {
-            lock(&self.pool).give_back(self.blocks.drain(keep..));
+            let mut pool = lock(&self.pool);
+            if self.shares {
+                // Full blocks are known already, a last one that is filled in part not yet.
+                pool.register(&self.tokens[..self.computed], &mut self.blocks);
+            }
+            pool.give_back(self.blocks.drain(keep..));
         }
+        self.computed = computed;
     }
 
     /// Forgets all but the first `len` tokens, at least one, the last of which is to be computed again: the next step
@@ -88,28 +182,81 @@ impl Session {
         self.truncate(0);
     }
 
-    /// Makes the block table cover positions `0..len`.
+    /// Makes the block table cover positions `0..len`, and those that are not computed yet writable: what others rely on is
+    /// replaced by a block of its own, which [`run_copy`](Self::run_copy) fills.
     ///
     /// # Errors
     /// [`PoolExhausted`]; the blocks of before, and those got on the way, stay with the session.
     pub fn cover(&mut self, len: usize) -> Result<(), PoolExhausted> {
+        let (index, slot) = (self.computed / self.block_size, self.computed % self.block_size);
         let needed = len.div_ceil(self.block_size);
-        if needed > self.blocks.len() {
-            let mut pool = lock(&self.pool);
-            while self.blocks.len() < needed {
-                self.blocks.push(pool.take()?);
-            }
+        let mut pool = lock(&self.pool);
+        if slot > 0
+            && len > self.computed
+            && let Some(own) = pool.writable(self.blocks[index], slot)?
+        {
+            let from = std::mem::replace(&mut self.blocks[index], own);
+            self.copy = Some(Copy { from, index });
+        }
+        while self.blocks.len() < needed {
+            self.blocks.push(pool.take()?);
         }
         Ok(())
     }
 
-    /// Notes that the executor has computed the first `len` tokens.
+    /// Lets `executor`, which has memory for all blocks of the table, copy what [`cover`](Self::cover) found to need it.
+    /// Must come before the forward call. If the executor cannot copy, the tokens of that block are to be computed again.
+    ///
+    /// # Errors
+    /// As [`Executor::copy_block`]; the session is then as if nothing had been covered.
+    pub fn run_copy(&mut self, executor: &mut dyn Executor) -> Result<(), ExecError> {
+        self.copy_by(|from, to| executor.copy_block(from, to))
+    }
+
+    fn copy_by(&mut self, copy: impl FnOnce(u32, u32) -> Result<(), ExecError>) -> Result<(), ExecError> {
+        let Some(Copy { from, index }) = self.copy else { return Ok(()) };
+        match copy(from, self.blocks[index]) {
+            Ok(()) => {}
+            Err(ExecError::Unsupported { .. }) => self.computed = index * self.block_size,
+            Err(error) => {
+                self.undo_copy();
+                return Err(error);
+            }
+        }
+        self.copy = None;
+        lock(&self.pool).give_back([from]);
+        Ok(())
+    }
+
+    /// Takes the block that was to be copied back into the table.
+    fn undo_copy(&mut self) {
+        if let Some(Copy { from, index }) = self.copy.take() {
+            let to = std::mem::replace(&mut self.blocks[index], from);
+            lock(&self.pool).give_back([to]);
+        }
+    }
+
+    /// Notes that the executor has computed the first `len` tokens. Blocks that are full now can be found by others; where
+    /// one of them has the same content in another block, that takes its place in the table.
     ///
     /// # Panics
-    /// If there are fewer tokens or the block table does not cover them.
+    /// If there are fewer tokens, the block table does not cover them, or a copy was left out.
     pub fn set_computed(&mut self, len: usize) {
         assert!(len <= self.tokens.len() && len <= self.blocks.len() * self.block_size);
+        assert!(self.copy.is_none(), "`run_copy` comes before a forward call");
+        let full = len / self.block_size;
+        if self.shares && full > self.computed / self.block_size {
+            let tokens = &self.tokens[..full * self.block_size];
+            lock(&self.pool).register(tokens, &mut self.blocks[..full]);
+        }
         self.computed = len;
+    }
+
+    /// Lets others find all that is computed, a last block that is filled in part included.
+    pub(crate) fn publish(&mut self) {
+        if self.shares && self.copy.is_none() {
+            lock(&self.pool).register(&self.tokens[..self.computed], &mut self.blocks);
+        }
     }
 
     /// Whether the session takes its blocks from `pool`.
@@ -128,62 +275,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        lock(&self.pool).give_back(self.blocks.drain(..));
+        self.release(0);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn computed(session: &mut Session, text: &[u32]) -> usize {
-        let kept = session.extend(text);
-        session.cover(text.len()).unwrap();
-        session.set_computed(text.len());
-        kept
-    }
-
-    #[test]
-    fn keeps_the_common_beginning() {
-        let pool = Arc::new(Mutex::new(BlockPool::new(8)));
-        let mut session = Session::new(Arc::clone(&pool), 4, 32);
-        assert_eq!(computed(&mut session, &[1, 2, 3, 4, 5]), 0);
-        assert_eq!(session.blocks().len(), 2);
-        assert_eq!(
-            computed(&mut session, &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
-            5,
-            "a longer text keeps all of the old"
-        );
-        assert_eq!(
-            computed(&mut session, &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
-            8,
-            "the same text computes its last token again"
-        );
-        assert_eq!(computed(&mut session, &[1, 2, 9]), 2);
-        assert_eq!(session.blocks().len(), 1);
-        assert_eq!(lock(&pool).in_use(), 1);
-        assert_eq!(computed(&mut session, &[7]), 0);
-    }
-
-    #[test]
-    fn tokens_that_were_not_computed_are_not_kept() {
-        let mut session = Session::new(Arc::new(Mutex::new(BlockPool::new(8))), 4, 32);
-        computed(&mut session, &[1, 2, 3]);
-        session.push(4);
-        assert_eq!(session.extend(&[1, 2, 3, 4, 5]), 3);
-        assert_eq!(session.tokens(), [1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn blocks_come_back_when_a_session_ends() {
-        let pool = Arc::new(Mutex::new(BlockPool::new(2)));
-        let mut first = Session::new(Arc::clone(&pool), 4, 32);
-        computed(&mut first, &[1; 8]);
-        let mut second = Session::new(Arc::clone(&pool), 4, 32);
-        assert_eq!(second.cover(1), Err(PoolExhausted { budget: 2 }));
-        drop(first);
-        second.cover(8).unwrap();
-        second.clear();
-        assert_eq!(lock(&pool).in_use(), 0);
-    }
-}
+mod tests;

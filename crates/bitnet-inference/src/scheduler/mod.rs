@@ -218,10 +218,9 @@ impl Scheduler {
         stats.requests_total = state.next_id;
         drop(state);
         (stats.max_running, stats.queue_capacity) = (options.max_running, options.queue_capacity);
-        let pool = crate::kv::lock(self.core.pool());
-        stats.blocks_total = pool.budget();
-        stats.blocks_in_use = pool.in_use();
-        stats.block_size = self.core.info().block_size;
+        let pool = crate::kv::lock(self.core.pool()).stats();
+        (stats.blocks_total, stats.block_size) = (pool.total, pool.block_size);
+        (stats.blocks_in_use, stats.blocks_cached) = (pool.in_use, pool.cached);
         stats
     }
 

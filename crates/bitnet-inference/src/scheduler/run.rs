@@ -207,10 +207,7 @@ impl Runner {
 
     /// Finds blocks for a sequence and one token more, leaving a few for those that run.
     fn unpark(&self, sequence: &mut Sequence) -> bool {
-        let available = || {
-            let pool = lock(self.core.pool());
-            pool.budget() - pool.in_use()
-        };
+        let available = || lock(self.core.pool()).available();
         let slack = self.running.len().min(lock(self.core.pool()).budget() / 8);
         sequence.unpark(available, slack, self.core.info().block_size)
     }
@@ -356,6 +353,11 @@ impl Runner {
                 k = k.zip(decisive).map(|(a, b)| a.max(b));
             }
         }
+        let backend = &mut *core.backend();
+        core.reserve_memory(backend)?;
+        for &i in parts {
+            running[i].run_copy(backend.executor())?;
+        }
         let part = |&i: &usize| {
             let Sequence { session, input, .. } = &running[i];
             let position = session.computed();
@@ -369,7 +371,7 @@ impl Runner {
             Part { tokens, position, blocks: session.blocks(), logits }
         };
         let parts: Vec<Part<'_>> = parts.iter().map(part).collect();
-        catch_unwind(AssertUnwindSafe(|| core.run_batch(&parts, k, rows)))
+        catch_unwind(AssertUnwindSafe(|| backend.run_batch(&parts, k, rows).map_err(EngineError::from)))
             .unwrap_or_else(|payload| Err(EngineError::RequestPanicked { message: message_of(&*payload) }))
     }
 
@@ -383,11 +385,15 @@ impl Runner {
             sequence.tell_prefill();
             return None;
         }
+        if !sequence.ticket.prompt_computed.swap(true, Ordering::Relaxed) && sequence.ticket.count > 1 {
+            // The other completions find it.
+            sequence.session.set_computed(sequence.session.tokens().len());
+            sequence.session.publish();
+        }
         let before = sequence.stats;
         let outcome = catch_unwind(AssertUnwindSafe(|| sequence.advance(rows, first)));
         let outcome = outcome
             .unwrap_or_else(|payload| Err(EngineError::RequestPanicked { message: message_of(&*payload) }));
-        sequence.ticket.prompt_computed.store(true, Ordering::Relaxed);
         let after = sequence.stats;
         stats.drafted += (after.drafted - before.drafted) as u64;
         stats.accepted += (after.accepted - before.accepted) as u64;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use bitnet_model::{ExecError, Executor};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::stats::{SlotState, SlotStats};
@@ -81,8 +82,6 @@ pub(super) struct Sequence {
     pub(super) session: Session,
     pub(super) completion: Completion,
     pub(super) stats: GenerationStats,
-    /// All its tokens, while it has no blocks.
-    parked: Vec<u32>,
     /// When it got its first blocks.
     pub(super) started: Option<Instant>,
     first_token: Option<Instant>,
@@ -132,7 +131,6 @@ impl Sequence {
             ..GenerationStats::default()
         };
         Self {
-            parked: ticket.prompt.clone(),
             ticket,
             choice,
             session,
@@ -185,34 +183,45 @@ impl Sequence {
         self.session.tokens().len() - self.session.computed()
     }
 
-    /// Tokens of prompt and text.
-    pub(super) fn len(&self) -> usize {
-        self.parked.len().max(self.session.tokens().len())
-    }
-
-    /// Gives all blocks back. What was drawn stays; keys and values will be computed again.
+    /// Gives all blocks back. What was drawn stays; keys and values will be found or computed again.
     pub(super) fn park(&mut self) {
-        self.parked.clear();
-        self.parked.extend_from_slice(self.session.tokens());
-        self.session.clear();
+        self.session.suspend();
         self.input = Input::default();
     }
 
-    /// Takes `slack` fewer than all available blocks at most; whether these are enough to compute all its tokens and one more.
+    /// Takes the blocks for all its tokens and one more, if so many are available, `slack` of them aside.
     pub(super) fn unpark(&mut self, available: impl Fn() -> usize, slack: usize, block_size: usize) -> bool {
-        let cached = self.session.extend(&self.parked);
-        let end = self.parked.len() + 1;
+        let cached = if self.session.tokens().is_empty() {
+            self.session.extend(&self.ticket.prompt)
+        } else {
+            self.session.recall()
+        };
+        let end = self.session.tokens().len() + 1;
         let missing = end.div_ceil(block_size).saturating_sub(self.session.blocks().len());
-        if available() < missing + slack || self.session.cover(end).is_err() {
-            self.session.clear();
+        // The first block that is written to may have to be copied.
+        let copies = usize::from(!cached.is_multiple_of(block_size));
+        if available() < missing + copies + slack || self.session.cover(end).is_err() {
+            self.session.suspend();
             return false;
         }
-        self.parked.clear();
         if self.started.is_none() {
             self.started = Some(Instant::now());
             self.stats.cached_tokens = cached;
         }
         true
+    }
+
+    /// Lets the executor copy a block that others rely on, before it is written to.
+    pub(super) fn run_copy(&mut self, executor: &mut dyn Executor) -> Result<(), ExecError> {
+        let before = self.session.computed();
+        self.session.run_copy(executor)?;
+        // An executor that cannot copy computes the block's tokens again.
+        let again = before - self.session.computed();
+        if again > 0 {
+            self.input.tokens += again;
+            self.input.guessed.clear();
+        }
+        Ok(())
     }
 
     /// Draws and takes the tokens that the rows of logits from `first` on decide: one, and one more for each guess that was
@@ -264,11 +273,6 @@ impl Sequence {
 
     /// Ends it where it is and tells the stream. Gives whether it was the request's last.
     pub(super) fn cancel(mut self) -> bool {
-        if !self.parked.is_empty() {
-            // Without blocks it has its tokens only here.
-            let tokens = std::mem::take(&mut self.parked);
-            tokens.into_iter().for_each(|token| self.session.push(token));
-        }
         let (ticket, choice) = (Arc::clone(&self.ticket), self.choice);
         let finish = self.completion.cancel(&mut self.session, &mut |event| {
             if let Event::Tail { text } = event {
@@ -309,7 +313,7 @@ impl Sequence {
             request_id: self.ticket.request_id.clone(),
             prompt_tokens: self.ticket.prompt.len(),
             computed_tokens: self.session.computed(),
-            generated_tokens: self.len() - self.ticket.prompt.len(),
+            generated_tokens: self.session.tokens().len().saturating_sub(self.ticket.prompt.len()),
             state,
             started: self.started?,
         })

@@ -125,6 +125,22 @@ impl GenerationStream {
         self.events.blocking_recv()
     }
 
+    /// As [`finish`](Self::finish), and shows every event to `see` on the way.
+    ///
+    /// # Errors
+    /// What ended the request.
+    pub async fn finish_with(
+        mut self,
+        mut see: impl FnMut(&Result<StreamEvent, EngineError>),
+    ) -> Result<Vec<Generation>, EngineError> {
+        let mut results = self.results();
+        while let Some(event) = self.next().await {
+            see(&event);
+            results.see(event?);
+        }
+        results.list()
+    }
+
     /// Waits for the end. Gives the completions in their order, or of `best_of` the best ones, best first.
     ///
     /// # Errors

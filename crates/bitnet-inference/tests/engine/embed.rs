@@ -88,3 +88,25 @@ fn instructions_and_limits() {
         engine.embed(&TEXTS).unwrap();
     }
 }
+
+#[test]
+fn tokens_are_embedded_as_they_are() {
+    let engine = engine(1);
+    let tokenizer = engine.tokenizer().unwrap();
+    let options = EmbedOptions::default();
+    let texts = &TEXTS[..2];
+    let lists: Vec<Vec<u32>> = texts
+        .iter()
+        .map(|text| {
+            let mut list = tokenizer.encode(text, EncodeOptions::PROMPT).unwrap();
+            list.extend(tokenizer.end().filter(|end| list.last() != Some(end)));
+            list
+        })
+        .collect();
+    let by_ids = engine.embed_ids(lists, &options, &mut |_, _| {}).unwrap().vectors;
+    assert_eq!(bits(&by_ids), bits(&with(&engine, texts, &options)));
+    let failed = |lists: Vec<Vec<u32>>| engine.embed_ids(lists, &options, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(failed(vec![vec![1], vec![]]), EngineError::EmptyText { index: 1 }));
+    assert!(matches!(failed(vec![vec![8192]]), EngineError::BadToken { token: 8192, .. }));
+    assert!(matches!(failed(vec![vec![1; 513]]), EngineError::TextTooLong { tokens: 513, .. }));
+}

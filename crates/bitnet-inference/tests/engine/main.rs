@@ -8,6 +8,7 @@ mod infer;
 mod library;
 mod lm_head;
 mod model_cache;
+mod prefix;
 mod reference;
 mod sampling;
 mod scheduler;

@@ -61,6 +61,36 @@ fn compare(engine: &InferenceEngine, requests: &[GenerateRequest]) {
     }
 }
 
+/// The texts of later requests begin with what these have computed.
+#[test]
+fn later_requests_compute_only_what_is_new() {
+    let engine = engine(1);
+    let run = |request: &GenerateRequest| {
+        engine.generate_stream(request.clone()).unwrap().blocking_finish().unwrap().remove(0)
+    };
+    let story = "The old lighthouse keeper walked along the shore and told the children a story. ".repeat(4);
+    let tokens = engine.encode(&Prompt::text(story)).unwrap();
+    let ask = |tokens: &[u32]| GenerateRequest {
+        ignore_eos: true,
+        ..GenerateRequest::new(Prompt::Tokens(tokens.to_vec())).seed(4).max_tokens(20)
+    };
+    let first = run(&ask(&tokens));
+    assert_eq!(first.stats.cached_tokens, 0);
+    let longer = [&tokens[..], &first.tokens, &tokens[..9]].concat();
+    let second = run(&ask(&longer));
+    assert!(second.stats.cached_tokens + 11 >= longer.len(), "{:?} of {}", second.stats, longer.len());
+    let other = builder(1).build().unwrap();
+    assert_eq!(second.tokens, other.generate_blocking(&ask(&longer)).unwrap().tokens);
+    assert!(engine.scheduler().stats().prefix_hit_tokens as usize >= longer.len() - 11);
+
+    let off = SchedulerOptions { prefix_cache: false, ..SchedulerOptions::default() };
+    let engine = builder(1).scheduler(off).build().unwrap();
+    for _ in 0..2 {
+        let got = engine.generate_stream(ask(&tokens)).unwrap().blocking_finish().unwrap();
+        assert_eq!((got[0].stats.cached_tokens, &got[0].tokens), (0, &first.tokens));
+    }
+}
+
 /// Waits until all blocks are back.
 fn assert_whole(engine: &InferenceEngine) {
     engine.scheduler().shutdown(Shutdown::Drain);
@@ -197,6 +227,7 @@ fn several_completions_share_a_stream() {
     let want = engine
         .generate_n(&mut engine.session(), &request, &mut |_, _| std::ops::ControlFlow::Continue(()))
         .unwrap();
+    assert!(engine.scheduler().stats().prefix_hit_tokens > 0, "the prompt is computed once");
     let tokens = |list: &[Generation]| list.iter().map(|g| g.tokens.clone()).collect::<Vec<_>>();
     assert_eq!(tokens(&got), tokens(&want));
 

@@ -46,6 +46,16 @@ impl LayerCache {
         }
     }
 
+    /// Copies one block to another.
+    pub(super) fn copy(&mut self, from: usize, to: usize) {
+        let heads = BLOCK_SIZE * self.kv_heads;
+        for rows in [&mut self.keys, &mut self.values] {
+            for (values, len) in [(&mut rows.elements, heads * self.head_dim), (&mut rows.scales, heads)] {
+                values.copy_within(from * len..(from + 1) * len, to * len);
+            }
+        }
+    }
+
     /// Bytes of one block in this type.
     pub(super) fn block_bytes(&self) -> usize {
         let (row, scale) = match self.kv_type {

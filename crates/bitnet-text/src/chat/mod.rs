@@ -4,49 +4,30 @@
 //! encoded, the special tokens of the template become tokens and those that someone wrote into a message stay text
 //! ([`guard`]).
 
+mod abilities;
 mod filters;
 mod guard;
+mod message;
+mod rewrite;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tool_tests;
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::error::{Result, TextError};
 use crate::tokenizer::{Segment, Tokenizer};
+use abilities::Abilities;
 use guard::Guard;
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatMessage {
-    /// Who speaks: `system`, `user` or `assistant`; templates may know others.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-impl ChatMessage {
-    fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.to_owned(), content: content.into() }
-    }
-
-    /// What the person says.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self::new("user", content)
-    }
-
-    /// What the model said.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self::new("assistant", content)
-    }
-
-    /// Instructions that stand before the conversation.
-    pub fn system(content: impl Into<String>) -> Self {
-        Self::new("system", content)
-    }
-}
+pub use message::{ChatMessage, ChatPrompt, ToolCall};
 
 /// Name of the template inside its environment; it has no ending that would switch HTML escapes on.
 const NAME: &str = "chat_template";
@@ -72,6 +53,8 @@ pub struct ChatTemplate {
     bos_token: String,
     eos_token: String,
     origin: String,
+    /// What it can, found out when it is first asked.
+    abilities: Arc<OnceLock<Abilities>>,
 }
 
 impl std::fmt::Debug for ChatTemplate {
@@ -90,9 +73,15 @@ struct Context<'a> {
     add_generation_prompt: bool,
     bos_token: &'a str,
     eos_token: &'a str,
-    tools: (),
+    tools: Option<&'a [Value]>,
     documents: (),
+    #[serde(flatten)]
+    kwargs: &'a Map<String, Value>,
 }
+
+/// The variables that a request cannot set.
+const RESERVED: [&str; 6] =
+    ["messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "documents"];
 
 impl ChatTemplate {
     /// Compiles a template. `origin` is where it came from, for messages; the tokens are what the template's
@@ -112,6 +101,7 @@ impl ChatTemplate {
             bos_token: bos_token.to_owned(),
             eos_token: eos_token.to_owned(),
             origin: origin.to_owned(),
+            abilities: Arc::default(),
         })
     }
 
@@ -139,18 +129,7 @@ impl ChatTemplate {
     /// [`TextError::Template`] with what the template raised, or why it cannot be run on these messages, or if it
     /// takes too long.
     pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String> {
-        let context = Context {
-            messages,
-            add_generation_prompt,
-            bos_token: &self.bos_token,
-            eos_token: &self.eos_token,
-            tools: (),
-            documents: (),
-        };
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(Serde(&context)))
-            .map_err(|error| template_error(&self.origin, &error))
+        self.run(messages, &[], &Map::new(), add_generation_prompt)
     }
 
     /// The tokens of a conversation. Special tokens are those that the template writes; text between two of them is
@@ -166,23 +145,119 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>> {
         let specials: Vec<&str> = tokenizer.special_spellings().collect();
-        let taken = [&self.source, &self.bos_token, &self.eos_token];
-        let guard = Guard::new(&specials, messages, &taken.map(String::as_str))?;
-        let rendered = self.render(&guard.protect(messages), add_generation_prompt)?;
-
-        let parts: Vec<(bool, String)> = tokenizer
-            .split_special(&rendered)
-            .map(|segment| match segment {
-                Segment::Text(text) => (false, guard.release(text)),
-                Segment::Special(spelling) => (true, spelling.to_owned()),
-            })
-            .collect();
-        let segments: Vec<Segment<'_>> = parts
-            .iter()
-            .map(|(special, text)| if *special { Segment::Special(text) } else { Segment::Text(text) })
-            .collect();
-        tokenizer.encode_segments(&segments, true)
+        let prompt = ChatPrompt::new(messages.to_vec());
+        let guard = self.guard(&specials, &prompt)?;
+        let rendered = self.render(&guard.protect(&prompt).messages, add_generation_prompt)?;
+        tokens(tokenizer, &guard, &rendered)
     }
+
+    /// The prompt for a conversation with all that belongs to it, up to where the model goes on. What the template does not
+    /// know is put into words that it does: definitions of tools into the system message, calls and results into the text
+    /// of turns ([`tools`](crate::tools) has the convention), the system message of a template without one into the
+    /// first turn of the user.
+    ///
+    /// # Errors
+    /// Those of [`render`](Self::render), and [`TextError::Template`] for a turn to be continued that is not the model's
+    /// or a variable that is the template's own.
+    pub fn render_prompt(&self, prompt: &ChatPrompt) -> Result<String> {
+        let prompt = self.rewritten(prompt)?;
+        let guard = self.guard(&[], &prompt)?;
+        let rendered = self.run_guarded(&guard, &prompt)?;
+        Ok(guard.release(&rendered))
+    }
+
+    /// The tokens of [`render_prompt`](Self::render_prompt), made as those of [`encode`](Self::encode).
+    ///
+    /// # Errors
+    /// Those of [`render_prompt`](Self::render_prompt) and [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, tokenizer: &Tokenizer, prompt: &ChatPrompt) -> Result<Vec<u32>> {
+        let specials: Vec<&str> = tokenizer.special_spellings().collect();
+        let prompt = self.rewritten(prompt)?;
+        let guard = self.guard(&specials, &prompt)?;
+        let rendered = self.run_guarded(&guard, &prompt)?;
+        tokens(tokenizer, &guard, &rendered)
+    }
+
+    fn guard<'a>(&self, specials: &'a [&'a str], prompt: &ChatPrompt) -> Result<Guard<'a>> {
+        let taken = [&self.source, &self.bos_token, &self.eos_token];
+        Guard::new(specials, prompt, &taken.map(String::as_str))
+    }
+
+    /// The prompt in words that the template knows.
+    fn rewritten<'p>(&self, prompt: &'p ChatPrompt) -> Result<Cow<'p, ChatPrompt>> {
+        let refused =
+            |message: String| TextError::Template { origin: self.origin.clone(), line: None, message };
+        if let Some(name) = prompt.kwargs.keys().find(|name| RESERVED.contains(&name.as_str())) {
+            return Err(refused(format!("the variable {name} cannot be set; leave it out")));
+        }
+        if prompt.continue_final && prompt.messages.last().is_none_or(|last| last.role != "assistant") {
+            let why = "a turn can only be continued if it is the assistant's, and the last one";
+            return Err(refused(why.to_owned()));
+        }
+        Ok(rewrite::rewritten(prompt, self))
+    }
+
+    /// Runs the template on a guarded prompt, up to where the model goes on.
+    fn run_guarded(&self, guard: &Guard<'_>, prompt: &ChatPrompt) -> Result<String> {
+        let mut prompt = guard.protect(prompt);
+        if self.abilities().arguments_as_text {
+            for call in prompt.messages.iter_mut().flat_map(|message| &mut message.tool_calls) {
+                call.arguments = Value::String(call.arguments.to_string());
+            }
+        }
+        let goes_on = prompt.continue_final;
+        if let Some(last) = prompt.messages.last_mut().filter(|_| goes_on) {
+            last.content.push(guard.mark);
+        }
+        let mut rendered = self.run(&prompt.messages, &prompt.tools, &prompt.kwargs, !goes_on)?;
+        if goes_on {
+            let end = rendered.rfind(guard.mark).ok_or_else(|| TextError::Template {
+                origin: self.origin.clone(),
+                line: None,
+                message: "the template leaves out the turn that is to be continued".to_owned(),
+            })?;
+            rendered.truncate(end);
+        }
+        Ok(rendered)
+    }
+
+    fn run(
+        &self,
+        messages: &[ChatMessage],
+        tools: &[Value],
+        kwargs: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let context = Context {
+            messages,
+            add_generation_prompt,
+            bos_token: &self.bos_token,
+            eos_token: &self.eos_token,
+            tools: Some(tools).filter(|tools| !tools.is_empty()),
+            documents: (),
+            kwargs,
+        };
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(Serde(&context)))
+            .map_err(|error| template_error(&self.origin, &error))
+    }
+}
+
+/// The tokens of a rendered prompt whose messages were guarded.
+fn tokens(tokenizer: &Tokenizer, guard: &Guard<'_>, rendered: &str) -> Result<Vec<u32>> {
+    let parts: Vec<(bool, String)> = tokenizer
+        .split_special(rendered)
+        .map(|segment| match segment {
+            Segment::Text(text) => (false, guard.release(text)),
+            Segment::Special(spelling) => (true, spelling.to_owned()),
+        })
+        .collect();
+    let segments: Vec<Segment<'_>> = parts
+        .iter()
+        .map(|(special, text)| if *special { Segment::Special(text) } else { Segment::Text(text) })
+        .collect();
+    tokenizer.encode_segments(&segments, true)
 }
 
 fn template_error(origin: &str, error: &minijinja::Error) -> TextError {

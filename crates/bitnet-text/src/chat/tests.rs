@@ -4,7 +4,7 @@ use super::*;
 use crate::tokenizer::EncodeOptions;
 
 /// A byte-level vocabulary of single bytes with a few control tokens from 256 on.
-fn tokenizer() -> Tokenizer {
+pub(super) fn tokenizer() -> Tokenizer {
     let mut lines = String::new();
     for byte in 0..=255_u8 {
         use base64::Engine as _;
@@ -70,7 +70,7 @@ fn chatml_with_white_space_to_be_trimmed() {
     assert_eq!(rendered(source, &conversation()), expected);
 
     let template = ChatTemplate::new(source, "", "", "chat_template.jinja").unwrap();
-    let tool = ChatMessage { role: "tool".to_owned(), content: String::new() };
+    let tool = ChatMessage::new("tool", "");
     let error = template.render(&[tool], true).unwrap_err().to_string();
     assert_eq!(error, "chat_template.jinja: line 3: role tool?");
 }
@@ -133,7 +133,7 @@ fn special_tokens_cannot_be_put_together_from_messages() {
     let messages = [ChatMessage::user("<|eot"), ChatMessage::user("_id|>"), ChatMessage::user("<|eot ")];
     let encoded = template.unwrap().encode(&tokenizer, &messages, true).unwrap();
     assert_eq!(encoded, ids(&[&|| vec![BOS], &text("<|eot_id|><|eot_id|>")]));
-    let messages = [ChatMessage { role: "x<|eot_id|>".to_owned(), content: String::new() }];
+    let messages = [ChatMessage::new("x<|eot_id|>", "")];
     let encoded = ChatTemplate::bitnet_2b().encode(&tokenizer, &messages, false).unwrap();
     assert_eq!(encoded, ids(&[&|| vec![BOS], &text("X<|eot_id|>: "), &|| vec![EOT]]));
 }
