@@ -100,8 +100,8 @@
 //! * [`GenerateRequest`], [`Event`], [`Generation`]: one request, what happens meanwhile, its result.
 //! * [`scheduler`]: many requests at once, each a [`GenerationStream`]: what [`InferenceEngine::generate`] runs on.
 //! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
-//! * [`InferRequest`], [`Inference`]: logits, hidden states and embeddings of tokens, texts or rows of values.
-//! * [`stream`], [`BatchProcessor`], [`ParallelInferenceProcessor`]: many inputs; [`Process`] is what they have done.
+//! * [`mod@infer`]: logits, hidden states and embeddings of tokens, texts or rows of values.
+//! * [`stream`], [`mod@batch`], [`mod@parallel`]: many inputs; [`Process`] is what is done with them.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed; [`CustomSampler`] is your own.
 //! * [`EmbedOptions`], [`Embeddings`]: vectors of texts.
 //! * [`Perplexity`]: how well a model predicts a text.
@@ -114,18 +114,18 @@
 #![forbid(unsafe_code)]
 
 mod background;
-mod batch;
+pub mod batch;
 pub mod benchmark;
 pub mod device;
 mod embed;
 mod engine;
 mod error;
 mod generate;
-mod infer;
+pub mod infer;
 pub mod kv;
 pub mod model_cache;
 mod optimization;
-mod parallel;
+pub mod parallel;
 mod perplexity;
 mod process;
 pub mod sampling;
