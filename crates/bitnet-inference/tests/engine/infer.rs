@@ -133,7 +133,7 @@ fn memory_comes_from_the_pool_and_its_limit_holds() {
     assert!(stats.requested.as_bytes() >= before.requested.as_bytes() + 4 * 8192);
     drop(held);
     assert!(engine.memory_stats().in_use < stats.in_use);
-    for _ in 0..20 {
+    for _ in 0..60 {
         engine.infer_blocking(ids.clone()).unwrap();
     }
     assert!(engine.memory_stats().hit_rate() > 0.5, "{}", engine.memory_stats());
