@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn impossible_configurations_are_refused() {
-        let refused = |config| BatchProcessor::new(|n: &u64| Ok(*n), config).is_err();
+        let refused = |config| BatchProcessor::new(|n: &u64| Ok::<_, EngineError>(*n), config).is_err();
         assert!(refused(BatchConfig { max_batch_size: 0, ..BatchConfig::default() }));
         assert!(refused(BatchConfig { parallel_workers: 0, ..BatchConfig::default() }));
         for memory_threshold in [0.0, -1.0, 1.5, f64::NAN] {
