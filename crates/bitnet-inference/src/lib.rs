@@ -100,6 +100,7 @@
 //! * [`GenerateRequest`], [`Event`], [`Generation`]: one request, what happens meanwhile, its result.
 //! * [`scheduler`]: many requests at once, each a [`GenerationStream`]: what [`InferenceEngine::generate`] runs on.
 //! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
+//! * [`grammar`]: texts that a JSON schema, a regular expression or a grammar accepts.
 //! * [`mod@infer`]: logits, hidden states and embeddings of tokens, texts or rows of values.
 //! * [`stream`], [`mod@batch`], [`mod@parallel`]: many inputs; [`Process`] is what is done with them.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed; [`CustomSampler`] is your own.
@@ -121,6 +122,7 @@ mod embed;
 mod engine;
 mod error;
 mod generate;
+pub mod grammar;
 pub mod infer;
 pub mod kv;
 pub mod model_cache;
@@ -147,6 +149,7 @@ pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
+pub use grammar::{Constraint, GrammarError};
 pub use infer::{InferInput, InferOutput, InferRequest, Inference};
 pub use kv::{PoolStats, Session};
 pub use optimization::OptimizationLevel;

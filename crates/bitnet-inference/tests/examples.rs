@@ -9,6 +9,8 @@ mod chat;
 mod custom_sampler;
 #[path = "../examples/embedding.rs"]
 mod embedding;
+#[path = "../examples/json.rs"]
+mod json;
 #[path = "../examples/simple.rs"]
 mod simple;
 #[path = "../examples/streaming.rs"]
@@ -32,6 +34,11 @@ fn a_custom_sampler() {
 #[test]
 fn an_embedding() {
     embedding::main().unwrap();
+}
+
+#[test]
+fn json_of_a_schema() {
+    json::main().unwrap();
 }
 
 #[test]

@@ -23,7 +23,10 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
         .route("/v1/models", get(models))
         .route("/models/status", get(status))
         .route("/models/load", post(load))
-        .route("/models/unload", post(unload));
+        .route("/models/unload", post(unload))
+        .merge(crate::anthropic::routes())
+        .merge(crate::ollama::routes())
+        .merge(crate::native::routes());
     if state.config().metrics {
         routes = routes.route("/metrics", get(metrics));
     }

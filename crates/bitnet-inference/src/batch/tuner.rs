@@ -56,10 +56,13 @@ impl Tuner {
             let level = self.level;
             self.speeds.iter_mut().enumerate().filter(|(i, _)| *i != level).for_each(|(_, s)| *s = None);
         }
-        let above = self.level + 1;
-        if above < self.ceiling && self.speeds[above].is_none_or(|higher| higher > speed * GAIN) {
+        let (above, below) = (self.level + 1, self.level.checked_sub(1).map(|level| self.speeds[level]));
+        // What is known to lose to the size below is no reason to try the size above.
+        let climbs = below.flatten().is_none_or(|lower| speed > lower * GAIN);
+        let rises = |higher: Option<f64>| higher.map_or(climbs, |higher| higher > speed * GAIN);
+        if above < self.ceiling && rises(self.speeds[above]) {
             self.level = above;
-        } else if self.level > 0 && self.speeds[self.level - 1].is_none_or(|lower| lower * GAIN > speed) {
+        } else if below.is_some_and(|lower| lower.is_none_or(|lower| lower * GAIN > speed)) {
             self.level -= 1;
         }
     }
