@@ -125,7 +125,11 @@ async fn dropping_a_stream_ends_its_requests() {
 #[test]
 fn custom_samplers_choose_and_change() {
     let engine = engine(1);
-    let greedy = SamplingOverrides { temperature: Some(0.0), ..SamplingOverrides::default() };
+    let greedy = SamplingOverrides {
+        temperature: Some(0.0),
+        repeat_penalty: Some(1.0),
+        ..SamplingOverrides::default()
+    };
     let base = story(1).sampling(greedy);
     let plain = engine.generate_blocking(&base).unwrap().tokens;
     let best = CustomSampler::new(|logits, _| {
