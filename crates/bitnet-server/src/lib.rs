@@ -21,6 +21,7 @@ mod middleware;
 mod models;
 mod native;
 mod ollama;
+mod openai;
 #[cfg(feature = "otel")]
 mod otel;
 mod routes;
