@@ -209,7 +209,7 @@ impl CpuExecutor {
         let outcome = Outcome::default();
         let pass =
             Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, want, &outcome)
-                .from_rows(input);
+                .on_rows(input);
         self.pool.run(|team| pass.run(team));
         outcome.result()
     }

@@ -166,7 +166,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Begins with these rows, one a token, instead of rows of the embedding.
-    pub(crate) fn from_rows(self, input: Option<&'a [f32]>) -> Self {
+    pub(crate) fn on_rows(self, input: Option<&'a [f32]>) -> Self {
         Self { input, ..self }
     }
 
