@@ -149,6 +149,9 @@ impl Core {
         if let Some(alternatives) = request.logprobs {
             sampler = sampler.with_logprobs(alternatives);
         }
+        if let Some(custom) = &request.custom_sampler {
+            sampler = sampler.with_custom(custom.clone());
+        }
         Ok((sampler, banned))
     }
 }

@@ -8,6 +8,7 @@ use bitnet_text::Tokenizer;
 
 use super::bias;
 use super::candidates::{Candidate, Pool};
+use super::custom::CustomSampler;
 use super::dry::{Breakers, Dry};
 use super::logprobs::Recorder;
 use super::mirostat::Control;
@@ -27,6 +28,12 @@ pub enum SamplingError {
         token: u32,
         /// Its logit.
         value: f32,
+    },
+    /// A custom sampler chose a token that is excluded, or that there is not.
+    #[error("the custom sampler chose token {token}, which is excluded here or outside the vocabulary")]
+    BadChoice {
+        /// The token.
+        token: u32,
     },
     /// Every token is excluded, or there is none.
     #[error(
@@ -57,6 +64,7 @@ pub struct Sampler {
     control: Control,
     fitted: Vec<Candidate>,
     recorder: Option<Recorder>,
+    custom: Option<CustomSampler>,
 }
 
 /// The steps of `params` that do something.
@@ -92,6 +100,7 @@ impl Sampler {
             control: Control::new(&params),
             fitted: Vec::new(),
             recorder: None,
+            custom: None,
             params,
         }
     }
@@ -118,6 +127,13 @@ impl Sampler {
     #[must_use]
     pub fn with_logprobs(mut self, alternatives: usize) -> Self {
         self.recorder = Some(Recorder::new(alternatives));
+        self
+    }
+
+    /// Lets a function choose, or change logits behind bias and exclusions. Needs all logits.
+    #[must_use]
+    pub fn with_custom(mut self, custom: CustomSampler) -> Self {
+        self.custom = Some(custom);
         self
     }
 
@@ -183,7 +199,7 @@ impl Sampler {
     /// How many of the largest logits, of the tokens that are allowed, decide the next token after `history`, if these are
     /// few among `vocab_size`: so many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
     pub fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
-        if self.recorder.is_some() {
+        if self.recorder.is_some() || self.custom.is_some() {
             return None;
         }
         let ranked = self.decisive_ranks(history, vocab_size);
@@ -270,6 +286,15 @@ impl Sampler {
         }
         for place in self.excluded.iter().filter_map(|&token| places.of(token)) {
             logits[place] = f32::NEG_INFINITY;
+        }
+        if let Some(custom) = &self.custom {
+            if let Some(token) = custom.choose(logits, history) {
+                return match logits.get(token as usize) {
+                    Some(&logit) if logit > f32::NEG_INFINITY => Ok(token as usize),
+                    _ => Err(SamplingError::BadChoice { token }),
+                };
+            }
+            check(logits, places)?;
         }
         self.pool.begin();
         for i in 0..self.steps.len() {

@@ -5,6 +5,8 @@ mod benchmark;
 mod constraints;
 mod embed;
 mod generate;
+mod infer;
+mod library;
 mod lm_head;
 mod mixed;
 mod model_cache;
