@@ -7,8 +7,8 @@
 //! Handlers translate: a request of some API becomes a request to an engine, its events become that API's events. Models
 //! run on the threads of their engines, never on those of the runtime; scheduling and sampling are the engine's.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "until the API families are here")]
 
+mod anthropic;
 mod common;
 pub mod config;
 mod context;
@@ -18,6 +18,9 @@ pub mod logging;
 mod metrics;
 mod middleware;
 mod models;
+mod native;
+mod ollama;
+mod openai;
 #[cfg(feature = "otel")]
 mod otel;
 mod routes;

@@ -4,7 +4,8 @@ use bitnet_text::{ChatMessage, ChatPrompt, ChatTemplate, EncodeOptions};
 
 use crate::engine::{Core, InferenceEngine};
 use crate::error::{EngineError, ParameterError};
-use crate::sampling::{LogitBias, SamplingOverrides, check_alternatives};
+use crate::grammar::Constraint;
+use crate::sampling::{CustomSampler, LogitBias, SamplingOverrides, check_alternatives};
 
 /// What the model is to continue.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,8 @@ pub struct GenerateRequest {
     /// Strings that the generated text never contains; tokens that begin one are held back until it is decided. A string that
     /// begins in the prompt is not one of the generated text.
     pub banned: Vec<String>,
+    /// What the generated text must be, from its first to its last character; at the most tokens it may be cut off.
+    pub constraint: Option<Constraint>,
     /// Strings over which the repetitions that DRY looks for do not reach; `None`:
     /// [`DRY_SEQUENCE_BREAKERS`](crate::sampling::DRY_SEQUENCE_BREAKERS).
     pub dry_sequence_breakers: Option<Vec<String>>,
@@ -53,6 +56,8 @@ pub struct GenerateRequest {
     /// Out of how many completions `generate_n` takes the `n` best, those of the highest mean log probability of a token;
     /// `None`: out of `n`. `n` to 128.
     pub best_of: Option<usize>,
+    /// A function that chooses tokens or changes logits.
+    pub custom_sampler: Option<CustomSampler>,
     /// Whether the model's stop tokens do not end the text; they show up in the tokens, not in the text.
     pub ignore_eos: bool,
     /// Whether the text begins with that of a [`Prompt::Text`].
@@ -69,10 +74,12 @@ impl GenerateRequest {
             stop: Vec::new(),
             logit_bias: Vec::new(),
             banned: Vec::new(),
+            constraint: None,
             dry_sequence_breakers: None,
             logprobs: None,
             n: 1,
             best_of: None,
+            custom_sampler: None,
             ignore_eos: false,
             echo: false,
         }
@@ -113,10 +120,24 @@ impl GenerateRequest {
         self
     }
 
+    /// Sets the [`constraint`](Self::constraint).
+    #[must_use]
+    pub fn constraint(mut self, constraint: Constraint) -> Self {
+        self.constraint = Some(constraint);
+        self
+    }
+
     /// Adds a bias.
     #[must_use]
     pub fn bias(mut self, bias: LogitBias) -> Self {
         self.logit_bias.push(bias);
+        self
+    }
+
+    /// Sets [`custom_sampler`](Self::custom_sampler).
+    #[must_use]
+    pub fn custom_sampler(mut self, sampler: CustomSampler) -> Self {
+        self.custom_sampler = Some(sampler);
         self
     }
 

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use bitnet_core::lanes;
-use bitnet_model::TopLogits;
+use bitnet_model::{TokenSet, TopLogits};
 use bitnet_text::Tokenizer;
 
 use super::bias;
 use super::candidates::{Candidate, Pool};
+use super::custom::CustomSampler;
 use super::dry::{Breakers, Dry};
 use super::logprobs::Recorder;
 use super::mirostat::Control;
 use super::penalties::{self, Tally};
 use super::places::Places;
 use super::{LogprobsAt, Mirostat, Rng, SamplingParams, Step};
+use crate::grammar::Mask;
 
 /// Logits from which no token can be drawn.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -27,9 +29,15 @@ pub enum SamplingError {
         /// Its logit.
         value: f32,
     },
+    /// A custom sampler chose a token that is excluded, or that there is not.
+    #[error("the custom sampler chose token {token}, which is excluded here or outside the vocabulary")]
+    BadChoice {
+        /// The token.
+        token: u32,
+    },
     /// Every token is excluded, or there is none.
     #[error(
-        "no token is possible: all {count} logits are minus infinity, by the model, by logit_bias or by banned strings"
+        "no token is possible: all {count} logits are minus infinity, by the model, by logit_bias, by banned strings or by a constraint"
     )]
     NothingPossible {
         /// Logits there were.
@@ -48,12 +56,15 @@ pub struct Sampler {
     bias: Vec<(u32, f32)>,
     /// Tokens that the next draw must not give.
     excluded: Vec<u32>,
+    /// The tokens that the next draw may give, if not all.
+    allowed: Option<Mask>,
     pool: Pool,
     tally: Tally,
     dry: Dry,
     control: Control,
     fitted: Vec<Candidate>,
     recorder: Option<Recorder>,
+    custom: Option<CustomSampler>,
 }
 
 /// The steps of `params` that do something.
@@ -82,12 +93,14 @@ impl Sampler {
             rng: Rng::new(seed),
             bias: Vec::new(),
             excluded: Vec::new(),
+            allowed: None,
             pool: Pool::default(),
             tally: Tally::default(),
             dry: Dry::default(),
             control: Control::new(&params),
             fitted: Vec::new(),
             recorder: None,
+            custom: None,
             params,
         }
     }
@@ -117,6 +130,13 @@ impl Sampler {
         self
     }
 
+    /// Lets a function choose, or change logits behind bias and exclusions. Needs all logits.
+    #[must_use]
+    pub fn with_custom(mut self, custom: CustomSampler) -> Self {
+        self.custom = Some(custom);
+        self
+    }
+
     /// Makes room for texts of `tokens` tokens, so that no draw allocates for a longer history.
     pub fn reserve(&mut self, tokens: usize) {
         if self.steps.contains(&Step::Penalties) {
@@ -137,6 +157,11 @@ impl Sampler {
         self.rng = Rng::new(seed);
     }
 
+    /// Whether the best token is always taken.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.params.temperature == 0.0
+    }
+
     /// How many alternatives are taken down.
     pub(crate) fn alternatives(&self) -> usize {
         self.recorder.as_ref().map_or(0, Recorder::alternatives)
@@ -146,6 +171,14 @@ impl Sampler {
     pub(crate) fn exclude(&mut self, tokens: impl Iterator<Item = u32>) {
         self.excluded.clear();
         self.excluded.extend(tokens);
+    }
+
+    /// Allows these tokens, and no others, from now on; `None`: all.
+    pub(crate) fn allow(&mut self, mask: Option<&Mask>) {
+        match (&mut self.allowed, mask) {
+            (Some(allowed), Some(mask)) => allowed.clone_from(mask),
+            (allowed, mask) => *allowed = mask.cloned(),
+        }
     }
 
     /// What the draws so far have changed, other than the random numbers.
@@ -158,11 +191,26 @@ impl Sampler {
         self.control.bound = state;
     }
 
-    /// How many of the largest logits decide the next token after `history`, if these are few among `vocab_size`: so
-    /// many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
+    /// The tokens that the next draw may give, if not all.
+    pub(crate) fn allowed(&self) -> Option<TokenSet<'_>> {
+        self.allowed.as_ref().map(Mask::as_set)
+    }
+
+    /// How many of the largest logits, of the tokens that are allowed, decide the next token after `history`, if these are
+    /// few among `vocab_size`: so many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
     pub fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
+        if self.recorder.is_some() || self.custom.is_some() {
+            return None;
+        }
+        let ranked = self.decisive_ranks(history, vocab_size);
+        let allowed = self.allowed.as_ref().map(Mask::count).filter(|count| *count < vocab_size / 8);
+        ranked.into_iter().chain(allowed).min()
+    }
+
+    /// How many of the largest logits decide, if a few do whatever the values of the others are.
+    fn decisive_ranks(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
         let p = &self.params;
-        if self.recorder.is_some() || self.bias.last().is_some_and(|_| self.bias.iter().any(|b| b.1 > 0.0)) {
+        if self.bias.iter().any(|bias| bias.1 > 0.0) {
             return None;
         }
         // Bias and exclusion lower logits, so at worst each of these tokens drops out of the best.
@@ -224,6 +272,13 @@ impl Sampler {
         history: &[u32],
         places: Places<'_>,
     ) -> Result<usize, SamplingError> {
+        if let Some(allowed) = &self.allowed {
+            for (place, logit) in logits.iter_mut().enumerate() {
+                if !allowed.contains(places.token(place)) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
         for &(token, bias) in &self.bias {
             if let Some(place) = places.of(token) {
                 logits[place] += bias;
@@ -231,6 +286,15 @@ impl Sampler {
         }
         for place in self.excluded.iter().filter_map(|&token| places.of(token)) {
             logits[place] = f32::NEG_INFINITY;
+        }
+        if let Some(custom) = &self.custom {
+            if let Some(token) = custom.choose(logits, history) {
+                return match logits.get(token as usize) {
+                    Some(&logit) if logit > f32::NEG_INFINITY => Ok(token as usize),
+                    _ => Err(SamplingError::BadChoice { token }),
+                };
+            }
+            check(logits, places)?;
         }
         self.pool.begin();
         for i in 0..self.steps.len() {

@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers as well")]
 
 mod benchmark;
+mod constraints;
 mod embed;
 mod generate;
+mod infer;
+mod library;
 mod lm_head;
+mod mixed;
 mod model_cache;
 mod prefix;
 mod reference;
