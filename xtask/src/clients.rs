@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::packages;
 use crate::process::{self, Failure, Outcome, Workspace, answers};
-use crate::server::Server;
-use crate::{packages, smoke};
+use crate::server::{self, Server};
 
 const PACKAGES: [&str; 4] = ["python3", "python3-venv", "nodejs", "npm"];
 
@@ -21,14 +21,14 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let scripts = workspace.root().join("interop/clients");
     let folder = workspace.root().join("target/clients");
     install(&scripts, &folder)?;
-    let program = smoke::build(workspace)?;
+    let program = server::program(workspace)?;
     let server = Server::start(&program, &[])?;
     let url = server.url();
     let base = url.trim_end_matches('/');
     let python = folder.join("python/bin/python");
     for script in ["openai_check.py", "others.py"] {
         let mut command = Command::new(&python);
-        process::run(command.arg(scripts.join(script)).env("BASE", base).stdin(Stdio::null()))?;
+        process::run(command.arg(scripts.join(script)).arg(base).env("BASE", base).stdin(Stdio::null()))?;
     }
     let mut node = Command::new("node");
     process::run(

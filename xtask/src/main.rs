@@ -36,7 +36,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
-  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, web, arm64; stops at the first failure
+  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, web, clients, soak, arm64; stops at the first failure
   tidy    repository rules: module heads, file and function length, unsafe, crate layers, links, test data
   test    unit and integration tests (cargo-nextest) and doctests
   smoke   build the bitnet program and check that it writes text, the same text for any number of threads

@@ -44,13 +44,12 @@ fn trouble(address: &str) -> Option<String> {
         Ok((status, text)) => Err(format!("{path} answers {status}: {text}")),
         Err(error) => Err(format!("{path} does not answer: {error}")),
     };
-    let health = match (read("/health"), read("/slots"), read("/metrics")) {
+    match (read("/health"), read("/slots"), read("/metrics")) {
         (Ok(health), Ok(slots), Ok(metrics)) => {
             busy_slot(&slots).or_else(|| busy_gauge(&metrics)).or_else(|| ill(&health))
         }
         (Err(trouble), ..) | (_, Err(trouble), _) | (.., Err(trouble)) => Some(trouble),
-    };
-    health
+    }
 }
 
 fn ill(health: &str) -> Option<String> {
@@ -69,7 +68,8 @@ fn busy_slot(slots: &str) -> Option<String> {
 }
 
 /// Gauges that are zero when nothing runs; each must be there.
-const AT_REST: [&str; 3] = ["bitnet_requests_running", "bitnet_requests_waiting", "bitnet_kv_blocks_in_use"];
+const AT_REST: [&str; 3] =
+    ["llamacpp:requests_processing", "llamacpp:requests_deferred", "bitnet_kv_blocks_used"];
 
 fn busy_gauge(metrics: &str) -> Option<String> {
     AT_REST.iter().find_map(|name| match gauge(metrics, name) {

@@ -145,15 +145,16 @@ fn check_memory(memory: &[(f64, u64)]) -> Result<(), Failure> {
 fn body(index: usize, tokens: usize) -> String {
     let subject =
         ["a fox", "the sea", "a clock", "rain", "a baker", "two birds", "the moon", "a train"][index % 8];
-    let system =
-        (index % 3 == 0).then(|| json!({"role": "system", "content": "You tell short stories to children."}));
+    let system = index
+        .is_multiple_of(3)
+        .then(|| json!({"role": "system", "content": "You tell short stories to children."}));
     let user = json!({"role": "user", "content": format!("Tell me about {subject}, number {index}. {}", "Please. ".repeat(index % 11))});
     let messages: Vec<Value> = system.into_iter().chain([user]).collect();
     json!({
         "messages": messages,
         "stream": true,
         "max_tokens": tokens / 2 + index % (tokens / 2).max(1),
-        "temperature": if index % 4 == 0 { 0.0 } else { 0.9 },
+        "temperature": if index.is_multiple_of(4) { 0.0 } else { 0.9 },
         "seed": index,
     })
     .to_string()

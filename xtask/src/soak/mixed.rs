@@ -66,7 +66,7 @@ const KINDS: [Kind; 26] = [
         weight: 3,
         run: |client, n| client.expect(200, "/tokenize", &json!({"content": format!("number {n}")})),
     },
-    Kind { name: "left in the middle", weight: 9, run: Client::left },
+    Kind { name: "left in the middle", weight: 9, run: |client, n| client.left(n) },
     Kind {
         name: "left before the answer",
         weight: 6,
@@ -89,7 +89,7 @@ const KINDS: [Kind; 26] = [
             client.half(&bytes, bytes.len() - 20)
         },
     },
-    Kind { name: "slow reader", weight: 2, run: Client::slow },
+    Kind { name: "slow reader", weight: 2, run: |client, n| client.slow(n) },
     Kind {
         name: "no JSON",
         weight: 5,
@@ -98,7 +98,7 @@ const KINDS: [Kind; 26] = [
             client.bytes(&[400], "POST", CHAT, bad[n % bad.len()])
         },
     },
-    Kind { name: "wrong types", weight: 6, run: Client::wrong_types },
+    Kind { name: "wrong types", weight: 6, run: |client, n| client.wrong_types(n) },
     Kind {
         name: "unknown role",
         weight: 2,
@@ -147,7 +147,11 @@ const KINDS: [Kind; 26] = [
         run: |client, n| {
             let bytes = json!({"messages": [{"role": "user", "content": "a b".repeat(350_000 + n % 1000)}]})
                 .to_string();
-            if n % 10 == 0 { client.bytes(&[400, 413], "POST", CHAT, bytes.as_bytes()) } else { Ok(()) }
+            if n.is_multiple_of(10) {
+                client.bytes(&[400, 413], "POST", CHAT, bytes.as_bytes())
+            } else {
+                Ok(())
+            }
         },
     },
     Kind {
@@ -171,7 +175,11 @@ const KINDS: [Kind; 26] = [
         name: "bad grammar",
         weight: 2,
         run: |client, n| {
-            client.expect(400, "/completion", &json!({"prompt": "x", "n_predict": 2, "grammar": ["root ::= (", "root ::= none", "\u{0}"][n % 3]}))
+            client.expect(
+                400,
+                "/completion",
+                &json!({"prompt": "x", "n_predict": 2, "grammar": bad_grammar(n)}),
+            )
         },
     },
     Kind { name: "no such route", weight: 1, run: |client, _| client.bytes(&[404], "GET", "/v1/none", b"") },
@@ -202,10 +210,10 @@ pub(super) fn run(server: &Server, count: usize, threads: usize) -> std::result:
                 return;
             }
             let kind = kind(number);
-            if let Err(what) = (kind.run)(&client, number) {
-                if let Ok(mut failures) = failures.lock() {
-                    failures.push(format!("request {number} ({}): {what}", kind.name));
-                }
+            if let Err(what) = (kind.run)(&client, number)
+                && let Ok(mut failures) = failures.lock()
+            {
+                failures.push(format!("request {number} ({}): {what}", kind.name));
             }
         }
     };
@@ -260,6 +268,10 @@ fn long(number: usize) -> Value {
     chat(number, json!({"stream": true, "max_tokens": 400, "repeat_penalty": 1.3}))
 }
 
+fn bad_grammar(number: usize) -> &'static str {
+    ["root ::= (", "root ::= none", "\u{0}"][number % 3]
+}
+
 fn tool() -> Value {
     let parameters =
         json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
@@ -307,7 +319,8 @@ impl Client<'_> {
         let mut answer = http::send(self.address, "POST", CHAT, body.to_string().as_bytes())
             .map_err(|error| error.to_string())?;
         if answer.status != 200 {
-            return Err(format!("status {}: {}", answer.status, answer.text().unwrap_or_default()));
+            let text = answer.text().unwrap_or_default();
+            return Err(format!("status {}: {text}", answer.status));
         }
         Ok(answer)
     }

@@ -15,8 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::process::{Failure, Outcome, Workspace};
-use crate::server::Server;
-use crate::smoke;
+use crate::server::{self, Server};
 
 /// What to run.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ pub(crate) fn step(workspace: &Workspace) -> Result<Option<String>, Failure> {
 }
 
 fn soak(workspace: &Workspace, plan: &Plan) -> Result<String, Failure> {
-    let program = plan.program.clone().map_or_else(|| smoke::build(workspace), Ok)?;
+    let program = plan.program.clone().map_or_else(|| server::program(workspace), Ok)?;
     // Every slot keeps a place for a full text, so that clients wait for each other only where they must.
     let places = plan.clients.max(plan.threads).to_string();
     let server =
