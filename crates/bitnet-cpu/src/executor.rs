@@ -5,12 +5,13 @@ use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::pool::ThreadPool;
 use bitnet_model::executor::{check_blocks, full_as_top};
+use bitnet_model::select::full_as_select;
 use bitnet_model::{
-    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, TopLogits,
-    Traffic, Weights,
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, RowWant,
+    TopLogits, TopWant, Traffic, Weights,
 };
 
-use crate::forward::{Layer, Model, Pass, Want};
+use crate::forward::{Layer, Model, Pass};
 use crate::int8_rows::Int8Rows;
 use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
@@ -18,6 +19,7 @@ use crate::layout::{Form, Packer, STRIP_ROWS, choice};
 use crate::outcome::Outcome;
 use crate::scratch::{Heads, RopeTable, Scratch, Widths};
 use crate::shared::Shared;
+use crate::want::{RowWants, Want};
 
 /// Rows of a batch up to which more rows make the products faster.
 const MAX_BATCH_TOKENS: usize = 192;
@@ -292,7 +294,8 @@ impl Executor for CpuExecutor {
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_output(&self.model.spec, logits)?;
-        self.run(batch, Want::All(Shared::new(logits)))
+        let (rows, logits, top) = (RowWants::All, Shared::new(logits), Shared::new(&mut []));
+        self.run(batch, Want::Logits { rows, logits, top })
     }
 
     fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
@@ -307,7 +310,25 @@ impl Executor for CpuExecutor {
         if self.model.int8.is_none() {
             return full_as_top(self, batch, top);
         }
-        self.run(batch, Want::Top { k, top: Shared::new(top) })
+        let rows = RowWants::Top(TopWant { k, allowed: None });
+        self.run(batch, Want::Logits { rows, logits: Shared::new(&mut []), top: Shared::new(top) })
+    }
+
+    fn forward_select(
+        &mut self,
+        batch: &Batch<'_>,
+        wants: &[RowWant<'_>],
+        logits: &mut [f32],
+        top: &mut [TopLogits],
+    ) -> Result<(), ExecError> {
+        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
+        batch.check_select(self.model.spec.vocab_size, wants, logits, top)?;
+        if !self.model.int8.as_ref().is_some_and(Int8Rows::is_exact) {
+            return full_as_select(self, batch, wants, logits, top);
+        }
+        let tops: Vec<TopWant<'_>> = wants.iter().filter_map(RowWant::top).collect();
+        let (logits, top) = (Shared::new(logits), Shared::new(top));
+        self.run(batch, Want::Logits { rows: RowWants::Each(wants, &tops), logits, top })
     }
 }
 

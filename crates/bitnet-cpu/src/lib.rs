@@ -28,6 +28,7 @@ mod schedule;
 mod scratch;
 mod search;
 mod shared;
+mod want;
 
 pub use executor::{CpuExecutor, CpuOptions, OutputStorage, chosen_kernel_set};
 pub use kernels::{KernelSetInfo, kernel_sets};

@@ -10,6 +10,7 @@ use bitnet_core::MemorySize;
 
 use crate::ModelSpec;
 use crate::kv::KvType;
+use crate::select::{RowWant, full_as_select};
 
 /// Which rows of a sequence's new tokens need logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,6 +282,23 @@ pub trait Executor: Send {
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
         let _ = k;
         full_as_top(self, batch, top)
+    }
+
+    /// Runs the batch like [`Executor::forward`], but gives of each logit row what its element of `wants` says, with the same
+    /// bits: all logits, to `logits` (`[rows that want all, vocab_size]`), or a set of tokens that contains the `k` with the
+    /// largest logits of those that count, to its element of `top`. Both are in the order of the rows that want such; no
+    /// token that does not count is given. So one request that needs all logits does not let its neighbours pay for it.
+    ///
+    /// # Errors
+    /// As [`Executor::forward`]; [`ExecError::OutputSize`] if the numbers of wants and results are not those of the rows.
+    fn forward_select(
+        &mut self,
+        batch: &Batch<'_>,
+        wants: &[RowWant<'_>],
+        logits: &mut [f32],
+        top: &mut [TopLogits],
+    ) -> Result<(), ExecError> {
+        full_as_select(self, batch, wants, logits, top)
     }
 
     /// Runs the batch like [`Executor::forward`], but gives the hidden states of the rows that [`Sequence::logits`] names,

@@ -205,7 +205,7 @@ impl InferenceEngine {
     }
 
     /// What all handles share.
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 

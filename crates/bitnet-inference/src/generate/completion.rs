@@ -178,6 +178,11 @@ impl Completion {
         self.seed
     }
 
+    /// Whether the best token is always taken.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.sampler.is_greedy()
+    }
+
     /// Most tokens it may generate.
     pub(crate) fn limit(&self) -> usize {
         self.limit.0

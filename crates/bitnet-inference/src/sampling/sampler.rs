@@ -141,6 +141,11 @@ impl Sampler {
         self.rng = Rng::new(seed);
     }
 
+    /// Whether the best token is always taken.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.params.temperature == 0.0
+    }
+
     /// How many alternatives are taken down.
     pub(crate) fn alternatives(&self) -> usize {
         self.recorder.as_ref().map_or(0, Recorder::alternatives)
