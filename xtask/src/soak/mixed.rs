@@ -409,7 +409,7 @@ impl Client<'_> {
             json!({"temperature": "hot"}),
             json!({"temperature": -1}),
             json!({"top_p": 2}),
-            json!({"max_tokens": -5}),
+            json!({"max_tokens": "many"}),
             json!({"n": 0}),
             json!({"stop": 7}),
             json!({"seed": "x"}),
