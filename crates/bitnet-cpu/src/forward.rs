@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_core::pool::Team;
-use bitnet_model::{DenseTensor, LayerExtras, ModelSpec, Sequence};
+use bitnet_model::Sequence;
 
 use crate::attention::Attention;
-use crate::int8_rows::Int8Rows;
-use crate::kernels::{KernelSet, Product, RowLayout};
+use crate::kernels::{Product, RowLayout};
 use crate::kv::KvCache;
 use crate::layout::{STRIP_ROWS, Strips};
+use crate::model::{Layer, Model};
 use crate::outcome::Outcome;
 use crate::output::{FullLogits, logit_row_indices};
 use crate::schedule::Ranges;
@@ -31,33 +31,6 @@ pub(crate) const FFN_STRIPS: usize = 8;
 pub(crate) const FFN_STRIDE: usize = FFN_STRIPS * STRIP_ROWS;
 /// How many rows ahead memory is asked for the results of the activation.
 const AHEAD: usize = 4;
-
-/// One layer in the layout of this crate.
-pub(crate) struct Layer {
-    pub(crate) attn_norm: Vec<f32>,
-    /// Parts: queries, keys, values.
-    pub(crate) qkv: Strips,
-    pub(crate) attn_sub_norm: Option<Vec<f32>>,
-    pub(crate) o: Strips,
-    pub(crate) ffn_norm: Vec<f32>,
-    pub(crate) gate: Strips,
-    pub(crate) up: Strips,
-    pub(crate) ffn_sub_norm: Option<Vec<f32>>,
-    pub(crate) down: Strips,
-    pub(crate) extras: LayerExtras,
-}
-
-/// What is the same for every pass.
-pub(crate) struct Model {
-    pub(crate) spec: ModelSpec,
-    pub(crate) kernels: &'static KernelSet,
-    pub(crate) layers: Vec<Layer>,
-    pub(crate) embedding: DenseTensor,
-    pub(crate) output: DenseTensor,
-    /// The output layer in int8, if it is kept so.
-    pub(crate) int8: Option<Int8Rows>,
-    pub(crate) final_norm: Vec<f32>,
-}
 
 /// One pass, shared by all threads.
 pub(crate) struct Pass<'a> {
@@ -80,6 +53,8 @@ pub(crate) struct Pass<'a> {
     pieces: &'a [AtomicUsize],
     want: Want<'a>,
     outcome: &'a Outcome,
+    /// Rows that stand for those of the embedding, `[rows, hidden_size]`.
+    input: Option<&'a [f32]>,
 }
 
 /// Quantised rows as a product reads them.
@@ -186,7 +161,13 @@ impl<'a> Pass<'a> {
             pieces: &scratch.pieces,
             want,
             outcome,
+            input: None,
         }
+    }
+
+    /// Begins with these rows, one a token, instead of rows of the embedding.
+    pub(crate) fn on_rows(self, input: Option<&'a [f32]>) -> Self {
+        Self { input, ..self }
     }
 
     /// Runs the pass; every thread of the team calls this.
@@ -222,9 +203,12 @@ impl<'a> Pass<'a> {
             let at = row * self.widths.hidden;
             // SAFETY: rows are shared out; padding beyond `hidden` stays as it is and is never read.
             let x = unsafe { self.x.get_mut(at..at + hidden) };
-            match embedding.read_rows(token..token + 1, &mut own.output.bytes) {
-                Ok(row) => row.dtype.decode(row.bytes, x),
-                Err(error) => self.outcome.fail(error),
+            match self.input {
+                Some(rows) => x.copy_from_slice(&rows[row * hidden..(row + 1) * hidden]),
+                None => match embedding.read_rows(token..token + 1, &mut own.output.bytes) {
+                    Ok(row) => row.dtype.decode(row.bytes, x),
+                    Err(error) => self.outcome.fail(error),
+                },
             }
             if let Some(scale) = scale {
                 x.iter_mut().for_each(|x| *x *= scale);

@@ -21,6 +21,7 @@ mod kv;
 pub mod layout;
 pub mod limits;
 mod linear;
+mod model;
 mod outcome;
 mod output;
 pub mod probe;

@@ -25,7 +25,7 @@ pub mod spec;
 pub mod synth;
 pub mod weights;
 
-pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits, Traffic};
+pub use executor::{Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, TopLogits, Traffic};
 pub use kv::KvType;
 pub use load::{
     EmbeddingDefaults, GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, Pooling,

@@ -290,7 +290,10 @@ impl InferenceEngine {
         results
     }
 
-    async fn submit_when_possible(&self, request: &GenerateRequest) -> Result<GenerationStream, EngineError> {
+    pub(crate) async fn submit_when_possible(
+        &self,
+        request: &GenerateRequest,
+    ) -> Result<GenerationStream, EngineError> {
         request.check_single()?;
         loop {
             // From here on no message that there is room is missed.

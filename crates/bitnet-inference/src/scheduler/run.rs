@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use bitnet_model::{LogitRows, Sequence as Part};
+use bitnet_model::{LogitRows, RowWant, Sequence as Part, TopWant};
 
 use super::pace::Pace;
 use super::planner::{Wish, share};
@@ -360,16 +360,16 @@ impl Runner {
     fn forward(&mut self, parts: &[usize]) -> Result<(), EngineError> {
         let Self { core, running, rows, .. } = self;
         let vocab_size = core.spec().vocab_size;
-        let mut k = Some(1);
+        let mut decisive = Vec::with_capacity(parts.len());
         for &i in parts {
-            let sequence = &mut running[i];
-            if sequence.input.draws {
-                let Sequence { completion, session, .. } = sequence;
-                let decisive = || completion.decisive(session.tokens(), vocab_size);
-                // If this panics, drawing will as well, where it is caught for this request alone.
-                let decisive = catch_unwind(AssertUnwindSafe(decisive)).unwrap_or(None);
-                k = k.zip(decisive).map(|(a, b)| a.max(b));
-            }
+            let Sequence { completion, session, input, .. } = &mut running[i];
+            let few = || completion.decisive(session.tokens(), vocab_size);
+            // If this panics, drawing will as well, where it is caught for this request alone.
+            decisive.push(if input.draws {
+                catch_unwind(AssertUnwindSafe(few)).unwrap_or(None)
+            } else {
+                None
+            });
         }
         let backend = &mut *core.backend();
         core.reserve_memory(backend)?;
@@ -388,8 +388,21 @@ impl Runner {
             };
             Part { tokens, position, blocks: session.blocks(), logits }
         };
+        let mut wants = Vec::new();
+        for (&i, k) in parts.iter().zip(decisive) {
+            let allowed = running[i].completion.allowed();
+            // What may follow a guess is not known before the guess has proved right.
+            let want = |row| match k {
+                Some(k) if row == 0 => RowWant::Top(TopWant { k, allowed }),
+                // Every token that a guess adds may be one more that penalties lower.
+                Some(k) if allowed.is_none() => RowWant::Top(TopWant { k: k + row, allowed }),
+                _ => RowWant::All,
+            };
+            wants.extend((0..running[i].input.logit_rows()).map(want));
+        }
         let parts: Vec<Part<'_>> = parts.iter().map(part).collect();
-        catch_unwind(AssertUnwindSafe(|| backend.run_batch(&parts, k, rows).map_err(EngineError::from)))
+        let run = || backend.run_batch(&parts, &wants, rows).map_err(EngineError::from);
+        catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|payload| Err(EngineError::RequestPanicked { message: message_of(&*payload) }))
     }
 

@@ -2,7 +2,9 @@
 
 use super::{Random, Sample, Tolerance, compare};
 use crate::reference::ReferenceExecutor;
-use crate::{Batch, ExecError, Executor, KvType, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant};
+use crate::{
+    Batch, ExecError, Executor, Give, KvType, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant,
+};
 
 /// Hidden states of all tokens in one call, of the last alone behind a chunk, and that logits are not disturbed by them.
 pub(super) fn check_hidden(
@@ -35,7 +37,21 @@ pub(super) fn check_hidden(
     let (want, whole, end) = run().map_err(|e| format!("{}, hidden states: {e}", sample.name))?;
     let name = format!("{}, hidden states", sample.name);
     compare(&name, tolerance, &whole, &want, width)?;
-    compare(&name, tolerance, &end, &want[want.len() - width..], width)
+    compare(&name, tolerance, &end, &want[want.len() - width..], width)?;
+    let embedded = from_rows(executor, text).map_err(|e| format!("{}, from rows: {e}", sample.name))?;
+    compare(&format!("{}, from rows", sample.name), tolerance, &embedded, &want, width)
+}
+
+/// Hidden states of all tokens, computed from their rows of the embedding.
+fn from_rows(executor: &mut dyn Executor, text: &[u32]) -> Result<Vec<f32>, ExecError> {
+    let width = executor.spec().hidden_size;
+    let blocks: Vec<u32> = (0..text.len().div_ceil(executor.info().block_size) as u32).collect();
+    let (mut rows, mut hidden) = (vec![f32::NAN; text.len() * width], vec![f32::NAN; text.len() * width]);
+    executor.embedding_rows(text, &mut rows)?;
+    let nothing = vec![0; text.len()];
+    let s = Sequence { tokens: &nothing, position: 0, blocks: &blocks, logits: LogitRows::All };
+    executor.forward_rows(&Batch { sequences: &[s] }, &rows, Give::Hidden, &mut hidden)?;
+    Ok(hidden)
 }
 
 /// A text goes on from copies of blocks that are filled in part, while the blocks themselves are overwritten by another.
