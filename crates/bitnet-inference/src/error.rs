@@ -4,6 +4,7 @@ use bitnet_model::ExecError;
 use bitnet_model::load::LoadError;
 use bitnet_text::TextError;
 
+use crate::grammar::GrammarError;
 use crate::kv::PoolExhausted;
 use crate::sampling::SamplingError;
 
@@ -35,6 +36,9 @@ pub enum EngineError {
     /// The logits cannot be sampled from.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A constraint that cannot be used, or not any more.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// A parameter out of range.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
@@ -132,6 +136,10 @@ pub enum EngineError {
 impl EngineError {
     /// Whether the request could never have worked, whatever the model: a matter of usage, not of running.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Parameter(_) | Self::NoModel | Self::ContextTooLong { .. })
+        match self {
+            Self::Parameter(_) | Self::NoModel | Self::ContextTooLong { .. } => true,
+            Self::Grammar(error) => error.is_usage(),
+            _ => false,
+        }
     }
 }

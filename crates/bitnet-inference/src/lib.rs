@@ -4,6 +4,7 @@
 //! * [`GenerateRequest`], [`Event`], [`Generation`]: one request, what happens meanwhile, its result.
 //! * [`scheduler`]: many requests at once, each a [`GenerationStream`]: what [`InferenceEngine::generate`] runs on.
 //! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
+//! * [`grammar`]: texts that a JSON schema, a regular expression or a grammar accepts.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed.
 //! * [`EmbedOptions`], [`Embeddings`]: vectors of texts.
 //! * [`Perplexity`]: how well a model predicts a text.
@@ -58,6 +59,7 @@ mod embed;
 mod engine;
 mod error;
 mod generate;
+pub mod grammar;
 pub mod kv;
 pub mod model_cache;
 mod perplexity;
@@ -72,6 +74,7 @@ pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
+pub use grammar::{Constraint, GrammarError};
 pub use kv::{PoolStats, Session};
 pub use perplexity::Perplexity;
 pub use sampling::{LogitBias, Mirostat, PenaltyWindow, SamplerOrder, SamplingOverrides, SamplingParams};

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use axum::http::header::{HeaderValue, RETRY_AFTER};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use bitnet_inference::EngineError;
 use bitnet_inference::model_cache::CacheError;
+use bitnet_inference::{EngineError, GrammarError};
 use bitnet_text::TextError;
 use serde_json::{Map, Value, json};
+
+use crate::common::fields::FieldError;
 
 /// Why a server could not be started, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -250,6 +252,11 @@ impl From<EngineError> for ApiError {
             | EngineError::TextTooShort { .. }
             | EngineError::ContextTooLong { .. } => Self::bad_request(message),
             EngineError::NoChatTemplate { .. } => Self::bad_request(message).code("no_chat_template"),
+            EngineError::Grammar(GrammarError::Vocabulary { .. }) => Self::not_supported(message),
+            EngineError::Grammar(
+                GrammarError::DeadEnd | GrammarError::Refused { .. } | GrammarError::Failed { .. },
+            ) => Self::internal(message),
+            EngineError::Grammar(_) => Self::bad_request(message).code("invalid_constraint"),
             EngineError::Text(TextError::Unsupported { .. }) => Self::not_supported(message),
             EngineError::Text(_) => Self::bad_request(message),
             EngineError::Sessions(_) | EngineError::QueueFull { .. } | EngineError::ShuttingDown => {
@@ -263,6 +270,12 @@ impl From<EngineError> for ApiError {
             }
             _ => Self::internal(message),
         }
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::bad_param(&error.field, error.to_string())
     }
 }
 

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, reason = "until the API families are here")]
 
+mod anthropic;
 mod common;
 pub mod config;
 mod context;
@@ -18,6 +19,9 @@ pub mod logging;
 mod metrics;
 mod middleware;
 mod models;
+mod native;
+mod ollama;
+mod openai;
 #[cfg(feature = "otel")]
 mod otel;
 mod routes;

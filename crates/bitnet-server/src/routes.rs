@@ -19,11 +19,13 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
     let mut routes = Router::new()
         .route("/health", get(health))
         .route("/v1/health", get(health))
-        .route("/models", get(models))
-        .route("/v1/models", get(models))
         .route("/models/status", get(status))
         .route("/models/load", post(load))
-        .route("/models/unload", post(unload));
+        .route("/models/unload", post(unload))
+        .merge(crate::openai::routes())
+        .merge(crate::anthropic::routes())
+        .merge(crate::ollama::routes())
+        .merge(crate::native::routes());
     if state.config().metrics {
         routes = routes.route("/metrics", get(metrics));
     }
@@ -52,19 +54,6 @@ async fn health(State(state): State<AppState>) -> Result<Json<Value>, ApiError> 
         return Err(ApiError::unavailable("Loading model"));
     }
     Ok(Json(json!({"status": "ok"})))
-}
-
-async fn models(State(state): State<AppState>) -> Json<Value> {
-    let data = state.models().into_iter().map(|model| {
-        json!({
-            "id": model.id,
-            "object": "model",
-            "created": model.created,
-            "owned_by": "bitnet",
-            "meta": {"n_ctx": model.context, "n_ctx_train": model.trained_context, "size": model.size},
-        })
-    });
-    Json(json!({"object": "list", "data": data.collect::<Vec<_>>()}))
 }
 
 fn told(model: &ModelSummary) -> Value {

@@ -3,13 +3,14 @@
 use clap::Args;
 
 use super::values::{self, Limit};
-use super::{ModelArgs, SamplingArgs};
+use super::{ConstraintArgs, ModelArgs, SamplingArgs};
 
 const EXAMPLES: &str = "\
 Examples:
   bitnet chat
   bitnet chat -m ./bitnet-b1.58-2B-4T --system \"You are a patient teacher.\"
   printf 'Hello\\nTell me more\\n' | bitnet chat -q      each line is a turn
+  bitnet chat --choice yes --choice no                 each answer is one of these
 
 In the chat: /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends. BITNET_HISTORY names the history file
 (empty for none).";
@@ -34,4 +35,6 @@ pub(crate) struct ChatArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) constraint: ConstraintArgs,
 }

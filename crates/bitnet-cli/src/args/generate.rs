@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{self, Limit};
-use super::{ModelArgs, SamplingArgs};
+use super::{ConstraintArgs, ModelArgs, SamplingArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +15,11 @@ Examples:
   echo \"Dear diary\" | bitnet generate --seed 7
   bitnet generate -m ./bitnet-b1.58-2B-4T -f story.txt --json
   bitnet generate --choices 2 --best-of 8 \"The moon\"
-  bitnet generate --json --logprobs=5 --ban \"fox\" -l \" the-2\" \"Once upon a time\"";
+  bitnet generate --json --logprobs=5 --ban \"fox\" -l \" the-2\" \"Once upon a time\"
+  bitnet generate --json-schema person.json -n 200 \"A person: \"
+  bitnet generate --regex \"[0-9]{4}-[0-9]{2}-[0-9]{2}\" \"The day was \"
+  bitnet generate --grammar 'root ::= (\"yes\" | \"no\") \"!\"?' \"Do foxes fly? \"
+  bitnet generate --choice cat --choice dog \"It was a \"";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -72,4 +76,6 @@ pub(crate) struct GenerateArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) constraint: ConstraintArgs,
 }

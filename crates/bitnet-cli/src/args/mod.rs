@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod constraint;
 mod convert;
 mod devices;
 mod embed;
@@ -22,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
+pub(crate) use constraint::{ConstraintArgs, GrammarType};
 pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
 pub(crate) use devices::DevicesArgs;
 pub(crate) use embed::{EmbedArgs, EmbedFormat};

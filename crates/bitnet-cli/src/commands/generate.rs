@@ -11,6 +11,7 @@ use bitnet_inference::{
 };
 use serde_json::json;
 
+use super::constraint;
 use crate::args::GenerateArgs;
 use crate::args::values::Limit;
 use crate::error::CliError;
@@ -19,8 +20,9 @@ use crate::{interrupt, model};
 
 pub(super) fn run(args: &GenerateArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let prompt = prompt(args)?;
+    let constraint = constraint::constraint(&args.constraint)?;
     let engine = model::engine(&args.model, notes)?;
-    let request = request(args, &prompt, &engine);
+    let request = GenerateRequest { constraint, ..request(args, &prompt, &engine) };
     if !args.json && !is_chat(args) {
         if args.echo {
             output::result(&prompt)?;
@@ -31,7 +33,7 @@ pub(super) fn run(args: &GenerateArgs, notes: Notes) -> Result<ExitCode, CliErro
     if request.n > 1 || request.best_of.is_some() {
         return several(args, &engine, &request, notes);
     }
-    let mut sink = if args.json { Sink::silent() } else { Sink::stdout(is_chat(args)) };
+    let mut sink = if args.json { Sink::silent() } else { Sink::stdout(trims(args, &request)) };
     let generation = generate(&engine, &mut engine.session(), &request, notes, &mut sink)?;
     let facts = EngineFacts::of(&engine);
     if args.json {
@@ -69,7 +71,7 @@ fn several(
                         let _ = sink.write("\n");
                     }
                     notes.say(&format!("({} of {})", number + 1, request.n));
-                    (sink, current) = (Sink::stdout(is_chat(args)), Some(number));
+                    (sink, current) = (Sink::stdout(trims(args, request)), Some(number));
                 }
                 sink.write(text)
             }
@@ -92,7 +94,7 @@ fn several(
         for (i, generation) in generations.iter().enumerate() {
             notes.say(&format!("({} of {}, seed {})", i + 1, request.n, generation.stats.seed));
             let text = &generation.text;
-            output::result(if is_chat(args) { text.trim_start() } else { text })?;
+            output::result(if trims(args, request) { text.trim_start() } else { text })?;
             output::result("\n")?;
         }
     }
@@ -105,6 +107,11 @@ fn several(
 
 fn is_chat(args: &GenerateArgs) -> bool {
     args.chat || args.system.is_some()
+}
+
+/// Whether white space at the beginning is left out: templates have some at the end, but constraints mean what they say.
+fn trims(args: &GenerateArgs, request: &GenerateRequest) -> bool {
+    is_chat(args) && request.constraint.is_none()
 }
 
 fn request(args: &GenerateArgs, prompt: &str, engine: &InferenceEngine) -> GenerateRequest {

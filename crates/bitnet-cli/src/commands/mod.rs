@@ -3,6 +3,7 @@
 mod bench;
 mod cached;
 mod chat;
+mod constraint;
 mod convert;
 mod devices;
 mod du;

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod constraints;
 mod convert;
 mod embed;
 mod generate;

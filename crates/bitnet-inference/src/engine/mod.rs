@@ -5,10 +5,11 @@
 //! numbers of the KV blocks, never their memory.
 
 mod builder;
+mod constraints;
 mod lock;
 mod step;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use bitnet_core::MemorySize;
@@ -20,6 +21,7 @@ pub use self::builder::EngineBuilder;
 use self::lock::FairMutex;
 pub(crate) use self::step::{Backend, Rows};
 use crate::error::{EngineError, ParameterError};
+use crate::grammar::{GrammarError, GrammarFactory};
 use crate::kv::{BlockPool, PoolStats, Session};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 
@@ -86,6 +88,8 @@ pub(crate) struct Core {
     options: SchedulerOptions,
     backend: FairMutex<Backend>,
     pool: Arc<Mutex<BlockPool>>,
+    /// Made when the first constraint comes, as it takes time and memory.
+    grammars: OnceLock<Result<GrammarFactory, GrammarError>>,
 }
 
 impl InferenceEngine {
@@ -262,6 +266,7 @@ impl Core {
             info,
             context,
             load_time: Duration::ZERO,
+            grammars: OnceLock::new(),
             options,
         })
     }

@@ -160,12 +160,12 @@ impl Core {
         self.compute(&mut self.backend(), session, end, Output::None)
     }
 
-    /// Computes all waiting tokens of a session and draws the token that follows.
+    /// Computes all waiting tokens of a session and draws the token that follows, for the completion to take.
     pub(crate) fn next_token(
         &self,
         session: &mut Session,
         completion: &mut Completion,
-    ) -> Result<u32, EngineError> {
+    ) -> Result<Option<u32>, EngineError> {
         let (vocab_size, end) = (self.spec().vocab_size, session.tokens().len());
         let backend = &mut *self.backend();
         if let Some(k) = completion.decisive(session.tokens(), vocab_size).filter(|_| backend.selects) {

@@ -42,6 +42,8 @@ pub(super) struct BannedStrings {
     released: usize,
     /// Tokens that were found to lead to a banned string, with their places among the generated ones, ascending.
     dead_ends: Vec<(usize, u32)>,
+    /// Whether to go back by one token only.
+    stepwise: bool,
 }
 
 /// What a token contributes to a text.
@@ -59,7 +61,15 @@ impl BannedStrings {
             held: Vec::with_capacity(64),
             released: 0,
             dead_ends: Vec::with_capacity(64),
+            stepwise: false,
         }
+    }
+
+    /// Goes back only by the token that completes a banned string, and further where that leaves nothing. Where a grammar
+    /// leaves few ways to go on, this misses none.
+    pub(super) fn stepwise(mut self) -> Self {
+        self.stepwise = true;
+        self
     }
 
     /// Tokens below `vocab_size` that contain a whole banned string: they need not be tried.
@@ -116,6 +126,17 @@ impl BannedStrings {
             first -= 1;
             left += self.held[first].len;
         }
+        self.cut(if self.stepwise { self.held.len() - 1 } else { first })
+    }
+
+    /// Goes back by one token, as none is possible behind it. `None`: the last token was released.
+    pub(super) fn back_one(&mut self) -> Option<Verdict> {
+        let last = self.held.len().checked_sub(1).filter(|_| self.stepwise)?;
+        Some(self.cut(last))
+    }
+
+    /// Goes back to before the held token `first`, which was a dead end.
+    fn cut(&mut self, first: usize) -> Verdict {
         let Held { token, before, .. } = self.held[first];
         self.held.truncate(first);
         let keep = self.released + first;

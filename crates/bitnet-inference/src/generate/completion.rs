@@ -13,8 +13,11 @@ use super::text::TextStream;
 use super::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
 use crate::engine::Core;
 use crate::error::EngineError;
+use crate::grammar::{Mask, Matcher};
 use crate::kv::Session;
-use crate::sampling::{DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingParams, random_seed};
+use crate::sampling::{
+    DRY_SEQUENCE_BREAKERS, LogitBias, Logprobs, Sampler, SamplingError, SamplingParams, random_seed,
+};
 
 /// Receives the events of a generation; breaking off cancels it.
 pub(crate) type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
@@ -50,6 +53,10 @@ pub(crate) struct Completion {
     text: TextStream,
     /// Absent if nothing is banned, so that the usual token takes no detour.
     banned: Option<BannedStrings>,
+    /// Absent if the text is free.
+    matcher: Option<Matcher>,
+    /// Where to go back to, as no token was possible.
+    stuck: Option<Verdict>,
     logprobs: Option<Logprobs>,
     /// The sampler's state before the last draw.
     before: f64,
@@ -75,6 +82,10 @@ impl Core {
         };
         let seed = params.seed.unwrap_or_else(random_seed);
         let (sampler, banned) = self.sampler(request, params, seed)?;
+        let matcher = match &request.constraint {
+            Some(constraint) => Some(self.grammars()?.matcher(constraint, !request.ignore_eos)?),
+            None => None,
+        };
         let completion = Completion {
             start: prompt.len(),
             limit,
@@ -83,6 +94,8 @@ impl Core {
             seed,
             text: self.text_stream(request),
             banned,
+            matcher,
+            stuck: None,
             logprobs: request.logprobs.map(|_| Logprobs::default()),
             before: 0.0,
             tokens: Vec::new(),
@@ -92,6 +105,8 @@ impl Core {
 
     fn text_stream(&self, request: &GenerateRequest) -> TextStream {
         let detokenizer = self.model().tokenizer.as_ref().map(|tokenizer| match &request.prompt {
+            // What a constraint accepted must not lose its first space.
+            _ if request.constraint.is_some() => tokenizer.continuing_detokenizer(true),
             Prompt::Chat(_) => tokenizer.detokenizer(true),
             Prompt::ChatWith(chat) if !chat.continue_final => tokenizer.detokenizer(true),
             _ => tokenizer.continuing_detokenizer(true),
@@ -114,7 +129,10 @@ impl Core {
         let bias = LogitBias::resolve(&request.logit_bias, vocab_size, || Ok(&**self.tokenizer()?))?;
         let banned = match &request.banned[..] {
             [] => None,
-            strings => Some(BannedStrings::new(strings, Arc::clone(self.tokenizer()?))),
+            strings => {
+                let banned = BannedStrings::new(strings, Arc::clone(self.tokenizer()?));
+                Some(if request.constraint.is_some() { banned.stepwise() } else { banned })
+            }
         };
         let never = banned.iter().flat_map(|banned| banned.never(vocab_size));
         let never = never.map(|token| (token, f32::NEG_INFINITY));
@@ -167,62 +185,101 @@ impl Completion {
 
     /// How many of the largest logits decide the token that follows `history`; `None`: it takes all.
     pub(crate) fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
-        self.exclude(history);
+        // An error shows when it comes to drawing.
+        let _ = self.exclude(history);
         self.sampler.decisive(history, vocab_size)
     }
 
-    fn exclude(&mut self, history: &[u32]) {
+    /// Tells the sampler what may be drawn.
+    fn exclude(&mut self, history: &[u32]) -> Result<(), EngineError> {
+        if let Some(matcher) = &mut self.matcher {
+            // Where nothing may follow the text has ended before it comes to this.
+            self.sampler.allow(matcher.mask()?.or(Some(&Mask::default())));
+        }
         if let Some(banned) = &self.banned {
             self.sampler.exclude(banned.excluded(history.len() - self.start));
         }
+        Ok(())
     }
 
-    /// Draws the token that follows `history`, prompt and drawn tokens. It is to be [taken](Self::take) next.
-    pub(crate) fn draw(&mut self, history: &[u32], logits: Logits<'_>) -> Result<u32, EngineError> {
-        self.exclude(history);
+    /// Draws the token that follows `history`, prompt and drawn tokens. It is to be [taken](Self::take) next, as is `None`:
+    /// that none is possible here, but perhaps another way.
+    pub(crate) fn draw(&mut self, history: &[u32], logits: Logits<'_>) -> Result<Option<u32>, EngineError> {
+        self.exclude(history)?;
         self.before = self.sampler.state();
-        let token = match logits {
-            Logits::All(logits) => self.sampler.sample(logits, history)?,
-            Logits::Top(top) => self.sampler.sample_top(top, history)?,
+        let drawn = match logits {
+            Logits::All(logits) => self.sampler.sample(logits, history),
+            Logits::Top(top) => self.sampler.sample_top(top, history),
+        };
+        let token = match drawn {
+            Ok(token) => token,
+            Err(nothing @ SamplingError::NothingPossible { .. }) => {
+                self.stuck = self.banned.as_mut().and_then(BannedStrings::back_one);
+                return if self.stuck.is_some() { Ok(None) } else { Err(nothing.into()) };
+            }
+            Err(error) => return Err(error.into()),
         };
         if let (Some(kept), Some(last)) = (&mut self.logprobs, self.sampler.last_logprobs()) {
             kept.push(last);
         }
-        Ok(token)
+        Ok(Some(token))
     }
 
-    /// Takes a token that was drawn: `session` gets it, or goes back to before a banned string. Gives the reason if the text
-    /// has ended; otherwise the session has a token to compute.
+    /// Takes what was drawn: `session` gets it, or goes back to before a banned string. Gives the reason if the text has
+    /// ended; otherwise the session has a token to compute.
     pub(crate) fn take(
         &mut self,
         session: &mut Session,
-        token: u32,
+        token: Option<u32>,
         on_event: &mut OnEvent<'_>,
-    ) -> Option<FinishReason> {
+    ) -> Result<Option<FinishReason>, EngineError> {
+        let Some(token) = token else {
+            if let Some(Verdict::Back { keep, state }) = self.stuck.take() {
+                self.go_back(session, keep, state)?;
+            }
+            return Ok(None);
+        };
         if self.stop_tokens.contains(&token) {
-            return Some(self.finish(session, FinishReason::Stop, on_event));
+            return Ok(Some(self.finish(session, FinishReason::Stop, on_event)));
         }
         session.push(token);
+        if let Some(matcher) = &mut self.matcher {
+            matcher.accept(token)?;
+        }
         let mut certain = session.tokens().len() - self.start;
         match self.banned.as_mut().map(|banned| banned.push(token, self.before)) {
             None => {}
             Some(Verdict::Certain(count)) => certain = count,
             Some(Verdict::Back { keep, state }) => {
-                session.rewind(self.start + keep);
-                self.sampler.restore(state);
-                if let Some(logprobs) = &mut self.logprobs {
-                    logprobs.truncate(keep);
-                }
-                return None;
+                self.go_back(session, keep, state)?;
+                return Ok(None);
             }
         }
         if let Some(finish) = self.give_out(session, certain, on_event) {
-            return Some(self.ended(session, finish, on_event));
+            return Ok(Some(self.ended(session, finish, on_event)));
+        }
+        if let Some(matcher) = &mut self.matcher
+            && matcher.mask()?.is_none()
+        {
+            return Ok(Some(self.finish(session, FinishReason::Stop, on_event)));
         }
         if session.tokens().len() - self.start >= self.limit.0 {
-            return Some(self.finish(session, self.limit.1.clone(), on_event));
+            return Ok(Some(self.finish(session, self.limit.1.clone(), on_event)));
         }
-        None
+        Ok(None)
+    }
+
+    /// Goes back to the first `keep` generated tokens, where the sampler was in `state`.
+    fn go_back(&mut self, session: &mut Session, keep: usize, state: f64) -> Result<(), EngineError> {
+        session.rewind(self.start + keep);
+        self.sampler.restore(state);
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.truncate(keep);
+        }
+        if let Some(matcher) = &mut self.matcher {
+            matcher.rewind(keep)?;
+        }
+        Ok(())
     }
 
     /// Ends the text where it is, in the middle of whatever was going on.

@@ -4,6 +4,7 @@ use bitnet_text::{ChatMessage, ChatPrompt, ChatTemplate, EncodeOptions};
 
 use crate::engine::{Core, InferenceEngine};
 use crate::error::{EngineError, ParameterError};
+use crate::grammar::Constraint;
 use crate::sampling::{LogitBias, SamplingOverrides, check_alternatives};
 
 /// What the model is to continue.
@@ -42,6 +43,8 @@ pub struct GenerateRequest {
     /// Strings that the generated text never contains; tokens that begin one are held back until it is decided. A string that
     /// begins in the prompt is not one of the generated text.
     pub banned: Vec<String>,
+    /// What the generated text must be, from its first to its last character; at the most tokens it may be cut off.
+    pub constraint: Option<Constraint>,
     /// Strings over which the repetitions that DRY looks for do not reach; `None`:
     /// [`DRY_SEQUENCE_BREAKERS`](crate::sampling::DRY_SEQUENCE_BREAKERS).
     pub dry_sequence_breakers: Option<Vec<String>>,
@@ -69,6 +72,7 @@ impl GenerateRequest {
             stop: Vec::new(),
             logit_bias: Vec::new(),
             banned: Vec::new(),
+            constraint: None,
             dry_sequence_breakers: None,
             logprobs: None,
             n: 1,
@@ -110,6 +114,13 @@ impl GenerateRequest {
     #[must_use]
     pub fn ban(mut self, text: impl Into<String>) -> Self {
         self.banned.push(text.into());
+        self
+    }
+
+    /// Sets the [`constraint`](Self::constraint).
+    #[must_use]
+    pub fn constraint(mut self, constraint: Constraint) -> Self {
+        self.constraint = Some(constraint);
         self
     }
 

@@ -84,13 +84,13 @@ impl InferenceEngine {
         &self,
         session: &mut Session,
         completion: &mut Completion,
-        first: u32,
+        first: Option<u32>,
         steps: &mut usize,
         on_event: &mut OnEvent<'_>,
     ) -> Result<FinishReason, EngineError> {
         let mut token = first;
         loop {
-            if let Some(finish) = completion.take(session, token, on_event) {
+            if let Some(finish) = completion.take(session, token, on_event)? {
                 return Ok(finish);
             }
             token = self.core().next_token(session, completion)?;

@@ -14,6 +14,7 @@ use super::mirostat::Control;
 use super::penalties::{self, Tally};
 use super::places::Places;
 use super::{LogprobsAt, Mirostat, Rng, SamplingParams, Step};
+use crate::grammar::Mask;
 
 /// Logits from which no token can be drawn.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -29,7 +30,7 @@ pub enum SamplingError {
     },
     /// Every token is excluded, or there is none.
     #[error(
-        "no token is possible: all {count} logits are minus infinity, by the model, by logit_bias or by banned strings"
+        "no token is possible: all {count} logits are minus infinity, by the model, by logit_bias, by banned strings or by a constraint"
     )]
     NothingPossible {
         /// Logits there were.
@@ -48,6 +49,8 @@ pub struct Sampler {
     bias: Vec<(u32, f32)>,
     /// Tokens that the next draw must not give.
     excluded: Vec<u32>,
+    /// The tokens that the next draw may give, if not all.
+    allowed: Option<Mask>,
     pool: Pool,
     tally: Tally,
     dry: Dry,
@@ -82,6 +85,7 @@ impl Sampler {
             rng: Rng::new(seed),
             bias: Vec::new(),
             excluded: Vec::new(),
+            allowed: None,
             pool: Pool::default(),
             tally: Tally::default(),
             dry: Dry::default(),
@@ -148,6 +152,14 @@ impl Sampler {
         self.excluded.extend(tokens);
     }
 
+    /// Allows these tokens, and no others, from now on; `None`: all.
+    pub(crate) fn allow(&mut self, mask: Option<&Mask>) {
+        match (&mut self.allowed, mask) {
+            (Some(allowed), Some(mask)) => allowed.clone_from(mask),
+            (allowed, mask) => *allowed = mask.cloned(),
+        }
+    }
+
     /// What the draws so far have changed, other than the random numbers.
     pub(crate) fn state(&self) -> f64 {
         self.control.bound
@@ -162,7 +174,10 @@ impl Sampler {
     /// many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
     pub fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
         let p = &self.params;
-        if self.recorder.is_some() || self.bias.last().is_some_and(|_| self.bias.iter().any(|b| b.1 > 0.0)) {
+        if self.recorder.is_some() || self.allowed.is_some() {
+            return None;
+        }
+        if self.bias.last().is_some_and(|_| self.bias.iter().any(|b| b.1 > 0.0)) {
             return None;
         }
         // Bias and exclusion lower logits, so at worst each of these tokens drops out of the best.
@@ -224,6 +239,13 @@ impl Sampler {
         history: &[u32],
         places: Places<'_>,
     ) -> Result<usize, SamplingError> {
+        if let Some(allowed) = &self.allowed {
+            for (place, logit) in logits.iter_mut().enumerate() {
+                if !allowed.contains(places.token(place)) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
         for &(token, bias) in &self.bias {
             if let Some(place) = places.of(token) {
                 logits[place] += bias;

@@ -258,12 +258,12 @@ impl Sequence {
             } else if i == 0 {
                 stats.decode_steps += 1;
             }
-            let finish = completion.take(session, token, &mut on_event);
+            let finish = completion.take(session, token, &mut on_event)?;
             if finish.is_some() {
                 return Ok(finish);
             }
             let went_back = session.tokens().len() != base + i + 1;
-            if went_back || input.drafts().get(i) != Some(&token) {
+            if went_back || input.drafts().get(i).copied() != token || token.is_none() {
                 break;
             }
             stats.accepted += 1;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers as well")]
 
 mod benchmark;
+mod constraints;
 mod embed;
 mod generate;
 mod lm_head;

@@ -90,6 +90,18 @@ pub(crate) fn texts((field, value): Found<'_>) -> Result<Vec<String>, FieldError
     Ok(texts.into_iter().filter(|text| !text.is_empty()).map(str::to_owned).collect())
 }
 
+/// Most strings of a list that every token of a text is compared with.
+const MOST_TEXTS: usize = 1024;
+
+/// As [`texts`] for strings that a text is watched for, of which there may not be many.
+pub(crate) fn watched(found: Found<'_>) -> Result<Vec<String>, FieldError> {
+    let texts = texts(found)?;
+    if texts.len() > MOST_TEXTS {
+        return Err(FieldError::new(found.0, found.1, "a list of at most 1024 strings"));
+    }
+    Ok(texts)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -116,6 +128,9 @@ mod tests {
         assert_eq!(texts(("stop", &json!("a"))).unwrap(), ["a"]);
         assert_eq!(texts(("stop", &json!(["a", "", "b"]))).unwrap(), ["a", "b"]);
         assert!(texts(("stop", &json!(["a", 1]))).is_err() && texts(("stop", &json!({}))).is_err());
+        assert_eq!(watched(("stop", &json!(vec!["a"; 1024]))).map(|texts| texts.len()), Ok(1024));
+        let error = watched(("stop", &json!(vec!["a"; 1025]))).unwrap_err().to_string();
+        assert!(error.starts_with("stop = ") && error.contains("at most 1024"), "{error}");
     }
 
     #[test]

@@ -60,10 +60,10 @@ impl SamplingFields {
         let fields = Self {
             overrides: overrides(map)?,
             max_tokens: max_tokens(map)?,
-            stop: read(map, &["stop"], fields::texts)?.unwrap_or_default(),
+            stop: read(map, &["stop"], fields::watched)?.unwrap_or_default(),
             logit_bias: read(map, &["logit_bias"], logit_bias)?.unwrap_or_default(),
-            banned: read(map, &["banned_strings", "bad_words"], fields::texts)?.unwrap_or_default(),
-            dry_sequence_breakers: read(map, &["dry_sequence_breakers"], fields::texts)?,
+            banned: read(map, &["banned_strings", "bad_words"], fields::watched)?.unwrap_or_default(),
+            dry_sequence_breakers: read(map, &["dry_sequence_breakers"], fields::watched)?,
             ignore_eos: read(map, &["ignore_eos"], fields::truth)?.unwrap_or_default(),
         };
         Ok(fields)

@@ -1,5 +1,5 @@
-//! What stands around every handler, from the outside in: ids, logs, counts and panics ([`observe`]), origins ([`origins`]),
-//! keys ([`auth`]), sizes ([`limits`]).
+//! What stands around every handler, from the outside in: ids, logs, counts and panics ([`observe`]), errors in each API's
+//! shape, origins ([`origins`]), keys ([`auth`]), sizes ([`limits`]).
 
 mod auth;
 mod limits;
@@ -7,7 +7,7 @@ mod observe;
 mod origins;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 
 pub(crate) use self::auth::Keys;
 use crate::error::ServerError;
@@ -24,5 +24,6 @@ pub(crate) fn wrap(routes: Router<AppState>, state: &AppState) -> Result<Router<
     if let Some(layer) = origins::layer(state.config())? {
         routes = routes.layer(layer);
     }
+    let routes = routes.layer(from_fn(crate::common::errors::in_shape));
     Ok(routes.layer(from_fn_with_state(state.clone(), observe::observe)))
 }

@@ -70,6 +70,8 @@ pub struct ModelSummary {
     pub hidden_size: Option<usize>,
     /// Memory of its weights; once it is loaded.
     pub weight_bytes: Option<u64>,
+    /// Weights and other numbers; once it is loaded.
+    pub parameters: Option<u64>,
 }
 
 /// A model that may be asked for.
@@ -455,6 +457,7 @@ impl Models {
             trained_context: spec.map(|spec| spec.context_length),
             vocab_size: spec.map(|spec| spec.vocab_size),
             hidden_size: spec.map(|spec| spec.hidden_size),
+            parameters: spec.map(bitnet_model::ModelSpec::parameters),
             weight_bytes: model.as_ref().map(|model| model.info().weight_bytes.as_bytes()),
         }
     }

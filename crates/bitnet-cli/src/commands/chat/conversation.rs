@@ -1,7 +1,7 @@
 //! [`Conversation`]: what was said, and how to go on.
 
 use bitnet_inference::{
-    ChatMessage, EngineError, FinishReason, GenerateRequest, Generation, InferenceEngine, Prompt,
+    ChatMessage, Constraint, EngineError, FinishReason, GenerateRequest, Generation, InferenceEngine, Prompt,
     SamplingOverrides, SamplingParams, Session,
 };
 
@@ -9,6 +9,7 @@ use super::command::nearest;
 use super::settings;
 use crate::args::values::{self, Limit};
 use crate::args::{ChatArgs, SamplingArgs};
+use crate::commands::constraint::constraint;
 use crate::commands::generate::{Sink, generate, max_tokens};
 use crate::error::CliError;
 use crate::output::{self, EngineFacts, Notes};
@@ -24,6 +25,7 @@ pub(super) struct Conversation<'a> {
     sampling: SamplingOverrides,
     /// The flags, for what `/set` does not change.
     flags: SamplingArgs,
+    constraint: Option<Constraint>,
     predict: Option<Limit>,
     stop: Vec<String>,
     always_stats: bool,
@@ -41,6 +43,10 @@ impl<'a> Conversation<'a> {
                 .hint("name a template with --chat-template FILE, or use `bitnet generate`"));
         }
         engine.tokenizer()?;
+        let constraint = constraint(&args.constraint)?;
+        if let Some(constraint) = &constraint {
+            engine.check_constraint(constraint)?;
+        }
         Ok(Self {
             engine,
             notes,
@@ -48,6 +54,7 @@ impl<'a> Conversation<'a> {
             system: args.system.clone(),
             messages: Vec::new(),
             sampling: args.sampling.overrides(),
+            constraint,
             flags: args.sampling.clone(),
             predict: args.predict,
             stop: args.stop.clone(),
@@ -91,6 +98,7 @@ impl<'a> Conversation<'a> {
             max_tokens: max_tokens(self.predict, self.engine),
             sampling,
             stop: self.stop.clone(),
+            constraint: self.constraint.clone(),
             ..GenerateRequest::new(prompt)
         };
         self.flags.complete(&mut request);
