@@ -34,6 +34,18 @@ pub enum CoreError {
         /// What was asked for.
         size: crate::MemorySize,
     },
+    /// A memory pool's budget does not allow it.
+    #[error(
+        "{asked} do not fit the memory pool: {in_use} of its {budget} are in use; make the pool larger or ask for less at a time"
+    )]
+    PoolFull {
+        /// What was asked for.
+        asked: crate::MemorySize,
+        /// What is in use.
+        in_use: crate::MemorySize,
+        /// What the pool may hold.
+        budget: crate::MemorySize,
+    },
     /// A byte count could not be understood.
     #[error("cannot read {text:?} as a memory size; write for example 512MB or 2GiB")]
     BadMemorySize {

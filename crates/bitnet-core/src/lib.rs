@@ -5,6 +5,7 @@
 //! * [`dtype`]: element types of stored tensors, [`DType`].
 //! * [`dense`]: how dense matrices are stored, one by one or in blocks, [`DenseType`].
 //! * [`buffer`]: zeroed, cache-line aligned memory on huge pages, [`buffer::AlignedBuf`].
+//! * [`memory_pool`]: buffers that are reused within a budget, [`memory_pool::MemoryPool`] and its [`MemoryStats`].
 //! * [`pool`]: the fork-join thread pool of the CPU executor, [`pool::ThreadPool`].
 //! * [`cpu`]: what the processor can do, [`cpu::CpuFeatures`].
 //! * [`lanes`]: float reductions in one fixed order, and `exp`; the arithmetic contract of the engine.
@@ -20,6 +21,7 @@ pub mod dense;
 pub mod dtype;
 mod error;
 pub mod lanes;
+pub mod memory_pool;
 mod memory_size;
 pub mod pool;
 pub mod process;
@@ -27,4 +29,5 @@ pub mod process;
 pub use dense::{BlockType, DenseType};
 pub use dtype::DType;
 pub use error::{CoreError, Result};
+pub use memory_pool::MemoryStats;
 pub use memory_size::MemorySize;

@@ -3,21 +3,25 @@
 use bitnet_core::MemorySize;
 use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
+use bitnet_core::memory_pool::MemoryPool;
 use bitnet_core::pool::ThreadPool;
-use bitnet_model::executor::{check_blocks, full_as_top};
+use bitnet_model::executor::{Give, check_blocks, check_embedding_rows, full_as_top};
+use bitnet_model::select::full_as_select;
 use bitnet_model::{
-    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, TopLogits,
-    Traffic, Weights,
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, RowWant,
+    TopLogits, TopWant, Traffic, Weights,
 };
 
-use crate::forward::{Layer, Model, Pass, Want};
+use crate::forward::Pass;
 use crate::int8_rows::Int8Rows;
 use crate::kernels::{self, KernelSet};
 use crate::kv::{BLOCK_SIZE, KvCache};
 use crate::layout::{Form, Packer, STRIP_ROWS, choice};
+use crate::model::{Layer, Model};
 use crate::outcome::Outcome;
 use crate::scratch::{Heads, RopeTable, Scratch, Widths};
 use crate::shared::Shared;
+use crate::want::{RowWants, Want};
 
 /// Rows of a batch up to which more rows make the products faster.
 const MAX_BATCH_TOKENS: usize = 192;
@@ -37,6 +41,8 @@ pub struct CpuOptions {
     pub form: Option<Form>,
     /// How keys and values are kept.
     pub kv_type: KvType,
+    /// Where the buffers of forward passes come from, which grow with the batch; by default from a pool without a limit.
+    pub memory: Option<MemoryPool>,
 }
 
 /// How the output layer is kept and computed. `Exact`, `Scan` and `Full` give the same bits; `Int8` does not.
@@ -123,7 +129,8 @@ impl CpuExecutor {
         let int8 = options.output.int8_rows(&mut pool, kernels, &output)?;
         let (kv, rope) = (KvCache::new(&spec, options.kv_type), RopeTable::new(&spec));
         let heads = Heads { query_heads: spec.num_heads, kv_heads: spec.num_kv_heads, layout: kv.layout() };
-        let scratch = Scratch::new(threads, layers.len(), widths(&spec, form), heads)?;
+        let memory = options.memory.clone().unwrap_or_else(MemoryPool::unlimited);
+        let scratch = Scratch::new(threads, layers.len(), widths(&spec, form), heads, memory)?;
         let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
         let model = Model { spec, kernels, layers, embedding, output, int8, final_norm };
         Ok(Self { model, pool, kv, rope, scratch, warnings })
@@ -187,8 +194,8 @@ impl CpuExecutor {
         }
     }
 
-    /// Checks the batch, makes room and runs the pass.
-    fn run(&mut self, batch: &Batch<'_>, want: Want<'_>) -> Result<(), ExecError> {
+    /// Makes room for a checked batch and runs the pass, from `input` instead of tokens if that is given.
+    fn run(&mut self, batch: &Batch<'_>, input: Option<&[f32]>, want: Want<'_>) -> Result<(), ExecError> {
         let rows = batch.tokens();
         if rows == 0 {
             return Ok(());
@@ -201,7 +208,8 @@ impl CpuExecutor {
         }
         let outcome = Outcome::default();
         let pass =
-            Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, want, &outcome);
+            Pass::new(&self.model, &self.kv, &self.rope, &mut self.scratch, batch.sequences, want, &outcome)
+                .on_rows(input);
         self.pool.run(|team| pass.run(team));
         outcome.result()
     }
@@ -292,13 +300,47 @@ impl Executor for CpuExecutor {
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_output(&self.model.spec, logits)?;
-        self.run(batch, Want::All(Shared::new(logits)))
+        let (rows, logits, top) = (RowWants::All, Shared::new(logits), Shared::new(&mut []));
+        self.run(batch, None, Want::Logits { rows, logits, top })
     }
 
     fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_hidden(&self.model.spec, hidden)?;
-        self.run(batch, Want::Hidden(Shared::new(hidden)))
+        self.run(batch, None, Want::Hidden(Shared::new(hidden)))
+    }
+
+    fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
+        check_embedding_rows(&self.model.spec, tokens, rows)?;
+        let mut bytes = Vec::new();
+        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.model.spec.hidden_size)) {
+            let token = token as usize;
+            let stored = self.model.embedding.read_rows(token..token + 1, &mut bytes)?;
+            stored.dtype.decode(stored.bytes, row);
+        }
+        Ok(())
+    }
+
+    fn forward_rows(
+        &mut self,
+        batch: &Batch<'_>,
+        rows: &[f32],
+        give: Give,
+        out: &mut [f32],
+    ) -> Result<(), ExecError> {
+        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
+        batch.check_rows(&self.model.spec, rows)?;
+        match give {
+            Give::Logits => {
+                batch.check_output(&self.model.spec, out)?;
+                let (wants, logits, top) = (RowWants::All, Shared::new(out), Shared::new(&mut []));
+                self.run(batch, Some(rows), Want::Logits { rows: wants, logits, top })
+            }
+            Give::Hidden => {
+                batch.check_hidden(&self.model.spec, out)?;
+                self.run(batch, Some(rows), Want::Hidden(Shared::new(out)))
+            }
+        }
     }
 
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
@@ -307,7 +349,25 @@ impl Executor for CpuExecutor {
         if self.model.int8.is_none() {
             return full_as_top(self, batch, top);
         }
-        self.run(batch, Want::Top { k, top: Shared::new(top) })
+        let rows = RowWants::Top(TopWant { k, allowed: None });
+        self.run(batch, None, Want::Logits { rows, logits: Shared::new(&mut []), top: Shared::new(top) })
+    }
+
+    fn forward_select(
+        &mut self,
+        batch: &Batch<'_>,
+        wants: &[RowWant<'_>],
+        logits: &mut [f32],
+        top: &mut [TopLogits],
+    ) -> Result<(), ExecError> {
+        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
+        batch.check_select(self.model.spec.vocab_size, wants, logits, top)?;
+        if !self.model.int8.as_ref().is_some_and(Int8Rows::is_exact) {
+            return full_as_select(self, batch, wants, logits, top);
+        }
+        let tops: Vec<TopWant<'_>> = wants.iter().filter_map(RowWant::top).collect();
+        let (logits, top) = (Shared::new(logits), Shared::new(top));
+        self.run(batch, None, Want::Logits { rows: RowWants::Each(wants, &tops), logits, top })
     }
 }
 

@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitnet_core::pool::Team;
-use bitnet_model::{DenseTensor, LayerExtras, ModelSpec, Sequence, TopLogits};
+use bitnet_model::Sequence;
 
 use crate::attention::Attention;
-use crate::int8_rows::Int8Rows;
-use crate::kernels::{KernelSet, Product, RowLayout};
+use crate::kernels::{Product, RowLayout};
 use crate::kv::KvCache;
 use crate::layout::{STRIP_ROWS, Strips};
+use crate::model::{Layer, Model};
 use crate::outcome::Outcome;
 use crate::output::{FullLogits, logit_row_indices};
 use crate::schedule::Ranges;
@@ -23,6 +23,7 @@ use crate::scratch::{
 };
 use crate::search::{OutputShared, Scan};
 use crate::shared::Shared;
+use crate::want::{RowWants, Want};
 
 /// Strips of gate and up that are computed together, so that the activation finds them in cache.
 pub(crate) const FFN_STRIPS: usize = 8;
@@ -30,33 +31,6 @@ pub(crate) const FFN_STRIPS: usize = 8;
 pub(crate) const FFN_STRIDE: usize = FFN_STRIPS * STRIP_ROWS;
 /// How many rows ahead memory is asked for the results of the activation.
 const AHEAD: usize = 4;
-
-/// One layer in the layout of this crate.
-pub(crate) struct Layer {
-    pub(crate) attn_norm: Vec<f32>,
-    /// Parts: queries, keys, values.
-    pub(crate) qkv: Strips,
-    pub(crate) attn_sub_norm: Option<Vec<f32>>,
-    pub(crate) o: Strips,
-    pub(crate) ffn_norm: Vec<f32>,
-    pub(crate) gate: Strips,
-    pub(crate) up: Strips,
-    pub(crate) ffn_sub_norm: Option<Vec<f32>>,
-    pub(crate) down: Strips,
-    pub(crate) extras: LayerExtras,
-}
-
-/// What is the same for every pass.
-pub(crate) struct Model {
-    pub(crate) spec: ModelSpec,
-    pub(crate) kernels: &'static KernelSet,
-    pub(crate) layers: Vec<Layer>,
-    pub(crate) embedding: DenseTensor,
-    pub(crate) output: DenseTensor,
-    /// The output layer in int8, if it is kept so.
-    pub(crate) int8: Option<Int8Rows>,
-    pub(crate) final_norm: Vec<f32>,
-}
 
 /// One pass, shared by all threads.
 pub(crate) struct Pass<'a> {
@@ -79,16 +53,8 @@ pub(crate) struct Pass<'a> {
     pieces: &'a [AtomicUsize],
     want: Want<'a>,
     outcome: &'a Outcome,
-}
-
-/// What a pass gives.
-pub(crate) enum Want<'a> {
-    /// All logits, `[logit_rows, vocab_size]`.
-    All(Shared<'a, f32>),
-    /// The hidden states of the rows that would have logits, `[logit_rows, hidden_size]`.
-    Hidden(Shared<'a, f32>),
-    /// For each logit row, at least the `k` best tokens, found with the int8 output layer, which the model has.
-    Top { k: usize, top: Shared<'a, TopLogits> },
+    /// Rows that stand for those of the embedding, `[rows, hidden_size]`.
+    input: Option<&'a [f32]>,
 }
 
 /// Quantised rows as a product reads them.
@@ -195,7 +161,13 @@ impl<'a> Pass<'a> {
             pieces: &scratch.pieces,
             want,
             outcome,
+            input: None,
         }
+    }
+
+    /// Begins with these rows, one a token, instead of rows of the embedding.
+    pub(crate) fn on_rows(self, input: Option<&'a [f32]>) -> Self {
+        Self { input, ..self }
     }
 
     /// Runs the pass; every thread of the team calls this.
@@ -231,9 +203,12 @@ impl<'a> Pass<'a> {
             let at = row * self.widths.hidden;
             // SAFETY: rows are shared out; padding beyond `hidden` stays as it is and is never read.
             let x = unsafe { self.x.get_mut(at..at + hidden) };
-            match embedding.read_rows(token..token + 1, &mut own.output.bytes) {
-                Ok(row) => row.dtype.decode(row.bytes, x),
-                Err(error) => self.outcome.fail(error),
+            match self.input {
+                Some(rows) => x.copy_from_slice(&rows[row * hidden..(row + 1) * hidden]),
+                None => match embedding.read_rows(token..token + 1, &mut own.output.bytes) {
+                    Ok(row) => row.dtype.decode(row.bytes, x),
+                    Err(error) => self.outcome.fail(error),
+                },
             }
             if let Some(scale) = scale {
                 x.iter_mut().for_each(|x| *x *= scale);
@@ -518,21 +493,26 @@ impl<'a> Pass<'a> {
         }
         let (hidden, stride) = (self.model.spec.hidden_size, self.widths.hidden);
         let scan = self.scan();
+        let scanned = scan.as_ref().map_or(0, |scan| scan.rows);
         let share = team.share(self.logit_rows);
+        // Rows that are scanned come first.
+        let mut places = [0, scanned];
         for (i, row) in logit_row_indices(self.sequences).enumerate() {
+            let place = &mut places[usize::from(!self.is_top(i) && !self.approximate())];
+            let place = std::mem::replace(place, *place + 1);
             if share.contains(&i) {
                 // SAFETY: rows are shared out, the residual stream is only read; the kernel set is available.
                 unsafe {
                     let x = self.x.get(row * stride..row * stride + hidden);
-                    let out = self.normed.get_mut(i * stride..i * stride + hidden);
+                    let out = self.normed.get_mut(place * stride..place * stride + hidden);
                     (self.model.kernels.rms_norm)(
                         x,
                         &self.model.final_norm,
                         self.model.spec.rms_norm_eps,
                         out,
                     );
-                    if let Some(scan) = &scan {
-                        scan.quantize(i, &mut own.output);
+                    if let Some(scan) = scan.as_ref().filter(|scan| place < scan.rows) {
+                        scan.quantize(place, &mut own.output);
                     }
                     if let Want::Hidden(rows) = &self.want {
                         self.give_hidden(out, rows.get_mut(i * hidden..(i + 1) * hidden));
@@ -540,29 +520,26 @@ impl<'a> Pass<'a> {
                 }
             }
         }
-        if matches!(self.want, Want::Hidden(_)) {
-            return;
-        }
+        let Want::Logits { rows, logits, top } = &self.want else { return };
         team.barrier();
         // SAFETY: all threads call the same; normed and quantised rows are only read from here on.
         unsafe {
-            match (&self.want, scan) {
-                (Want::All(logits), Some(scan)) => scan.approximate(team, *logits),
-                (Want::All(logits), None) => {
-                    let full = FullLogits {
-                        kernels: self.model.kernels,
-                        output: &self.model.output,
-                        h: self.normed,
-                        stride,
-                        rows: self.logit_rows,
-                        resident: self.model.int8.is_none(),
-                        outcome: self.outcome,
-                    };
-                    full.run(team, &mut own.output.bytes, *logits);
-                }
-                (Want::Top { k, top }, Some(scan)) => scan.top(team, *k, &mut own.output, *top),
-                (Want::Hidden(_), _) => {}
-                (Want::Top { .. }, None) => unreachable!("the executor asks for the best only of int8 rows"),
+            match (rows, &scan) {
+                (_, None) => {}
+                (RowWants::All, Some(scan)) => scan.approximate(team, *logits),
+                (wants, Some(scan)) => scan.top(team, *wants, &mut own.output, *top),
+            }
+            if scanned < self.logit_rows {
+                let full = FullLogits {
+                    kernels: self.model.kernels,
+                    output: &self.model.output,
+                    h: self.normed,
+                    stride,
+                    rows: scanned..self.logit_rows,
+                    resident: self.model.int8.is_none(),
+                    outcome: self.outcome,
+                };
+                full.run(team, &mut own.output.bytes, *logits);
             }
         }
     }
@@ -575,19 +552,28 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The scan of the int8 rows, if what is wanted comes from them: not all logits where these must be exact.
+    /// Whether a logit row wants its largest logits.
+    fn is_top(&self, row: usize) -> bool {
+        matches!(&self.want, Want::Logits { rows, .. } if rows.is_top(row))
+    }
+
+    /// Whether all logits are those of the int8 rows alone.
+    fn approximate(&self) -> bool {
+        self.model.int8.as_ref().is_some_and(|int8| !int8.is_exact())
+    }
+
+    /// The scan of the int8 rows, if something that is wanted comes from them.
     fn scan(&self) -> Option<Scan<'a>> {
-        let int8 = self.model.int8.as_ref().filter(|_| !matches!(self.want, Want::Hidden(_)))?;
-        if matches!(self.want, Want::All(_)) && int8.is_exact() {
-            return None;
-        }
-        Some(Scan {
+        let int8 = self.model.int8.as_ref()?;
+        let Want::Logits { rows, .. } = &self.want else { return None };
+        let rows = if self.approximate() { self.logit_rows } else { rows.tops(self.logit_rows) };
+        (rows > 0).then_some(Scan {
             kernels: self.model.kernels,
             int8,
             dense: &self.model.output,
             h: self.normed,
             stride: self.widths.hidden,
-            rows: self.logit_rows,
+            rows,
             scratch: self.output,
             outcome: self.outcome,
         })

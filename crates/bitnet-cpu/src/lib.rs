@@ -21,6 +21,7 @@ mod kv;
 pub mod layout;
 pub mod limits;
 mod linear;
+mod model;
 mod outcome;
 mod output;
 pub mod probe;
@@ -28,6 +29,7 @@ mod schedule;
 mod scratch;
 mod search;
 mod shared;
+mod want;
 
 pub use executor::{CpuExecutor, CpuOptions, OutputStorage, chosen_kernel_set};
 pub use kernels::{KernelSetInfo, kernel_sets};

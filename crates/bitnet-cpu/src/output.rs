@@ -1,5 +1,7 @@
 //! The output layer by its full-precision rows.
 
+use std::ops::Range;
+
 use bitnet_core::pool::Team;
 use bitnet_model::{DenseTensor, LogitRows, Sequence};
 
@@ -32,7 +34,8 @@ pub(crate) struct FullLogits<'a> {
     /// Normed hidden rows, `[rows][stride]`.
     pub(crate) h: Shared<'a, f32>,
     pub(crate) stride: usize,
-    pub(crate) rows: usize,
+    /// Those of them whose logits are wanted.
+    pub(crate) rows: Range<usize>,
     /// Whether the table is used where it lies, mapped, and stays resident; otherwise it is read block by block.
     pub(crate) resident: bool,
     pub(crate) outcome: &'a Outcome,
@@ -56,11 +59,11 @@ impl FullLogits<'_> {
                     Err(error) => return self.outcome.fail(error),
                 }
             };
-            for row in 0..self.rows {
+            for (row, place) in self.rows.clone().enumerate() {
                 // SAFETY: vocabulary ranges of threads are disjoint, `h` is only read; the kernel set is available.
                 unsafe {
                     let out = logits.get_mut(row * vocab + range.start..row * vocab + range.end);
-                    let h = self.h.get(row * self.stride..row * self.stride + cols);
+                    let h = self.h.get(place * self.stride..place * self.stride + cols);
                     (self.kernels.dense)(weights.dtype, weights.bytes, h, out);
                     all_finite &= out.iter().fold(0.0f32, |a, &l| a + l * 0.0) == 0.0;
                 }

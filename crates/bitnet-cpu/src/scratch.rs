@@ -3,10 +3,10 @@
 use std::sync::atomic::AtomicUsize;
 
 use bitnet_core::buffer::AlignedBuf;
+use bitnet_core::memory_pool::{MemoryPool, PoolBuf};
 use bitnet_model::kv::RANGE;
 use bitnet_model::reference::rope_angles;
 use bitnet_model::{ExecError, ModelSpec};
-use bytemuck::Zeroable;
 
 use crate::attention::{SPLIT_ROWS, TILE};
 use crate::forward::FFN_STRIDE;
@@ -18,29 +18,29 @@ use crate::search::{OutputScratch, OutputThread};
 /// Buffers of a batch, `[rows][stride]` each, with strides padded to whole strips.
 pub(crate) struct Scratch {
     /// Residual stream.
-    pub(crate) x: AlignedBuf<f32>,
+    pub(crate) x: PoolBuf<f32>,
     /// Queries, keys and values, each part padded to whole strips.
-    pub(crate) qkv: AlignedBuf<f32>,
+    pub(crate) qkv: PoolBuf<f32>,
     /// Output of attention.
-    pub(crate) attention: AlignedBuf<f32>,
+    pub(crate) attention: PoolBuf<f32>,
     /// The activated product of gate and up.
-    pub(crate) gate: AlignedBuf<f32>,
+    pub(crate) gate: PoolBuf<f32>,
     /// Quantised rows, in blocks as products read them.
-    pub(crate) q: AlignedBuf<i8>,
+    pub(crate) q: PoolBuf<i8>,
     /// Activation scales of the quantised rows.
-    pub(crate) scales: AlignedBuf<f32>,
+    pub(crate) scales: PoolBuf<f32>,
     /// Sums of the quantised rows.
-    pub(crate) sums: AlignedBuf<i32>,
+    pub(crate) sums: PoolBuf<i32>,
     /// Normed rows for the output layer.
-    pub(crate) normed: AlignedBuf<f32>,
+    pub(crate) normed: PoolBuf<f32>,
     /// What the int8 output layer needs.
     pub(crate) output: OutputScratch,
     /// What attention or the feed-forward part gives, where a norm stands behind them.
-    pub(crate) branch: AlignedBuf<f32>,
+    pub(crate) branch: PoolBuf<f32>,
     /// For each product of a pass, [`PRODUCTS`] a layer, the pieces of work given out so far.
     pub(crate) pieces: Vec<AtomicUsize>,
     /// States of ranges of attention, when these are shared out.
-    pub(crate) states: AlignedBuf<f32>,
+    pub(crate) states: PoolBuf<f32>,
     /// For each layer, the units of attention given out so far.
     pub(crate) units: Vec<AtomicUsize>,
     /// What each thread needs for itself.
@@ -49,6 +49,7 @@ pub(crate) struct Scratch {
     logit_rows: usize,
     widths: Widths,
     heads: Heads,
+    memory: MemoryPool,
 }
 
 /// What the scratch of attention depends on.
@@ -92,15 +93,15 @@ pub(crate) struct RowScratch {
 /// What a thread multiplies with.
 pub(crate) struct ProductScratch {
     /// Factors of the rows.
-    pub(crate) factors: AlignedBuf<f32>,
+    pub(crate) factors: PoolBuf<f32>,
     /// Unpacked codes of a few strips, when there are several rows.
-    pub(crate) codes: AlignedBuf<u8>,
+    pub(crate) codes: PoolBuf<u8>,
 }
 
 /// Gate and up projections of a few strips, `[rows][FFN_STRIDE]` each.
 pub(crate) struct FfnScratch {
-    pub(crate) gate: AlignedBuf<f32>,
-    pub(crate) up: AlignedBuf<f32>,
+    pub(crate) gate: PoolBuf<f32>,
+    pub(crate) up: PoolBuf<f32>,
 }
 
 /// Memory of one thread.
@@ -124,6 +125,7 @@ impl Scratch {
         layers: usize,
         widths: Widths,
         heads: Heads,
+        memory: MemoryPool,
     ) -> Result<Self, ExecError> {
         let tile_queries = TILE * heads.query_heads / heads.kv_heads;
         let mut own = Vec::with_capacity(threads);
@@ -137,8 +139,8 @@ impl Scratch {
                     scale: [0.0],
                     sum: [0],
                 },
-                product: ProductScratch { factors: AlignedBuf::zeroed(0)?, codes: AlignedBuf::zeroed(0)? },
-                ffn: FfnScratch { gate: AlignedBuf::zeroed(0)?, up: AlignedBuf::zeroed(0)? },
+                product: ProductScratch { factors: PoolBuf::default(), codes: PoolBuf::default() },
+                ffn: FfnScratch { gate: PoolBuf::default(), up: PoolBuf::default() },
                 attend: AttendScratch::new(heads.layout)?,
                 states: AlignedBuf::zeroed(tile_queries * state_len(heads.layout))?,
                 encoded: AlignedBuf::zeroed(heads.layout.row_bytes())?,
@@ -146,24 +148,25 @@ impl Scratch {
             });
         }
         Ok(Self {
-            x: AlignedBuf::zeroed(0)?,
-            qkv: AlignedBuf::zeroed(0)?,
-            attention: AlignedBuf::zeroed(0)?,
-            gate: AlignedBuf::zeroed(0)?,
-            q: AlignedBuf::zeroed(0)?,
-            scales: AlignedBuf::zeroed(0)?,
-            sums: AlignedBuf::zeroed(0)?,
-            normed: AlignedBuf::zeroed(0)?,
+            x: PoolBuf::default(),
+            qkv: PoolBuf::default(),
+            attention: PoolBuf::default(),
+            gate: PoolBuf::default(),
+            q: PoolBuf::default(),
+            scales: PoolBuf::default(),
+            sums: PoolBuf::default(),
+            normed: PoolBuf::default(),
             output: OutputScratch::new()?,
-            branch: AlignedBuf::zeroed(0)?,
+            branch: PoolBuf::default(),
             pieces: (0..PRODUCTS * layers).map(|_| AtomicUsize::new(0)).collect(),
-            states: AlignedBuf::zeroed(0)?,
+            states: PoolBuf::default(),
             units: (0..layers).map(|_| AtomicUsize::new(0)).collect(),
             threads: own,
             rows: 0,
             logit_rows: 0,
             widths,
             heads,
+            memory,
         })
     }
 
@@ -172,54 +175,50 @@ impl Scratch {
     }
 
     /// Makes room for `rows` tokens, `logit_rows` of them with logits, and attention over `positions`.
+    ///
+    /// # Errors
+    /// If the memory is not there; the next call that needs it tries again.
     pub(crate) fn ensure(
         &mut self,
         rows: usize,
         logit_rows: usize,
         positions: usize,
     ) -> Result<(), ExecError> {
-        let w = self.widths;
+        let (w, memory) = (self.widths, &self.memory);
         if rows > self.rows {
+            self.rows = 0;
             let room = rows.next_power_of_two().min(rows.next_multiple_of(64));
-            grow(&mut self.x, room * w.hidden)?;
-            grow(&mut self.qkv, room * w.qkv)?;
-            grow(&mut self.attention, room * w.attention)?;
-            grow(&mut self.gate, room * w.ffn)?;
-            grow(&mut self.branch, room * w.branch)?;
+            self.x.grow(memory, room * w.hidden)?;
+            self.qkv.grow(memory, room * w.qkv)?;
+            self.attention.grow(memory, room * w.attention)?;
+            self.gate.grow(memory, room * w.ffn)?;
+            self.branch.grow(memory, room * w.branch)?;
             let layouts = [RowLayout::Quads, RowLayout::Tiles];
-            grow(&mut self.q, layouts.map(|l| l.len(room, w.longest)).into_iter().fold(0, usize::max))?;
-            grow(&mut self.scales, room)?;
-            grow(&mut self.sums, room)?;
+            self.q.grow(memory, layouts.map(|l| l.len(room, w.longest)).into_iter().fold(0, usize::max))?;
+            self.scales.grow(memory, room)?;
+            self.sums.grow(memory, room)?;
             for t in &mut self.threads {
-                grow(&mut t.product.factors, room)?;
-                grow(&mut t.ffn.gate, room * FFN_STRIDE)?;
-                grow(&mut t.ffn.up, room * FFN_STRIDE)?;
+                t.product.factors.grow(memory, room)?;
+                t.ffn.gate.grow(memory, room * FFN_STRIDE)?;
+                t.ffn.up.grow(memory, room * FFN_STRIDE)?;
                 if rows > 1 {
-                    grow(&mut t.product.codes, code_bytes(room, w.longest))?;
+                    t.product.codes.grow(memory, code_bytes(room, w.longest))?;
                 }
             }
             self.rows = room;
         }
         if logit_rows > self.logit_rows {
-            grow(&mut self.normed, logit_rows * w.hidden)?;
+            self.logit_rows = 0;
+            self.normed.grow(memory, logit_rows * w.hidden)?;
             self.logit_rows = logit_rows;
         }
         let ranges = positions.div_ceil(RANGE);
         if self.threads.len() > 1 && rows <= SPLIT_ROWS && ranges > 1 {
             let states = rows * self.heads.query_heads * ranges.next_power_of_two();
-            grow(&mut self.states, states * state_len(self.heads.layout))?;
+            self.states.grow(memory, states * state_len(self.heads.layout))?;
         }
         Ok(())
     }
-}
-
-/// Replaces a buffer by a longer one; its content is lost.
-fn grow<T: Zeroable + Copy>(buffer: &mut AlignedBuf<T>, len: usize) -> Result<(), ExecError> {
-    if buffer.len() < len {
-        *buffer = AlignedBuf::zeroed(0)?;
-        *buffer = AlignedBuf::zeroed(len)?;
-    }
-    Ok(())
 }
 
 /// Cosines and sines of all positions seen so far, for all layers, and those of layers with a sliding window.

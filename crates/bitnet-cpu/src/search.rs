@@ -14,13 +14,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bitnet_core::CoreError;
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_core::pool::Team;
-use bitnet_model::{DenseTensor, ExecError, TopLogits};
+use bitnet_model::{DenseTensor, ExecError, TokenSet, TopLogits};
 
 use crate::int8_rows::Int8Rows;
 use crate::kernels::KernelSet;
@@ -30,6 +31,7 @@ use crate::kernels::int8::{
 use crate::outcome::Outcome;
 use crate::schedule::Ranges;
 use crate::shared::Shared;
+use crate::want::RowWants;
 
 /// Candidates that are computed before the threshold is looked at again: as many as the threads need to find one, within
 /// limits. Those that lie side by side are read from the file together.
@@ -40,6 +42,9 @@ const FEWEST_KEPT: usize = 16;
 /// Candidates of a thread that there is room for from the start, so that steady decoding does not allocate: how many there
 /// are depends on the logits and on how threads share the rows.
 const CANDIDATES: usize = 8192;
+/// So few tokens that count are computed in full without looking at their int8 rows, which come in panels with others.
+const DIRECT: usize = 512;
+const _: () = assert!(PANEL_ROWS == u32::BITS as usize, "a word of a set of tokens is a panel");
 
 /// What one thread found for one hidden row.
 #[derive(Default)]
@@ -50,6 +55,8 @@ pub(crate) struct Search {
     candidates: Vec<Candidate>,
     /// Those that were computed, with their logits.
     found: Vec<(u32, f32)>,
+    /// Whether the tokens that count are so few that all of them are candidates.
+    direct: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -228,13 +235,15 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Goes once through this thread's part of the int8 rows and calls `visit` with hidden row, panel and sums.
+    /// Goes once through this thread's part of the int8 rows and calls `visit` with hidden row, panel and sums. A panel of
+    /// which `counts` finds nothing for a hidden row is left out.
     ///
     /// # Safety
     /// All threads of the team call this after the barrier that follows [`Scan::quantize`].
     unsafe fn scan(
         &self,
         team: &Team<'_>,
+        counts: impl Fn(usize, usize) -> bool,
         mut visit: impl FnMut(usize, usize, &PartSums, &PanelBounds, &Hidden),
     ) {
         let layout = self.layout();
@@ -246,6 +255,9 @@ impl<'a> Scan<'a> {
         for panel in Ranges::new(team, self.int8.panels(), self.scratch.taken).flatten() {
             let (weights, bounds) = self.int8.panel(panel);
             for (i, (hidden, part_sums)) in hidden.chunks(block).zip(part_sums.chunks(block)).enumerate() {
+                if !(i * block..i * block + hidden.len()).any(|row| counts(row, panel)) {
+                    continue;
+                }
                 let part_sums = part_sums.as_flattened();
                 // SAFETY: as above; the kernel set is available.
                 unsafe {
@@ -253,7 +265,9 @@ impl<'a> Scan<'a> {
                     (self.kernels.int8_sums)(&Panel { weights, q, layout, part_sums }, &mut sums);
                 }
                 for (m, (hidden, sums)) in hidden.iter().zip(sums.as_chunks().0).enumerate() {
-                    visit(i * block + m, panel, sums, bounds, hidden);
+                    if counts(i * block + m, panel) {
+                        visit(i * block + m, panel, sums, bounds, hidden);
+                    }
                 }
             }
         }
@@ -269,58 +283,72 @@ impl<'a> Scan<'a> {
         let mut finite = true;
         // SAFETY: promised by the caller; panels are shared out, the kernel set is available.
         unsafe {
-            self.scan(team, |row, panel, sums, bounds, hidden| {
-                (self.kernels.int8_intervals)(sums, bounds, hidden, f32::INFINITY, &mut intervals);
-                let rows = self.int8.panel_rows(panel);
-                let found = &intervals.upper[..rows.len()];
-                finite &= found.iter().all(|l| l.is_finite());
-                logits.get_mut(row * vocab + rows.start..row * vocab + rows.end).copy_from_slice(found);
-            });
+            self.scan(
+                team,
+                |_, _| true,
+                |row, panel, sums, bounds, hidden| {
+                    (self.kernels.int8_intervals)(sums, bounds, hidden, f32::INFINITY, &mut intervals);
+                    let rows = self.int8.panel_rows(panel);
+                    let found = &intervals.upper[..rows.len()];
+                    finite &= found.iter().all(|l| l.is_finite());
+                    logits.get_mut(row * vocab + rows.start..row * vocab + rows.end).copy_from_slice(found);
+                },
+            );
         }
         if !finite {
             self.outcome.not_finite();
         }
     }
 
-    /// The `k` best logits of each hidden row, and those that equal the last of them.
+    /// Of each hidden row the `k` best logits of the tokens that count, and those that equal the last of them.
     ///
     /// # Safety
     /// As [`Scan::scan`]; nothing else touches `top`, one element for each hidden row.
     pub(crate) unsafe fn top(
         &self,
         team: &Team<'_>,
-        k: usize,
+        wants: RowWants<'_>,
         own: &mut OutputThread,
         top: Shared<'_, TopLogits>,
     ) {
-        let k = k.clamp(1, self.int8.rows());
-        let threads = team.threads();
-        let kept = 4 * k.max(FEWEST_KEPT);
+        let (threads, vocab) = (team.threads(), self.int8.rows());
+        let k = |row: usize| wants.top(row).k.clamp(1, vocab);
         let mine = |row: usize| row * threads + team.index()..row * threads + team.index() + 1;
         let all = |row: usize| row * threads..(row + 1) * threads;
+        own.merged.clear();
         // SAFETY: each thread has its own searches until the last barrier, and its own lower ends until the first.
         unsafe {
             for row in 0..self.rows {
-                self.scratch.searches.get_mut(mine(row))[0].begin();
+                let kept = 4 * k(row).max(FEWEST_KEPT);
                 let lowers = &mut self.scratch.lowers.get_mut(mine(row))[0];
                 lowers.clear();
                 lowers.reserve(kept);
+                own.merged.reserve(kept * threads);
+                self.scratch.searches.get_mut(mine(row))[0].begin(wants.top(row).allowed, vocab, team);
             }
-            own.merged.clear();
-            own.merged.reserve(kept * threads);
+            let lanes = |row: usize, panel: usize| {
+                let allowed = wants.top(row).allowed.map_or(u32::MAX, |set| set.word(panel));
+                if self.scratch.searches.get(mine(row))[0].direct { 0 } else { allowed }
+            };
             let mut intervals = Intervals::NONE;
-            self.scan(team, |row, panel, sums, bounds, hidden| {
-                let search = &mut self.scratch.searches.get_mut(mine(row))[0];
-                let reached =
-                    (self.kernels.int8_intervals)(sums, bounds, hidden, search.threshold, &mut intervals);
-                if reached {
-                    let rows = self.int8.panel_rows(panel);
-                    search.take(rows, &intervals, k, &mut self.scratch.lowers.get_mut(mine(row))[0]);
-                }
-            });
+            self.scan(
+                team,
+                |row, panel| lanes(row, panel) != 0,
+                |row, panel, sums, bounds, hidden| {
+                    let lanes = lanes(row, panel);
+                    let search = &mut self.scratch.searches.get_mut(mine(row))[0];
+                    let reached =
+                        (self.kernels.int8_intervals)(sums, bounds, hidden, search.threshold, &mut intervals);
+                    if reached {
+                        let lowers = &mut self.scratch.lowers.get_mut(mine(row))[0];
+                        search.take(self.int8.panel_rows(panel), lanes, &intervals, k(row), lowers);
+                    }
+                },
+            );
         }
         team.barrier();
         for row in 0..self.rows {
+            let k = k(row);
             // SAFETY: after the barrier lower ends are only read.
             let threshold = kth_best(unsafe { self.scratch.lowers.get(all(row)) }, k, &mut own.merged);
             // SAFETY: as above; hidden rows are only read.
@@ -332,7 +360,7 @@ impl<'a> Scan<'a> {
         }
         team.barrier();
         for row in team.share(self.rows) {
-            let threshold = self.best(row).threshold(k);
+            let threshold = self.best(row).threshold(k(row));
             // SAFETY: after the barrier searches are only read; rows are shared out.
             unsafe {
                 collect(
@@ -406,18 +434,35 @@ impl<'a> Scan<'a> {
 }
 
 impl Search {
-    fn begin(&mut self) {
+    /// Begins to search among the tokens that count, `vocab` at most.
+    fn begin(&mut self, allowed: Option<TokenSet<'_>>, vocab: usize, team: &Team<'_>) {
         self.threshold = f32::NEG_INFINITY;
         self.candidates.clear();
         self.candidates.reserve(CANDIDATES);
         self.found.clear();
         self.found.reserve(CANDIDATES);
+        let few = allowed.map(|set| (set, set.count())).filter(|&(_, count)| count <= DIRECT);
+        self.direct = few.is_some();
+        if let Some((set, count)) = few {
+            let share = team.share(count);
+            let tokens = set.tokens().skip(share.start).take(share.len());
+            let candidate = |row| Candidate { row, upper: f32::INFINITY };
+            self.candidates.extend(tokens.filter(|&row| (row as usize) < vocab).map(candidate));
+        }
     }
 
-    /// Takes the rows of a panel whose intervals reach the threshold.
-    fn take(&mut self, rows: std::ops::Range<usize>, intervals: &Intervals, k: usize, lowers: &mut Vec<f32>) {
+    /// Takes those of the rows of a panel, one for each bit of `lanes`, whose intervals reach the threshold.
+    fn take(
+        &mut self,
+        rows: Range<usize>,
+        lanes: u32,
+        intervals: &Intervals,
+        k: usize,
+        lowers: &mut Vec<f32>,
+    ) {
         let keep = k.max(FEWEST_KEPT);
-        for ((row, &upper), &lower) in rows.zip(&intervals.upper).zip(&intervals.lower) {
+        for (lane, row) in rows.enumerate().filter(|(lane, _)| lanes >> lane & 1 == 1) {
+            let (upper, lower) = (intervals.upper[lane], intervals.lower[lane]);
             if !below(upper, self.threshold) {
                 let upper = if upper.is_nan() { f32::INFINITY } else { upper };
                 self.candidates.push(Candidate { row: row as u32, upper });
@@ -469,6 +514,7 @@ mod tests {
     use bitnet_core::DType;
     use bitnet_core::bytes::ByteView;
     use bitnet_core::pool::ThreadPool;
+    use bitnet_model::TopWant;
     use bitnet_model::conformance::Random;
 
     use super::*;
@@ -511,7 +557,7 @@ mod tests {
                     scan.quantize(row, &mut own);
                 }
                 team.barrier();
-                scan.top(team, k, &mut own, to);
+                scan.top(team, RowWants::Top(TopWant { k, allowed: None }), &mut own, to);
             }
         });
         let computed = scratch.searches.chunks(threads).map(|s| s.iter().map(|s| s.found.len()).sum());

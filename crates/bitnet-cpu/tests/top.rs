@@ -6,7 +6,9 @@ use bitnet_core::bytes::ByteView;
 use bitnet_core::{BlockType, CoreError, DType};
 use bitnet_cpu::{CpuExecutor, CpuOptions, OutputStorage, kernel_sets};
 use bitnet_model::conformance::{Random, Sample, samples};
-use bitnet_model::{Batch, DenseTensor, ExecError, Executor, LogitRows, Sequence, TopLogits};
+use bitnet_model::{
+    Batch, DenseTensor, ExecError, Executor, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant,
+};
 
 const VOCAB: usize = 3001;
 const HIDDEN: usize = 128;
@@ -100,6 +102,122 @@ fn check_everywhere(name: &str, sample: &Sample, rows: usize, ks: &[usize]) {
             for &k in ks {
                 check(&name, &top_logits(&mut fast, rows, k).unwrap(), &want, k);
             }
+        }
+    }
+}
+
+/// Sets of tokens of all sizes: from none and a few, which are computed at once, to all, with bits behind the vocabulary.
+fn token_sets() -> Vec<Vec<u32>> {
+    let mut random = Random::new(5);
+    let words = VOCAB.div_ceil(32);
+    let mut of = |percent: u64| -> Vec<u32> {
+        let mut word = |_| (0..32).fold(0, |w, bit| w | u32::from(random.next_u64() % 100 < percent) << bit);
+        (0..words + 2).map(&mut word).collect()
+    };
+    let (few, some, half, most) = (of(2), of(30), of(50), of(98));
+    let mut last = vec![0; words];
+    last[words - 1] = u32::MAX;
+    let every_third: Vec<u32> = (0..words).map(|i| if i % 3 == 0 { u32::MAX } else { 0 }).collect();
+    vec![vec![], vec![0; words], vec![0, 4], last, few, some, half, most, every_third, vec![u32::MAX; words]]
+}
+
+/// Runs a batch whose rows want all sorts of things and checks each against all logits.
+fn check_select(name: &str, executor: &mut CpuExecutor, rows: usize, full: &[f32], ks: &[usize]) {
+    let (sets, text) = (token_sets(), tokens(rows));
+    let s = Sequence { tokens: &text, position: 0, blocks: &[0, 1], logits: LogitRows::All };
+    let batch = Batch { sequences: &[s] };
+    // Every set meets every `k`, beside rows without a set, and some that want all.
+    for start in 0..sets.len() {
+        let want = |row: usize| {
+            let k = ks[(row + start / 2) % ks.len()];
+            match (row + start) % (sets.len() + 2) {
+                0 if start % 3 > 0 => RowWant::All,
+                1 => RowWant::Top(TopWant { k, allowed: None }),
+                i => RowWant::Top(TopWant { k, allowed: Some(TokenSet::new(&sets[i.saturating_sub(2)])) }),
+            }
+        };
+        let wants: Vec<RowWant<'_>> = (0..rows).map(want).collect();
+        let tops = wants.iter().filter(|want| want.top().is_some()).count();
+        let mut logits = vec![0.0; (rows - tops) * VOCAB];
+        let mut top = vec![TopLogits::default(); tops];
+        executor.forward_select(&batch, &wants, &mut logits, &mut top).unwrap();
+        let (mut all, mut top) = (logits.chunks_exact(VOCAB), top.iter());
+        for (row, (want, full)) in wants.iter().zip(full.chunks_exact(VOCAB)).enumerate() {
+            let name = format!("{name}, row {row} of {rows}, sets from {start}");
+            let Some(want) = want.top() else {
+                assert!(all.next().unwrap() == full, "{name}: all logits");
+                continue;
+            };
+            let (top, k) = (top.next().unwrap(), want.k.clamp(1, VOCAB));
+            let mut allowed: Vec<u32> = (0..VOCAB as u32).filter(|&t| want.allows(t)).collect();
+            let bits = |ids: &[u32]| ids.iter().map(|&t| full[t as usize].to_bits()).collect::<Vec<_>>();
+            assert_eq!(top.logits.iter().map(|l| l.to_bits()).collect::<Vec<_>>(), bits(&top.ids), "{name}");
+            let mut best: Vec<f32> = allowed.iter().map(|&t| full[t as usize]).collect();
+            best.sort_by(|a, b| b.total_cmp(a));
+            if let Some(&last) = best.get(k - 1) {
+                allowed.retain(|&t| full[t as usize] >= last);
+            }
+            assert_eq!(top.ids, allowed, "{name}: the {k} best");
+        }
+    }
+}
+
+#[test]
+fn rows_of_one_batch_want_different_things() {
+    let base = random_row(&mut Random::new(1));
+    let ties = |i: usize| {
+        let mut row = base.clone();
+        row[i % HIDDEN] += 1e-5 * ((i * 31 % 17) as f32 - 8.0);
+        row
+    };
+    let cases = [
+        ("random", model(DType::BF16, |_, r| random_row(r))),
+        ("near ties below the int8 step", model(DType::F32, |i, _| ties(i))),
+        ("some rows equal", model(DType::F32, |i, r| if i % 2 == 0 { base.clone() } else { random_row(r) })),
+    ];
+    for (name, sample) in &cases {
+        for rows in [1, 2, 13] {
+            let want = all_logits(&mut executor(sample, "auto", 2, OutputStorage::Full), rows).unwrap();
+            for set in kernel_sets().into_iter().filter(|s| s.available) {
+                for threads in [1, 3] {
+                    let name = format!("{name}, {}, {threads} threads", set.name);
+                    let mut fast = executor(sample, set.name, threads, OutputStorage::Scan);
+                    check_select(&name, &mut fast, rows, &want, &[1, 40, usize::MAX, 0, 700]);
+                }
+            }
+        }
+    }
+}
+
+/// The other ways to keep the output layer give the logits of `forward` too, of all tokens that count.
+#[test]
+fn rows_choose_from_every_output_layer() {
+    let sample = model(DType::BF16, |_, r| random_row(r));
+    for output in [OutputStorage::Full, OutputStorage::Int8] {
+        let mut executor = executor(&sample, "auto", 2, output);
+        let want = all_logits(&mut executor, 5).unwrap();
+        check_select(&format!("{output:?}"), &mut executor, 5, &want, &[usize::MAX]);
+    }
+}
+
+#[test]
+fn tokens_that_do_not_count_are_not_computed() {
+    let spoil = |i: usize, r: &mut Random| {
+        let mut row = random_row(r);
+        row[77] = if i == 2000 { f32::NAN } else { row[77] };
+        row
+    };
+    let mut executor = executor(&model(DType::F32, spoil), "auto", 2, OutputStorage::Scan);
+    let s = Sequence { tokens: &[5], position: 0, blocks: &[0], logits: LogitRows::Last };
+    let batch = Batch { sequences: &[s] };
+    for first in [62, 63] {
+        // Once few tokens, once many.
+        for words in [first + 1, first + 30] {
+            let set: Vec<u32> = (0..words).map(|i| if i >= first { u32::MAX } else { 0 }).collect();
+            let want = [RowWant::Top(TopWant { k: 1, allowed: Some(TokenSet::new(&set)) })];
+            let result = executor.forward_select(&batch, &want, &mut [], &mut [TopLogits::default()]);
+            // Token 2000 is in word 62.
+            assert_eq!(matches!(result, Err(ExecError::NotFinite)), first == 62, "{result:?}");
         }
     }
 }

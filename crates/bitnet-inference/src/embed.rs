@@ -120,7 +120,7 @@ impl InferenceEngine {
     }
 
     /// The tokens of text number `index`, with what the model wants before and behind a text.
-    fn embedding_tokens(
+    pub(crate) fn embedding_tokens(
         &self,
         index: usize,
         text: &str,
@@ -286,17 +286,37 @@ impl Text {
 
     /// The vector of a text whose tokens are all computed.
     fn finish(self, pooling: Pooling, normalize: bool) -> Vec<f32> {
-        let mut state = self.state;
-        if pooling == Pooling::Mean {
-            let count = self.tokens.len() as f64;
-            state.iter_mut().for_each(|x| *x /= count);
-        }
-        let length = state.iter().map(|x| x * x).sum::<f64>().sqrt();
-        if normalize && length > 0.0 {
-            state.iter_mut().for_each(|x| *x /= length);
-        }
-        state.into_iter().map(|x| x as f32).collect()
+        vector(self.state, self.tokens.len(), pooling, normalize)
     }
+}
+
+/// A text's vector from the sum of its states, or from the one that counts.
+fn vector(mut state: Vec<f64>, tokens: usize, pooling: Pooling, normalize: bool) -> Vec<f32> {
+    if pooling == Pooling::Mean {
+        let count = tokens as f64;
+        state.iter_mut().for_each(|x| *x /= count);
+    }
+    let length = state.iter().map(|x| x * x).sum::<f64>().sqrt();
+    if normalize && length > 0.0 {
+        state.iter_mut().for_each(|x| *x /= length);
+    }
+    state.into_iter().map(|x| x as f32).collect()
+}
+
+/// A vector from the states of all tokens, or of the last one if that is the one that counts.
+pub(crate) fn pooled<'a>(
+    rows: impl ExactSizeIterator<Item = &'a [f32]>,
+    pooling: Pooling,
+    normalize: bool,
+) -> Vec<f32> {
+    let count = rows.len();
+    let counting = if pooling == Pooling::Cls { 1 } else { count };
+    let mut state = Vec::new();
+    for row in rows.take(counting) {
+        state.resize(row.len(), 0.0);
+        state.iter_mut().zip(row).for_each(|(state, &x)| *state += f64::from(x));
+    }
+    vector(state, count, pooling, normalize)
 }
 
 /// Cosine of the angle between two vectors of the same length; 0 if one of them is nothing but zeros.

@@ -36,6 +36,13 @@ pub enum EngineError {
     /// The logits cannot be sampled from.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A way to quantise that this engine does not compute with.
+    #[error(transparent)]
+    Quantization(#[from] bitnet_quant::QuantError),
+    /// The cache of the Hub cannot be read, or a name is none.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] bitnet_hub::HubError),
     /// A constraint that cannot be used, or not any more.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
@@ -122,6 +129,45 @@ pub enum EngineError {
     RequestPanicked {
         /// What the code that failed said.
         message: String,
+    },
+    /// Nobody waits for the result any more.
+    #[error("the request was cancelled before it was done")]
+    Cancelled,
+    /// A model that is neither a path nor in the cache.
+    #[error(
+        "{given} is neither a file or folder nor a model in the cache; fetch it with `bitnet pull {given}`, or give a path"
+    )]
+    ModelNotFound {
+        /// What was given.
+        given: String,
+    },
+    /// Rows of another width than the model's, or none.
+    #[error(
+        "the input has {given} values, which are no rows of {width}; give the model's hidden size times the number of rows"
+    )]
+    RowSize {
+        /// Values given.
+        given: usize,
+        /// Values of a row.
+        width: usize,
+    },
+    /// A value of a row that is infinite or not a number.
+    #[error("row {row} of the input has {value} in column {column}; only finite values can be computed with")]
+    RowValue {
+        /// Which row, from 0.
+        row: usize,
+        /// Which value of the row, from 0.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
+    /// Something that this build or this machine cannot do.
+    #[error("{what} is not possible: {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// What is missing, and what there is instead.
+        why: String,
     },
     /// A text too short for what is asked.
     #[error("the text has {tokens} tokens; at least {needed} are needed")]

@@ -3,6 +3,8 @@
 //! Feature `conformance`, for the tests of executors. A CPU executor passes [`run`] with [`Tolerance::Bits`]; a GPU
 //! executor with a stated relative error.
 
+mod calls;
+
 use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
 use bitnet_quant::codec::pack_hf;
@@ -324,8 +326,9 @@ pub fn run(tolerance: Tolerance, kv_type: KvType, build: Build<'_>) -> Result<()
                 sample.spec.vocab_size,
             )?;
         }
-        check_hidden(&mut *executor, &sample, kv_type, tolerance, &texts[2])?;
-        check_copies(&mut *executor, &sample, tolerance, &texts[0], &oracle[0])?;
+        calls::check_hidden(&mut *executor, &sample, kv_type, tolerance, &texts[2])?;
+        calls::check_copies(&mut *executor, &sample, tolerance, &texts[0], &oracle[0])?;
+        calls::check_select(&mut *executor, &sample, &texts[2])?;
         let got = interleaved(&mut *executor, &texts).map_err(|e| e.to_string())?;
         for (i, (got, want)) in got.iter().zip(&oracle).enumerate() {
             let name = format!("{}, sequence {i} in a mixed batch", sample.name);
@@ -333,79 +336,6 @@ pub fn run(tolerance: Tolerance, kv_type: KvType, build: Build<'_>) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Hidden states of all tokens in one call, of the last alone behind a chunk, and that logits are not disturbed by them.
-fn check_hidden(
-    executor: &mut dyn Executor,
-    sample: &Sample,
-    kv_type: KvType,
-    tolerance: Tolerance,
-    text: &[u32],
-) -> Result<(), String> {
-    let width = sample.spec.hidden_size;
-    let rows = |executor: &mut dyn Executor, cuts: &[(usize, LogitRows)]| {
-        let blocks: Vec<u32> = (0..text.len().div_ceil(executor.info().block_size) as u32).collect();
-        executor.reserve_blocks(blocks.len())?;
-        let (mut start, mut all) = (0, Vec::new());
-        for &(end, logits) in cuts {
-            let s = Sequence { tokens: &text[start..end], position: start, blocks: &blocks, logits };
-            let mut hidden = vec![f32::NAN; s.logit_rows() * width];
-            executor.forward_hidden(&Batch { sequences: &[s] }, &mut hidden)?;
-            all.extend(hidden);
-            start = end;
-        }
-        Ok::<_, ExecError>(all)
-    };
-    let all = [(text.len(), LogitRows::All)];
-    let last = [(text.len() - 3, LogitRows::None), (text.len(), LogitRows::Last)];
-    let mut run = || -> Result<_, ExecError> {
-        let mut oracle = ReferenceExecutor::new(sample.spec.clone(), &sample.weights, kv_type)?;
-        Ok((rows(&mut oracle, &all)?, rows(executor, &all)?, rows(executor, &last)?))
-    };
-    let (want, whole, end) = run().map_err(|e| format!("{}, hidden states: {e}", sample.name))?;
-    let name = format!("{}, hidden states", sample.name);
-    compare(&name, tolerance, &whole, &want, width)?;
-    compare(&name, tolerance, &end, &want[want.len() - width..], width)
-}
-
-/// A text goes on from copies of blocks that are filled in part, while the blocks themselves are overwritten by another.
-fn check_copies(
-    executor: &mut dyn Executor,
-    sample: &Sample,
-    tolerance: Tolerance,
-    text: &[u32],
-    want: &[f32],
-) -> Result<(), String> {
-    let (vocab, block_size) = (sample.spec.vocab_size, executor.info().block_size);
-    let count = text.len().div_ceil(block_size);
-    let failed = |e: ExecError| format!("{}, copied blocks: {e}", sample.name);
-    executor.reserve_blocks(2 * count).map_err(failed)?;
-    let mut table: Vec<u32> = (0..count as u32).collect();
-    let mut copies = count as u32..2 * count as u32;
-    let mut position = 0;
-    while position < text.len() {
-        // A little more or less than a block, so that copied blocks hold from one position to all but one.
-        let end = text.len().min(position + (block_size + 7) / 2 + position % 3);
-        let s = Sequence { tokens: &text[position..end], position, blocks: &table, logits: LogitRows::All };
-        let mut logits = vec![0.0; (end - position) * vocab];
-        executor.forward(&Batch { sequences: &[s] }, &mut logits).map_err(failed)?;
-        let name = format!("{}, behind a copied block, from position {position}", sample.name);
-        compare(&name, tolerance, &logits, &want[position * vocab..end * vocab], vocab)?;
-        let last = (end - 1) / block_size;
-        if let Some(copy) = copies.next().filter(|_| !end.is_multiple_of(block_size)) {
-            let old = std::mem::replace(&mut table[last], copy);
-            executor.copy_block(old, copy).map_err(failed)?;
-            let other: Vec<u32> = text.iter().rev().copied().take(block_size).collect();
-            let s = Sequence { tokens: &other, position: 0, blocks: &[old], logits: LogitRows::None };
-            executor.forward(&Batch { sequences: &[s] }, &mut []).map_err(failed)?;
-        }
-        position = end;
-    }
-    match executor.copy_block(0, u32::MAX) {
-        Err(ExecError::NoSuchBlock { block: u32::MAX, .. }) => Ok(()),
-        other => Err(format!("{}: a copy to a block that does not exist gave {other:?}", sample.name)),
-    }
 }
 
 fn tokens(sample: &Sample, count: usize) -> Vec<u32> {

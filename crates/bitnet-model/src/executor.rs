@@ -10,6 +10,7 @@ use bitnet_core::MemorySize;
 
 use crate::ModelSpec;
 use crate::kv::KvType;
+use crate::select::{RowWant, full_as_select};
 
 /// Which rows of a sequence's new tokens need logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +112,15 @@ impl Batch<'_> {
         if needed == given { Ok(()) } else { Err(ExecError::OutputSize { needed, given }) }
     }
 
+    /// Checks that `rows` has a row for each token of the batch.
+    ///
+    /// # Errors
+    /// [`ExecError::InputSize`].
+    pub fn check_rows(&self, spec: &ModelSpec, rows: &[f32]) -> Result<(), ExecError> {
+        let (needed, given) = (self.tokens() * spec.hidden_size, rows.len());
+        if needed == given { Ok(()) } else { Err(ExecError::InputSize { needed, given }) }
+    }
+
     /// Checks that `top` has one element for each row the batch asks for.
     ///
     /// # Errors
@@ -209,6 +219,14 @@ pub enum ExecError {
         /// Length of the slice.
         given: usize,
     },
+    /// Rows to compute from that do not fit the batch.
+    #[error("the batch computes from {needed} values of rows, {given} were given")]
+    InputSize {
+        /// Tokens of the batch times the hidden size.
+        needed: usize,
+        /// Length of the slice.
+        given: usize,
+    },
     /// The result is not a number: damaged weights or an impossible input.
     #[error("the model computed results that are not numbers; the model file is damaged")]
     NotFinite,
@@ -240,6 +258,15 @@ pub struct TopLogits {
     pub ids: Vec<u32>,
     /// Their logits.
     pub logits: Vec<f32>,
+}
+
+/// What a call that computes from rows gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Give {
+    /// What [`Executor::forward`] gives.
+    Logits,
+    /// What [`Executor::forward_hidden`] gives.
+    Hidden,
 }
 
 /// A backend: owns weights and KV memory, runs whole forward passes.
@@ -283,6 +310,23 @@ pub trait Executor: Send {
         full_as_top(self, batch, top)
     }
 
+    /// Runs the batch like [`Executor::forward`], but gives of each logit row what its element of `wants` says, with the same
+    /// bits: all logits, to `logits` (`[rows that want all, vocab_size]`), or a set of tokens that contains the `k` with the
+    /// largest logits of those that count, to its element of `top`. Both are in the order of the rows that want such; no
+    /// token that does not count is given. So one request that needs all logits does not let its neighbours pay for it.
+    ///
+    /// # Errors
+    /// As [`Executor::forward`]; [`ExecError::OutputSize`] if the numbers of wants and results are not those of the rows.
+    fn forward_select(
+        &mut self,
+        batch: &Batch<'_>,
+        wants: &[RowWant<'_>],
+        logits: &mut [f32],
+        top: &mut [TopLogits],
+    ) -> Result<(), ExecError> {
+        full_as_select(self, batch, wants, logits, top)
+    }
+
     /// Runs the batch like [`Executor::forward`], but gives the hidden states of the rows that [`Sequence::logits`] names,
     /// behind the final norm: what the output layer would multiply. `hidden` is `[batch.logit_rows(), hidden_size]`,
     /// row-major, in the order of sequences and tokens. The output layer is not read.
@@ -293,12 +337,52 @@ pub trait Executor: Send {
         let _ = (batch, hidden);
         Err(cannot(self, "give hidden states"))
     }
+
+    /// The rows of the embedding for `tokens`, `[tokens.len(), hidden_size]`, as the model's file has them: what
+    /// [`forward_rows`](Self::forward_rows) takes.
+    ///
+    /// # Errors
+    /// [`ExecError`]: tokens outside the vocabulary, a slice of another size, [`ExecError::Unsupported`] from backends that
+    /// cannot.
+    fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
+        let _ = (tokens, rows);
+        Err(cannot(self, "give rows of the embedding"))
+    }
+
+    /// Runs the batch like [`Executor::forward`] or [`Executor::forward_hidden`], but takes `rows`, `[batch.tokens(),
+    /// hidden_size]`, for what the embedding would give; the batch's tokens only count positions. With the rows of
+    /// [`embedding_rows`](Self::embedding_rows) the results are those of the tokens, bit for bit.
+    ///
+    /// # Errors
+    /// As [`Executor::forward`]; [`ExecError::InputSize`], [`ExecError::Unsupported`] from backends that cannot.
+    fn forward_rows(
+        &mut self,
+        batch: &Batch<'_>,
+        rows: &[f32],
+        give: Give,
+        out: &mut [f32],
+    ) -> Result<(), ExecError> {
+        let _ = (batch, rows, give, out);
+        Err(cannot(self, "compute from rows"))
+    }
 }
 
 /// What a backend answers to a call that it has not got.
 fn cannot(executor: &(impl Executor + ?Sized), what: &str) -> ExecError {
     let what = format!("{} does not {what}", executor.info().description);
     ExecError::Unsupported { backend: "this backend", what }
+}
+
+/// Checks what [`Executor::embedding_rows`] is given.
+///
+/// # Errors
+/// [`ExecError::TokenOutOfRange`], [`ExecError::OutputSize`].
+pub fn check_embedding_rows(spec: &ModelSpec, tokens: &[u32], rows: &[f32]) -> Result<(), ExecError> {
+    if let Some(&token) = tokens.iter().find(|&&t| t as usize >= spec.vocab_size) {
+        return Err(ExecError::TokenOutOfRange { token, vocab_size: spec.vocab_size });
+    }
+    let (needed, given) = (tokens.len() * spec.hidden_size, rows.len());
+    if needed == given { Ok(()) } else { Err(ExecError::OutputSize { needed, given }) }
 }
 
 /// Checks that blocks exist, of which there are `count`.

@@ -7,6 +7,7 @@
 //! * [`kv`]: how keys and values are kept, [`KvType`].
 //! * [`load`](mod@load): from model files of any published form to spec and weights.
 //! * [`reference`](mod@reference): the forward pass in plain scalar Rust, the oracle that executors are tested against.
+//! * [`select`](mod@select): which logits each row of a batch is to give, [`RowWant`].
 //! * [`synth`]: shape-true models with random weights.
 //!
 //! Nothing here is fast on purpose.
@@ -19,15 +20,17 @@ pub mod export;
 pub mod kv;
 pub mod load;
 pub mod reference;
+pub mod select;
 pub mod spec;
 pub mod synth;
 pub mod weights;
 
-pub use executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, TopLogits, Traffic};
+pub use executor::{Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, TopLogits, Traffic};
 pub use kv::KvType;
 pub use load::{
     EmbeddingDefaults, GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, Pooling,
     TensorSummary, load,
 };
+pub use select::{RowWant, TokenSet, TopWant};
 pub use spec::{Activation, Extras, ModelSpec, RopeScaling, SlidingWindow, SpecError};
 pub use weights::{DenseTensor, LayerExtras, LayerWeights, PlainRows, Weights};

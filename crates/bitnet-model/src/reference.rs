@@ -10,7 +10,10 @@ use bitnet_core::{MemorySize, lanes};
 use bitnet_quant::{TernaryMatrix, absmax};
 
 use self::attention::{LayerCache, attention, slot};
-use crate::executor::{Batch, ExecError, Executor, ExecutorInfo, LogitRows, Sequence, Traffic, check_blocks};
+use crate::executor::{
+    Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, Traffic, check_blocks,
+    check_embedding_rows,
+};
 use crate::kv::KvType;
 use crate::weights::{DenseTensor, LayerExtras, Weights};
 use crate::{Activation, ModelSpec, RopeScaling};
@@ -147,12 +150,16 @@ impl ReferenceExecutor {
         self.hook = hook;
     }
 
-    /// One token through all layers; returns the residual stream.
-    fn token(&mut self, s: &Sequence<'_>, index: usize) -> Vec<f32> {
+    /// One token through all layers, from `row` instead of its row of the embedding if that is given; returns the residual
+    /// stream.
+    fn token(&mut self, s: &Sequence<'_>, index: usize, row: Option<&[f32]>) -> Vec<f32> {
         let spec = &self.spec;
         let (position, eps) = (s.position + index, spec.rms_norm_eps);
         let mut x = vec![0.0; spec.hidden_size];
-        self.embedding.decode_row(s.tokens[index] as usize, &mut x);
+        match row {
+            Some(row) => x.copy_from_slice(row),
+            None => self.embedding.decode_row(s.tokens[index] as usize, &mut x),
+        }
         if spec.extras.scaled_embedding {
             x.iter_mut().for_each(|x| *x *= spec.embedding_scale());
         }
@@ -194,6 +201,10 @@ impl ReferenceExecutor {
         h
     }
 
+    fn give_hidden(&self, x: &[f32], out: &mut [f32]) {
+        out.copy_from_slice(&self.hidden(x));
+    }
+
     fn logits(&self, x: &[f32], out: &mut [f32]) {
         let h = self.hidden(x);
         let mut row = vec![0.0; x.len()];
@@ -203,18 +214,20 @@ impl ReferenceExecutor {
         }
     }
 
-    /// Runs the batch; `finish` turns the residual stream of each wanted token into its row of the result.
+    /// Runs the batch, from `input` instead of its tokens if that is given; `finish` turns the residual stream of each wanted token into its row of the result.
     fn run(
         &mut self,
         batch: &Batch<'_>,
+        input: Option<&[f32]>,
         out: &mut [f32],
         width: usize,
         finish: impl Fn(&Self, &[f32], &mut [f32]),
     ) -> Result<(), ExecError> {
         let mut rows = out.chunks_exact_mut(width);
+        let mut input = input.map(|rows| rows.chunks_exact(self.spec.hidden_size));
         for s in batch.sequences {
             for index in 0..s.tokens.len() {
-                let x = self.token(s, index);
+                let x = self.token(s, index, input.as_mut().and_then(Iterator::next));
                 let wanted = match s.logits {
                     LogitRows::None => false,
                     LogitRows::Last => index + 1 == s.tokens.len(),
@@ -363,14 +376,42 @@ impl Executor for ReferenceExecutor {
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.spec, BLOCK_SIZE, self.blocks)?;
         batch.check_output(&self.spec, logits)?;
-        self.run(batch, logits, self.spec.vocab_size, Self::logits)
+        self.run(batch, None, logits, self.spec.vocab_size, Self::logits)
     }
 
     fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.spec, BLOCK_SIZE, self.blocks)?;
         batch.check_hidden(&self.spec, hidden)?;
-        let finish = |this: &Self, x: &[f32], out: &mut [f32]| out.copy_from_slice(&this.hidden(x));
-        self.run(batch, hidden, self.spec.hidden_size, finish)
+        self.run(batch, None, hidden, self.spec.hidden_size, Self::give_hidden)
+    }
+
+    fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
+        check_embedding_rows(&self.spec, tokens, rows)?;
+        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.spec.hidden_size)) {
+            self.embedding.decode_row(token as usize, row);
+        }
+        Ok(())
+    }
+
+    fn forward_rows(
+        &mut self,
+        batch: &Batch<'_>,
+        rows: &[f32],
+        give: Give,
+        out: &mut [f32],
+    ) -> Result<(), ExecError> {
+        batch.validate(&self.spec, BLOCK_SIZE, self.blocks)?;
+        batch.check_rows(&self.spec, rows)?;
+        match give {
+            Give::Logits => {
+                batch.check_output(&self.spec, out)?;
+                self.run(batch, Some(rows), out, self.spec.vocab_size, Self::logits)
+            }
+            Give::Hidden => {
+                batch.check_hidden(&self.spec, out)?;
+                self.run(batch, Some(rows), out, self.spec.hidden_size, Self::give_hidden)
+            }
+        }
     }
 }
 

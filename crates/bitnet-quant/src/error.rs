@@ -59,6 +59,16 @@ pub enum QuantError {
         /// The first scale that differs from it.
         other: f32,
     },
+    /// A way to quantise that there is not.
+    #[error("{field} = {value} is not supported, only {supported}")]
+    Unsupported {
+        /// The field of the configuration.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be, and why.
+        supported: &'static str,
+    },
     /// A master weight that is infinite or not a number.
     #[error("master weight {index} is {value}; only finite weights can be quantised")]
     NotFinite {

@@ -5,6 +5,7 @@
 //! * [`elements`]: matrices of single integers or masters, in rows or columns, as graphs store them.
 //! * [`int2_tiles`]: the layout of microsoft/BitNet's GPU kernels.
 //! * [`absmean`]: ternary weights from full-precision masters.
+//! * [`QuantizationConfig`]: a way to quantise as people write it down, and whether this engine computes with it.
 //! * [`absmax`]: int8 activations, one scale a token row.
 //!
 //! Nothing here multiplies: executors decode rows once, at load, into the layout that suits their kernels.
@@ -13,12 +14,14 @@
 pub mod absmax;
 pub mod absmean;
 pub mod codec;
+mod config;
 pub mod elements;
 mod error;
 pub mod int2_tiles;
 pub mod matrix;
 
 pub use codec::{I2sLayout, TritCodec};
+pub use config::{QuantizationConfig, TritStorage};
 pub use elements::{Element, Elements};
 pub use error::{QuantError, Result};
 pub use matrix::{RowOrder, TernaryMatrix};

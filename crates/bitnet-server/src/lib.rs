@@ -7,7 +7,6 @@
 //! Handlers translate: a request of some API becomes a request to an engine, its events become that API's events. Models
 //! run on the threads of their engines, never on those of the runtime; scheduling and sampling are the engine's.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "until the API families are here")]
 
 mod anthropic;
 mod common;

@@ -20,6 +20,7 @@ const CHORES: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Server {
     state: AppState,
+    extra: Router<AppState>,
 }
 
 /// A server that listens: connections are taken by the system, and served by [`serve`](Self::serve).
@@ -46,7 +47,7 @@ impl Server {
         let state = AppState::new(config)?;
         // Tells now what would fail later.
         let _ = middleware::wrap(Router::new(), &state)?;
-        Ok(Self { state })
+        Ok(Self { state, extra: Router::new() })
     }
 
     /// As [`new`](Self::new), and listens where the configuration says.
@@ -54,11 +55,29 @@ impl Server {
     /// # Errors
     /// Also [`ServerError::Listen`] and [`ServerError::Tls`].
     pub async fn bind(config: ServerConfig) -> Result<BoundServer, ServerError> {
-        let server = Self::new(config)?;
-        let config = server.state.config();
+        Self::new(config)?.listen().await
+    }
+
+    /// Listens where the configuration says.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`] and [`ServerError::Tls`].
+    pub async fn listen(self) -> Result<BoundServer, ServerError> {
+        let config = self.state.config();
         let tls = serve::acceptor(config)?;
         let listener = Listener::bind(config).await?;
-        Ok(BoundServer { server, listener, tls })
+        Ok(BoundServer { server: self, listener, tls })
+    }
+
+    /// Adds routes of the program that embeds the server. Keys, limits, ids and logs hold for them as for all others, and their
+    /// handlers take what those of this crate take.
+    ///
+    /// # Panics
+    /// If a path is taken, as [`Router::merge`].
+    #[must_use]
+    pub fn with_routes(mut self, routes: Router<AppState>) -> Self {
+        self.extra = self.extra.merge(routes);
+        self
     }
 
     /// The state behind the routes.
@@ -72,7 +91,8 @@ impl Server {
     /// # Errors
     /// [`ServerError::Config`] for an origin that is none.
     pub fn router(&self) -> Result<Router, ServerError> {
-        Ok(middleware::wrap(routes(&self.state), &self.state)?.with_state(self.state.clone()))
+        let routes = routes(&self.state).merge(self.extra.clone());
+        Ok(middleware::wrap(routes, &self.state)?.with_state(self.state.clone()))
     }
 
     /// Loads the models that are configured by name, one after another, as far as the memory budget lets them be there

@@ -1,6 +1,8 @@
 //! How fast a model runs on this machine, beside what the machine could do.
 //!
-//! * [`InferenceEngine::benchmark`](crate::InferenceEngine::benchmark): prompts and generation, at any depth of the
+//! * [`InferenceEngine::benchmark`](crate::InferenceEngine::benchmark): a [`BenchmarkPlan`] in, a [`BenchmarkReport`] out,
+//!   which displays itself.
+//! * [`InferenceEngine::benchmark_with`](crate::InferenceEngine::benchmark_with): prompts and generation, at any depth of the
 //!   context, of one or several sequences together; [`BenchmarkTest`] in, [`BenchmarkResult`] out.
 //! * [`roofline`]: what a test must read and multiply at least.
 //! * [`operations`](mod@operations): how many products of one BitLinear layer a second.
@@ -18,7 +20,7 @@
 //! let mut probe = Probe::new()?;
 //! let options = BenchmarkOptions { probe: Some(&mut probe), ..BenchmarkOptions::default() };
 //! let tests = [BenchmarkTest::prompt(512), BenchmarkTest::generate(128)];
-//! for result in engine().benchmark(&tests, options, &mut |_| ControlFlow::Continue(()))? {
+//! for result in engine().benchmark_with(&tests, options, &mut |_| ControlFlow::Continue(()))? {
 //!     let speed = result.tokens_per_second();
 //!     println!("{}: {:.1} ± {:.1} tokens/s", result.test.name(), speed.mean, speed.spread);
 //! }
@@ -26,6 +28,7 @@
 //! ```
 
 pub mod operations;
+mod report;
 mod result;
 pub mod roofline;
 mod run;
@@ -33,6 +36,7 @@ pub mod score;
 pub mod statistics;
 
 pub use bitnet_cpu::limits::{Limits, Probe};
+pub use report::{BenchmarkPlan, BenchmarkReport};
 pub use result::{BenchmarkResult, Repetition};
 
 /// What one repetition does.

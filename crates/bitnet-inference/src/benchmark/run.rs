@@ -1,4 +1,4 @@
-//! [`InferenceEngine::benchmark`]: runs tests on the executor, without text and sampling.
+//! [`InferenceEngine::benchmark_with`]: runs tests on the executor, without text and sampling.
 
 use std::hint::black_box;
 use std::ops::{ControlFlow, Range};
@@ -41,7 +41,7 @@ impl InferenceEngine {
     /// # Errors
     /// [`EngineError`]: a test that does nothing or does not fit the context, more sequences than the engine was built
     /// for, a failing executor.
-    pub fn benchmark(
+    pub fn benchmark_with(
         &self,
         tests: &[BenchmarkTest],
         options: BenchmarkOptions<'_>,

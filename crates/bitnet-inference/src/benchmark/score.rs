@@ -178,7 +178,7 @@ pub fn score(
     let mut broken = false;
     let mut run = |test, from: f64, to: f64| -> Result<_, EngineError> {
         let options = BenchmarkOptions { repetitions: REPETITIONS, ..BenchmarkOptions::default() };
-        let mut results = engine.benchmark(&[test], options, &mut |event| {
+        let mut results = engine.benchmark_with(&[test], options, &mut |event| {
             let BenchmarkEvent::Progress { done, total } = event else { return ControlFlow::Continue(()) };
             let flow = on_progress(from + (to - from) * done as f64 / total.max(1) as f64);
             broken |= flow.is_break();

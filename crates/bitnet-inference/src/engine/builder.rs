@@ -2,12 +2,17 @@
 
 use std::time::Instant;
 
+use bitnet_core::MemorySize;
+use bitnet_core::memory_pool::MemoryPool;
 use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage};
-use bitnet_model::KvType;
 use bitnet_model::load::{LoadOptions, ModelSource, load};
+use bitnet_model::{Executor, KvType};
+use bitnet_quant::{QuantizationConfig, TritStorage};
 
 use super::{Core, EngineModel, InferenceEngine, checked_context};
+use crate::device::{Device, DeviceSelector};
 use crate::error::{EngineError, ParameterError};
+use crate::optimization::OptimizationLevel;
 use crate::scheduler::SchedulerOptions;
 
 /// How many full conversations an engine keeps in memory unless told otherwise.
@@ -18,9 +23,20 @@ pub struct EngineBuilder {
     model: Option<ModelSource>,
     load: LoadOptions,
     cpu: CpuOptions,
+    level: OptimizationLevel,
+    /// What counts more than the level.
+    kv_type: Option<KvType>,
+    output: Option<OutputStorage>,
+    scheduler: Option<SchedulerOptions>,
+    batch_size: Option<usize>,
+    device: Device,
+    gpu: bool,
+    quantization: Option<QuantizationConfig>,
+    memory_pool: Option<MemorySize>,
+    /// Most memory of keys and values, where it is less than full conversations take.
+    kv_limit: Option<MemorySize>,
     context: Option<usize>,
     sessions: usize,
-    scheduler: SchedulerOptions,
     progress: Box<dyn FnMut(u64, u64)>,
 }
 
@@ -30,9 +46,18 @@ impl Default for EngineBuilder {
             model: None,
             load: LoadOptions::default(),
             cpu: CpuOptions::default(),
+            level: OptimizationLevel::default(),
+            kv_type: None,
+            output: None,
+            scheduler: None,
+            batch_size: None,
+            device: Device::default(),
+            gpu: false,
+            quantization: None,
+            memory_pool: None,
+            kv_limit: None,
             context: None,
             sessions: SESSIONS,
-            scheduler: SchedulerOptions::default(),
             progress: Box::new(|_, _| {}),
         }
     }
@@ -86,7 +111,7 @@ impl EngineBuilder {
     /// How the output layer is kept; by default so that the logits are exact and little of it is read.
     #[must_use]
     pub fn output_storage(mut self, storage: OutputStorage) -> Self {
-        self.cpu.output = storage;
+        self.output = Some(storage);
         self
     }
 
@@ -94,7 +119,7 @@ impl EngineBuilder {
     /// `f32` is the arithmetic of the original models.
     #[must_use]
     pub fn kv_type(mut self, kv_type: KvType) -> Self {
-        self.cpu.kv_type = kv_type;
+        self.kv_type = Some(kv_type);
         self
     }
 
@@ -116,7 +141,63 @@ impl EngineBuilder {
     /// [`sessions`](Self::sessions).
     #[must_use]
     pub fn scheduler(mut self, options: SchedulerOptions) -> Self {
-        self.scheduler = options;
+        self.scheduler = Some(options);
+        self
+    }
+
+    /// Settings that go together, for what is not set by itself; balanced by default.
+    #[must_use]
+    pub fn optimization_level(mut self, level: OptimizationLevel) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Most requests that are computed together, which the scheduler calls
+    /// [`max_running`](SchedulerOptions::max_running).
+    #[must_use]
+    pub fn batch_size(mut self, requests: usize) -> Self {
+        self.batch_size = Some(requests);
+        self
+    }
+
+    /// Memory that the engine may take beside its weights: a quarter of it for the buffers of forward calls and for results
+    /// ([`memory_stats`](InferenceEngine::memory_stats)), the rest for keys and values, unless full
+    /// [`sessions`](Self::sessions) take less or a [`kv_budget`](SchedulerOptions::kv_budget) is set. What does not fit is an
+    /// error. By default half of the memory that is free when the engine is built is for buffers and results.
+    #[must_use]
+    pub fn memory_pool_size(mut self, size: MemorySize) -> Self {
+        self.memory_pool = Some(size);
+        self.kv_limit = Some(MemorySize::bytes(size.as_bytes() / 4 * 3));
+        self
+    }
+
+    /// Keys and values take at most so much memory, though full sessions would take more.
+    pub(crate) fn kv_limit(mut self, size: MemorySize) -> Self {
+        self.kv_limit = Some(size);
+        self
+    }
+
+    /// What to run on; the fastest that is available by default. A device that is not available is an error; see
+    /// [`DeviceSelector`] for what there is.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Prefers a GPU, if no [`device`](Self::device) was named. Without a usable one the engine runs on the processor, and
+    /// its model's [`warnings`](EngineModel::warnings) say why.
+    #[must_use]
+    pub fn enable_gpu_acceleration(mut self, prefer: bool) -> Self {
+        self.gpu = prefer;
+        self
+    }
+
+    /// How the model is to be quantised. There is one way, and two ways to keep trits in memory: what is not supported is
+    /// an error when the engine is built. A [`weight_form`](Self::weight_form) counts more.
+    #[must_use]
+    pub fn quantization(mut self, config: QuantizationConfig) -> Self {
+        self.quantization = Some(config);
         self
     }
 
@@ -139,17 +220,72 @@ impl EngineBuilder {
             );
         }
         let source = self.model.take().ok_or(EngineError::NoModel)?;
+        let mut options = self.options()?;
+        let fallback = self.choose_device()?;
         let (spec, weights, mut model) = EngineModel::split(load(&source, &self.load)?);
+        model.warnings.extend(fallback);
         // What reading the files took goes back before the weights take theirs, which is when memory peaks.
         bitnet_core::process::trim_heap();
         // Refused before the weights are prepared, which takes seconds for a large model.
         let context = checked_context(self.context, &spec, &model.name)?;
-        self.scheduler.validate()?;
+        let memory = MemoryPool::new(self.buffers());
+        self.cpu.memory = Some(memory.clone());
         let executor = CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?;
         drop(weights);
         model.warnings.extend_from_slice(executor.warnings());
-        let mut core = Core::new(model, Box::new(executor), Some(context), self.sessions, self.scheduler)?;
-        core.load_time = start.elapsed();
+        if options.kv_budget.is_none() {
+            let per_token = executor.info().kv_bytes_per_token().as_bytes();
+            let full = per_token.saturating_mul(context as u64).saturating_mul(self.sessions as u64);
+            options.kv_budget = self.kv_limit.filter(|limit| limit.as_bytes() < full);
+        }
+        let mut core = Core::new(model, Box::new(executor), Some(context), self.sessions, options)?;
+        (core.load_time, core.memory) = (start.elapsed(), memory);
         Ok(InferenceEngine::of_core(core))
+    }
+
+    /// Puts what was set explicitly and what the level says together, and checks it.
+    fn options(&mut self) -> Result<SchedulerOptions, EngineError> {
+        self.cpu.kv_type = self.kv_type.unwrap_or(self.level.kv_type());
+        self.cpu.output = self.output.unwrap_or(self.level.output_storage());
+        if let Some(config) = self.quantization {
+            let form = match config.check()? {
+                TritStorage::Any => None,
+                TritStorage::FiveTrits => Some(Form::FiveTrits),
+                TritStorage::TwoBit => Some(Form::TwoBit),
+            };
+            self.cpu.form = self.cpu.form.or(form);
+        }
+        let mut options = self.scheduler.clone().unwrap_or_else(|| self.level.scheduler());
+        if let Some(requests) = self.batch_size {
+            if requests == 0 {
+                let allowed = "1 or more requests";
+                return Err(ParameterError { name: "batch_size", value: "0".to_owned(), allowed }.into());
+            }
+            options.max_running = requests;
+        }
+        options.validate()?;
+        Ok(options)
+    }
+
+    /// Looks whether there is a backend for what was asked for; why there is none, if the processor does it as well.
+    fn choose_device(&self) -> Result<Option<String>, EngineError> {
+        let selector = DeviceSelector::new();
+        if self.device != Device::Auto {
+            selector.require(self.device)?;
+            return Ok(None);
+        }
+        let why = self.gpu.then(|| selector.select_gpu().fallback).flatten();
+        Ok(why.map(|why| format!("no GPU can be used, the model runs on the processor ({why})")))
+    }
+
+    /// Memory for buffers and results.
+    fn buffers(&self) -> MemorySize {
+        match self.memory_pool {
+            Some(size) => MemorySize::bytes(size.as_bytes() / 4),
+            None => {
+                let free = bitnet_core::process::available_memory().unwrap_or(MemorySize::GB(8));
+                MemorySize::bytes((free.as_bytes() / 2).max(MemorySize::MB(256).as_bytes()))
+            }
+        }
     }
 }

@@ -12,7 +12,8 @@ mod step;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use bitnet_core::MemorySize;
+use bitnet_core::memory_pool::MemoryPool;
+use bitnet_core::{MemorySize, MemoryStats};
 use bitnet_model::load::{EmbeddingDefaults, GenerationDefaults, LoadError, LoadedModel};
 use bitnet_model::{Executor, ExecutorInfo, ModelSpec, Weights};
 use bitnet_text::{ChatTemplate, Tokenizer};
@@ -85,6 +86,8 @@ pub(crate) struct Core {
     info: ExecutorInfo,
     context: usize,
     load_time: Duration,
+    /// Buffers of forward calls and results.
+    memory: MemoryPool,
     options: SchedulerOptions,
     backend: FairMutex<Backend>,
     pool: Arc<Mutex<BlockPool>>,
@@ -174,6 +177,18 @@ impl InferenceEngine {
         MemorySize::bytes(self.core.info.block_bytes.as_bytes() * blocks)
     }
 
+    /// What the memory pool holds and has done: the buffers of forward calls, and results of [`infer`](Self::infer) that
+    /// somebody still has. Weights, keys and values are not in it ([`kv_memory`](Self::kv_memory),
+    /// [`ExecutorInfo::weight_bytes`]).
+    pub fn memory_stats(&self) -> MemoryStats {
+        self.core.memory.stats()
+    }
+
+    /// Where buffers and results come from.
+    pub(crate) fn memory(&self) -> &MemoryPool {
+        &self.core.memory
+    }
+
     /// How the blocks for keys and values are used.
     pub fn pool_stats(&self) -> PoolStats {
         crate::kv::lock(self.pool()).stats()
@@ -205,7 +220,7 @@ impl InferenceEngine {
     }
 
     /// What all handles share.
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -266,6 +281,7 @@ impl Core {
             info,
             context,
             load_time: Duration::ZERO,
+            memory: MemoryPool::unlimited(),
             grammars: OnceLock::new(),
             options,
         })

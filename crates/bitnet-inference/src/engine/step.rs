@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence, TopLogits};
+use bitnet_model::{Batch, ExecError, Executor, LogitRows, RowWant, Sequence, TopLogits, TopWant};
 
 use super::{Core, InferenceEngine};
 use crate::error::EngineError;
@@ -26,17 +26,17 @@ enum Output<'a> {
     All(&'a mut [f32]),
     /// Those of the last token.
     Last,
-    /// At least so many of the largest of the last token.
-    Top(usize),
+    /// At least these of the last token.
+    Top(TopWant<'a>),
 }
 
 /// The logits of a batch's rows, in the order of sequences and tokens; buffers that are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     vocab_size: usize,
-    /// Whether `logits` has them; else `top`.
-    all: bool,
-    /// `[rows, vocab_size]`.
+    /// Where each row is.
+    places: Vec<Place>,
+    /// `[rows with all logits, vocab_size]`.
     logits: Vec<f32>,
     top: Vec<TopLogits>,
     /// How long the executor took.
@@ -49,11 +49,29 @@ impl Rows {
     /// # Panics
     /// If the last batch had fewer rows.
     pub(crate) fn row(&mut self, index: usize) -> Logits<'_> {
-        if self.all {
-            Logits::All(&mut self.logits[index * self.vocab_size..][..self.vocab_size])
-        } else {
-            Logits::Top(&mut self.top[index])
+        match self.places[index] {
+            Place::All(row) => Logits::All(&mut self.logits[row * self.vocab_size..][..self.vocab_size]),
+            Place::Top(row) => Logits::Top(&mut self.top[row]),
         }
+    }
+
+    /// Makes room for what rows want; gives how many of them get their largest logits alone.
+    fn make_room(&mut self, wants: &[RowWant<'_>], selects: bool) -> usize {
+        let (mut all, mut top) = (0, 0);
+        self.places.clear();
+        for want in wants {
+            let (count, place): (_, fn(usize) -> Place) = match want {
+                RowWant::Top(_) if selects => (&mut top, Place::Top),
+                _ => (&mut all, Place::All),
+            };
+            self.places.push(place(*count));
+            *count += 1;
+        }
+        self.logits.resize(all * self.vocab_size, 0.0);
+        if self.top.len() < top {
+            self.top.resize_with(top, TopLogits::default);
+        }
+        top
     }
 
     /// How long the executor took for the last batch.
@@ -67,8 +85,20 @@ impl Rows {
 
     /// How many of the largest logits each row has at least; `None`: all.
     pub(crate) fn kept(&self, index: usize) -> Option<usize> {
-        (!self.all).then(|| self.top[index].ids.len())
+        match self.places[index] {
+            Place::All(_) => None,
+            Place::Top(row) => Some(self.top[row].ids.len()),
+        }
     }
+}
+
+/// Where a row of logits is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Which of the rows with all logits it is.
+    All(usize),
+    /// Which of the rows with the largest logits it is.
+    Top(usize),
 }
 
 impl std::fmt::Debug for Backend {
@@ -105,41 +135,48 @@ impl Backend {
                 self.logits.resize(self.executor.spec().vocab_size, 0.0);
                 self.executor.forward(&batch, &mut self.logits)?;
             }
-            Output::Top(k) => self.executor.forward_top(&batch, k, std::slice::from_mut(&mut self.top))?,
+            Output::Top(want) => {
+                let top = std::slice::from_mut(&mut self.top);
+                match want.allowed {
+                    None => self.executor.forward_top(&batch, want.k, top)?,
+                    Some(_) => self.executor.forward_select(&batch, &[RowWant::Top(want)], &mut [], top)?,
+                }
+            }
         }
         Ok(())
     }
 
-    /// Runs a batch; gives of each logit row at least the `k` largest, `None`: all. Knows nothing of sessions: that they
-    /// have blocks with memory, and what is computed now, is the caller's business.
+    /// Runs a batch; gives of each logit row what it wants, or more. Knows nothing of sessions: that they have blocks with
+    /// memory, and what is computed now, is the caller's business.
     pub(crate) fn run_batch(
         &mut self,
         sequences: &[Sequence<'_>],
-        k: Option<usize>,
+        wants: &[RowWant<'_>],
         rows: &mut Rows,
     ) -> Result<(), ExecError> {
         let (start, batch) = (Instant::now(), Batch { sequences });
-        let count = batch.logit_rows();
         rows.vocab_size = self.executor.spec().vocab_size;
-        match k.filter(|_| self.selects && count > 0) {
-            Some(k) => {
-                if rows.top.len() < count {
-                    rows.top.resize_with(count, TopLogits::default);
+        match rows.make_room(wants, self.selects) {
+            0 => self.executor.forward(&batch, &mut rows.logits)?,
+            count => {
+                let top = &mut rows.top[..count];
+                match largest(wants) {
+                    Some(k) => self.executor.forward_top(&batch, k, top)?,
+                    None => self.executor.forward_select(&batch, wants, &mut rows.logits, top)?,
                 }
-                rows.all = false;
-                self.executor.forward_top(&batch, k, &mut rows.top[..count])?;
                 // The executor gave all there is: from now on without the copy.
-                self.selects = rows.top[0].ids.len() < rows.vocab_size;
-            }
-            None => {
-                rows.all = true;
-                rows.logits.resize(count * rows.vocab_size, 0.0);
-                self.executor.forward(&batch, &mut rows.logits)?;
+                self.selects = top.iter().all(|top| top.ids.len() < rows.vocab_size);
             }
         }
         rows.time = start.elapsed();
         Ok(())
     }
+}
+
+/// How many of the largest logits all rows want at most, if all want such of all tokens.
+fn largest(wants: &[RowWant<'_>]) -> Option<usize> {
+    let k = |want: &RowWant<'_>| want.top().filter(|top| top.allowed.is_none()).map(|top| top.k);
+    wants.iter().map(k).try_fold(0, |most, k| Some(most.max(k?)))
 }
 
 impl InferenceEngine {
@@ -169,7 +206,8 @@ impl Core {
         let (vocab_size, end) = (self.spec().vocab_size, session.tokens().len());
         let backend = &mut *self.backend();
         if let Some(k) = completion.decisive(session.tokens(), vocab_size).filter(|_| backend.selects) {
-            self.compute(backend, session, end, Output::Top(k))?;
+            let want = TopWant { k, allowed: completion.allowed() };
+            self.compute(backend, session, end, Output::Top(want))?;
             let token = completion.draw(session.tokens(), Logits::Top(&mut backend.top))?;
             if backend.top.ids.len() == vocab_size {
                 // The executor gave all there is: from now on without the copy.

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bitnet_model::TopLogits;
+use bitnet_model::{TokenSet, TopLogits};
 
 use super::banned::{BannedStrings, Verdict};
 use super::text::TextStream;
@@ -149,6 +149,9 @@ impl Core {
         if let Some(alternatives) = request.logprobs {
             sampler = sampler.with_logprobs(alternatives);
         }
+        if let Some(custom) = &request.custom_sampler {
+            sampler = sampler.with_custom(custom.clone());
+        }
         Ok((sampler, banned))
     }
 }
@@ -178,16 +181,27 @@ impl Completion {
         self.seed
     }
 
+    /// Whether the best token is always taken.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.sampler.is_greedy()
+    }
+
     /// Most tokens it may generate.
     pub(crate) fn limit(&self) -> usize {
         self.limit.0
     }
 
-    /// How many of the largest logits decide the token that follows `history`; `None`: it takes all.
+    /// How many of the largest logits, of the [allowed](Self::allowed) tokens, decide the token that follows `history`;
+    /// `None`: it takes all.
     pub(crate) fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
         // An error shows when it comes to drawing.
         let _ = self.exclude(history);
         self.sampler.decisive(history, vocab_size)
+    }
+
+    /// The tokens that may be drawn, as was found by [`decisive`](Self::decisive); `None`: all.
+    pub(crate) fn allowed(&self) -> Option<TokenSet<'_>> {
+        self.sampler.allowed()
     }
 
     /// Tells the sampler what may be drawn.

@@ -7,6 +7,7 @@
 mod banned;
 mod completion;
 mod many;
+mod process;
 mod request;
 mod run;
 mod stats;

@@ -5,7 +5,7 @@ use bitnet_text::{ChatMessage, ChatPrompt, ChatTemplate, EncodeOptions};
 use crate::engine::{Core, InferenceEngine};
 use crate::error::{EngineError, ParameterError};
 use crate::grammar::Constraint;
-use crate::sampling::{LogitBias, SamplingOverrides, check_alternatives};
+use crate::sampling::{CustomSampler, LogitBias, SamplingOverrides, check_alternatives};
 
 /// What the model is to continue.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub struct GenerateRequest {
     /// Out of how many completions `generate_n` takes the `n` best, those of the highest mean log probability of a token;
     /// `None`: out of `n`. `n` to 128.
     pub best_of: Option<usize>,
+    /// A function that chooses tokens or changes logits.
+    pub custom_sampler: Option<CustomSampler>,
     /// Whether the model's stop tokens do not end the text; they show up in the tokens, not in the text.
     pub ignore_eos: bool,
     /// Whether the text begins with that of a [`Prompt::Text`].
@@ -77,6 +79,7 @@ impl GenerateRequest {
             logprobs: None,
             n: 1,
             best_of: None,
+            custom_sampler: None,
             ignore_eos: false,
             echo: false,
         }
@@ -128,6 +131,13 @@ impl GenerateRequest {
     #[must_use]
     pub fn bias(mut self, bias: LogitBias) -> Self {
         self.logit_bias.push(bias);
+        self
+    }
+
+    /// Sets [`custom_sampler`](Self::custom_sampler).
+    #[must_use]
+    pub fn custom_sampler(mut self, sampler: CustomSampler) -> Self {
+        self.custom_sampler = Some(sampler);
         self
     }
 

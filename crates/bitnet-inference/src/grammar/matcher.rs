@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bitnet_model::TokenSet;
 use bitnet_text::{EncodeOptions, Tokenizer};
 
 use super::GrammarError;
@@ -26,6 +27,11 @@ impl Mask {
     /// Whether a token is in the set.
     pub(crate) fn contains(&self, token: u32) -> bool {
         self.words.get(token as usize / 32).is_some_and(|word| word & (1 << (token % 32)) != 0)
+    }
+
+    /// The same, for executors.
+    pub(crate) fn as_set(&self) -> TokenSet<'_> {
+        TokenSet::new(&self.words)
     }
 
     /// How many tokens it has.

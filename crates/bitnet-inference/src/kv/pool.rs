@@ -337,6 +337,7 @@ impl BlockPool {
     /// How blocks are used, and what the cache was good for.
     pub fn stats(&self) -> PoolStats {
         let (in_use, cached) = (self.in_use(), self.cached.len());
+        let (known, known_tokens) = self.tree.known();
         self.counters.stats(PoolStats {
             block_size: self.block_size,
             total: self.budget,
@@ -344,6 +345,8 @@ impl BlockPool {
             cached,
             free: self.budget - in_use - cached,
             reserved: self.reserved,
+            known,
+            known_tokens,
             ..PoolStats::default()
         })
     }

@@ -15,6 +15,10 @@ pub struct PoolStats {
     pub free: usize,
     /// Blocks that have memory.
     pub reserved: usize,
+    /// Blocks, in use or not, whose content can be found.
+    pub known: usize,
+    /// Tokens in them.
+    pub known_tokens: usize,
     /// Most blocks that were in use at a time.
     pub peak_in_use: usize,
     /// Look-ups that found something.
@@ -29,6 +33,23 @@ pub struct PoolStats {
     pub evictions: u64,
     /// Blocks that were copied since somebody wanted to write what others rely on.
     pub copies: u64,
+}
+
+impl PoolStats {
+    /// The share of the tokens looked up that were found, 0 to 1; 0 before the first.
+    pub fn hit_rate(&self) -> f64 {
+        share(self.hit_tokens, self.lookup_tokens)
+    }
+
+    /// The share of the room in known blocks that holds no token, 0 to 1: what texts lose that end within a block.
+    pub fn fragmentation(&self) -> f64 {
+        let room = (self.known * self.block_size) as u64;
+        share(room - self.known_tokens as u64, room)
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// What a pool counts.

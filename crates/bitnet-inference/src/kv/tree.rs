@@ -37,6 +37,8 @@ pub(super) struct PrefixTree {
     nodes: Vec<Node>,
     /// `[block][block_size]`, of which the first `len` of each count.
     tokens: Vec<u32>,
+    /// Blocks in the tree, and their tokens.
+    known: (usize, usize),
     /// The newest child of the root.
     first: u32,
     /// Heads of the lists of full blocks; a power of two of them, or none yet.
@@ -55,6 +57,7 @@ impl PrefixTree {
             block_size,
             nodes: Vec::new(),
             tokens: Vec::new(),
+            known: (0, 0),
             first: NONE,
             buckets: Vec::new(),
             hasher: RandomState::new(),
@@ -82,6 +85,11 @@ impl PrefixTree {
     /// Tokens that a block is known to hold; 0 if it is not in the tree.
     pub(super) fn len(&self, block: u32) -> usize {
         self.nodes[block as usize].len
+    }
+
+    /// How many blocks are in the tree, and how many tokens they hold.
+    pub(super) fn known(&self) -> (usize, usize) {
+        self.known
     }
 
     pub(super) fn contains(&self, block: u32) -> bool {
@@ -146,6 +154,7 @@ impl PrefixTree {
             self.nodes[next as usize].previous = block;
         }
         self.nodes[block as usize] = Node { len: tokens.len(), parent, next, ..OUTSIDE };
+        self.known = (self.known.0 + 1, self.known.1 + tokens.len());
         if tokens.len() == self.block_size {
             self.put_into_bucket(block);
         }
@@ -200,6 +209,7 @@ impl PrefixTree {
             self.nodes[parent as usize].child = next;
         }
         self.nodes[block as usize] = OUTSIDE;
+        self.known = (self.known.0 - 1, self.known.1 - len);
     }
 
     /// Puts all full blocks into one bucket, so that every look-up meets collisions.

@@ -7,6 +7,7 @@
 //! * [`SamplingParams`]: checked parameters, resolved from a model's defaults and a request's [`SamplingOverrides`].
 //! * [`LogitBias`]: what a request adds to the logits of tokens.
 //! * [`Sampler`]: applies them, without allocating once its buffers have grown.
+//! * [`CustomSampler`]: a function of the user's own between bias and all else.
 //! * [`Logprobs`]: how probable the tokens were.
 //! * [`Rng`]: numbers that depend on nothing but a seed and a count.
 //!
@@ -18,6 +19,7 @@
 
 mod bias;
 mod candidates;
+mod custom;
 mod dry;
 mod logprobs;
 mod math;
@@ -32,6 +34,7 @@ mod sampler;
 mod tests;
 
 pub use bias::{BiasTarget, LogitBias};
+pub use custom::CustomSampler;
 pub use dry::DRY_SEQUENCE_BREAKERS;
 pub(crate) use logprobs::check_alternatives;
 pub use logprobs::{Logprobs, LogprobsAt, TokenLogprob};

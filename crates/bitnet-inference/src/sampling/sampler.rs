@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bitnet_core::lanes;
-use bitnet_model::TopLogits;
+use bitnet_model::{TokenSet, TopLogits};
 use bitnet_text::Tokenizer;
 
 use super::bias;
 use super::candidates::{Candidate, Pool};
+use super::custom::CustomSampler;
 use super::dry::{Breakers, Dry};
 use super::logprobs::Recorder;
 use super::mirostat::Control;
@@ -27,6 +28,12 @@ pub enum SamplingError {
         token: u32,
         /// Its logit.
         value: f32,
+    },
+    /// A custom sampler chose a token that is excluded, or that there is not.
+    #[error("the custom sampler chose token {token}, which is excluded here or outside the vocabulary")]
+    BadChoice {
+        /// The token.
+        token: u32,
     },
     /// Every token is excluded, or there is none.
     #[error(
@@ -57,6 +64,7 @@ pub struct Sampler {
     control: Control,
     fitted: Vec<Candidate>,
     recorder: Option<Recorder>,
+    custom: Option<CustomSampler>,
 }
 
 /// The steps of `params` that do something.
@@ -92,6 +100,7 @@ impl Sampler {
             control: Control::new(&params),
             fitted: Vec::new(),
             recorder: None,
+            custom: None,
             params,
         }
     }
@@ -121,6 +130,13 @@ impl Sampler {
         self
     }
 
+    /// Lets a function choose, or change logits behind bias and exclusions. Needs all logits.
+    #[must_use]
+    pub fn with_custom(mut self, custom: CustomSampler) -> Self {
+        self.custom = Some(custom);
+        self
+    }
+
     /// Makes room for texts of `tokens` tokens, so that no draw allocates for a longer history.
     pub fn reserve(&mut self, tokens: usize) {
         if self.steps.contains(&Step::Penalties) {
@@ -139,6 +155,11 @@ impl Sampler {
     /// Begins anew with the first draw of `seed`.
     pub(crate) fn reseed(&mut self, seed: u64) {
         self.rng = Rng::new(seed);
+    }
+
+    /// Whether the best token is always taken.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.params.temperature == 0.0
     }
 
     /// How many alternatives are taken down.
@@ -170,14 +191,26 @@ impl Sampler {
         self.control.bound = state;
     }
 
-    /// How many of the largest logits decide the next token after `history`, if these are few among `vocab_size`: so
-    /// many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
+    /// The tokens that the next draw may give, if not all.
+    pub(crate) fn allowed(&self) -> Option<TokenSet<'_>> {
+        self.allowed.as_ref().map(Mask::as_set)
+    }
+
+    /// How many of the largest logits, of the tokens that are allowed, decide the next token after `history`, if these are
+    /// few among `vocab_size`: so many must [`sample_top`](Self::sample_top) be given. `None`: it takes all logits.
     pub fn decisive(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
-        let p = &self.params;
-        if self.recorder.is_some() || self.allowed.is_some() {
+        if self.recorder.is_some() || self.custom.is_some() {
             return None;
         }
-        if self.bias.last().is_some_and(|_| self.bias.iter().any(|b| b.1 > 0.0)) {
+        let ranked = self.decisive_ranks(history, vocab_size);
+        let allowed = self.allowed.as_ref().map(Mask::count).filter(|count| *count < vocab_size / 8);
+        ranked.into_iter().chain(allowed).min()
+    }
+
+    /// How many of the largest logits decide, if a few do whatever the values of the others are.
+    fn decisive_ranks(&mut self, history: &[u32], vocab_size: usize) -> Option<usize> {
+        let p = &self.params;
+        if self.bias.iter().any(|bias| bias.1 > 0.0) {
             return None;
         }
         // Bias and exclusion lower logits, so at worst each of these tokens drops out of the best.
@@ -253,6 +286,15 @@ impl Sampler {
         }
         for place in self.excluded.iter().filter_map(|&token| places.of(token)) {
             logits[place] = f32::NEG_INFINITY;
+        }
+        if let Some(custom) = &self.custom {
+            if let Some(token) = custom.choose(logits, history) {
+                return match logits.get(token as usize) {
+                    Some(&logit) if logit > f32::NEG_INFINITY => Ok(token as usize),
+                    _ => Err(SamplingError::BadChoice { token }),
+                };
+            }
+            check(logits, places)?;
         }
         self.pool.begin();
         for i in 0..self.steps.len() {

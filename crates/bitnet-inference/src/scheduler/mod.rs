@@ -9,7 +9,7 @@
 //! * [`SchedulerStats`]: what goes on.
 //!
 //! Inside: `queue` says who is next, `planner` what a step computes, `pace` how much of prompts that may be, `sequence` is
-//! one completion with its keys and values, `run` the loop itself.
+//! one completion with its keys and values, `speculate` guesses tokens to verify, `run` is the loop itself.
 //!
 //! When blocks for keys and values run out, the newest sequence of the lowest priority gives its own up, and is computed
 //! again later from its tokens; what it had drawn stays.
@@ -20,6 +20,7 @@ mod planner;
 mod queue;
 mod run;
 mod sequence;
+mod speculate;
 mod stats;
 mod stream;
 #[cfg(test)]
@@ -289,7 +290,10 @@ impl InferenceEngine {
         results
     }
 
-    async fn submit_when_possible(&self, request: &GenerateRequest) -> Result<GenerationStream, EngineError> {
+    pub(crate) async fn submit_when_possible(
+        &self,
+        request: &GenerateRequest,
+    ) -> Result<GenerationStream, EngineError> {
         request.check_single()?;
         loop {
             // From here on no message that there is room is missed.

@@ -17,6 +17,8 @@ const UNNOTICED: f64 = 0.005;
 const WEIGHT: f64 = 0.25;
 /// Steps with prompts after which one without is made, to measure it again.
 const MEASURE_AGAIN: usize = 64;
+/// Measurements after which all are worth making again.
+const UNSETTLED: usize = 1024;
 /// Largest numbers of rows of the classes.
 const CLASSES: [usize; 26] = [
     1,
@@ -52,6 +54,8 @@ const CLASSES: [usize; 26] = [
 struct Class {
     rows: f64,
     seconds: f64,
+    /// Whether it was measured more than once, and not too long ago: a first call may have to find memory.
+    settled: bool,
 }
 
 /// Measures steps and says how much the next one may compute.
@@ -62,6 +66,8 @@ pub(super) struct Pace {
     allowance: f64,
     /// Steps with prompts since the last without.
     mixed: usize,
+    /// Measurements so far.
+    count: usize,
 }
 
 fn class(rows: usize) -> usize {
@@ -71,14 +77,23 @@ fn class(rows: usize) -> usize {
 impl Pace {
     /// Notes that a call of `rows` rows took so long.
     pub(super) fn record(&mut self, rows: usize, time: Duration) {
+        self.count += 1;
+        if self.count.is_multiple_of(UNSETTLED) {
+            self.classes.iter_mut().flatten().for_each(|class| class.settled = false);
+        }
         let (rows_now, seconds) = (rows as f64, time.as_secs_f64());
         let place = &mut self.classes[class(rows)];
         *place = Some(match *place {
-            None => Class { rows: rows_now, seconds },
+            None => Class { rows: rows_now, seconds, settled: false },
+            Some(old) if !old.settled => {
+                // Costs change slowly, with the length of contexts; the first time may have been far off.
+                Class { rows: rows_now, seconds: seconds.min(old.seconds), settled: true }
+            }
             Some(old) => {
                 // A call that was interrupted for long says little.
                 let seconds = seconds.min(4.0 * old.seconds);
                 Class {
+                    settled: true,
                     rows: old.rows + WEIGHT * (rows_now - old.rows),
                     seconds: old.seconds + WEIGHT * (seconds - old.seconds),
                 }
@@ -106,11 +121,12 @@ impl Pace {
     }
 
     /// Whether a call of so many rows was measured.
-    fn is_known(&self, rows: usize) -> bool {
-        self.classes[class(rows)].is_some()
+    pub(super) fn is_known(&self, rows: usize) -> bool {
+        self.classes[class(rows)].is_some_and(|class| class.settled)
     }
 
-    /// Tokens of prompts, at most `most`, that the next step may compute beside `generating` rows, one or more.
+    /// Tokens of prompts, at most `most`, that the next step may compute beside `generating` rows, one or more, guesses
+    /// included.
     pub(super) fn chunk(&self, generating: usize, most: usize) -> usize {
         if !self.is_known(generating) || self.mixed >= MEASURE_AGAIN {
             return 0;

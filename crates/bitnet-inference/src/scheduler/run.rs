@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use bitnet_model::{LogitRows, Sequence as Part};
+use bitnet_model::{LogitRows, RowWant, Sequence as Part, TopWant};
 
 use super::pace::Pace;
 use super::planner::{Wish, share};
@@ -198,18 +198,23 @@ impl Runner {
         let Waiting { ticket, completion } = state.queue.pop()?;
         drop(state);
         self.shared.room.notify_waiters();
+        let speculation = self.core.options().speculation;
         for choice in 1..ticket.count {
             let further = completion.with_seed(completion.seed().wrapping_add(choice as u64));
-            self.park(Sequence::new(Arc::clone(&ticket), choice, further, self.core.session()));
+            let session = self.core.session();
+            self.park(Sequence::new(Arc::clone(&ticket), choice, further, session, speculation));
         }
-        Some(Sequence::new(ticket, 0, completion, self.core.session()))
+        Some(Sequence::new(ticket, 0, completion, self.core.session(), speculation))
     }
 
     /// Finds blocks for a sequence and one token more, leaving a few for those that run.
     fn unpark(&self, sequence: &mut Sequence) -> bool {
         let available = || lock(self.core.pool()).available();
-        let slack = self.running.len().min(lock(self.core.pool()).budget() / 8);
-        sequence.unpark(available, slack, self.core.info().block_size)
+        let spare = match self.running.len() {
+            0 => 0,
+            others => others.min(lock(self.core.pool()).budget() / 8).max(1),
+        };
+        sequence.unpark(available, spare, self.core.info().block_size)
     }
 
     /// Puts a sequence that has its blocks among those that run.
@@ -239,27 +244,41 @@ impl Runner {
 
     /// Decides what each running sequence computes, and finds the blocks for it.
     fn plan(&mut self) {
-        let wishes: Vec<Wish> =
-            self.running.iter().map(|s| Wish { priority: s.ticket.priority, pending: s.pending() }).collect();
+        let wish = |s: &Sequence| Wish { priority: s.ticket.priority, pending: s.pending() };
+        let wishes: Vec<Wish> = self.running.iter().map(wish).collect();
         let generating = wishes.iter().filter(|w| w.pending == 1).count();
         let most = self.core.info().max_batch_tokens.max(1);
+        let mut rows = generating;
+        for (sequence, wish) in self.running.iter_mut().zip(&wishes) {
+            sequence.input.tokens = usize::from(wish.pending == 1);
+            sequence.input.draws = wish.pending == 1;
+            sequence.input.guessed.clear();
+            if rows < most {
+                sequence.draft(rows, generating, &self.pace);
+                rows += sequence.input.rows().saturating_sub(1);
+            }
+        }
         let budget = match self.core.options().prefill_chunk {
             _ if generating == 0 => most,
             Some(chunk) => chunk,
-            None => self.pace.chunk(generating, most.saturating_sub(generating).max(1)),
+            None => self.pace.chunk(rows, most.saturating_sub(rows).max(1)),
         };
         let tokens = share(&wishes, budget, self.turn);
         for (sequence, tokens) in self.running.iter_mut().zip(tokens) {
             sequence.input.tokens = tokens;
             sequence.input.draws = tokens > 0 && tokens == sequence.pending();
-            sequence.input.guessed.clear();
         }
+        self.find_blocks();
+    }
+
+    /// Finds the blocks for what is planned; sequences that must give theirs up for others are not computed.
+    fn find_blocks(&mut self) {
         let mut place = 0;
         while place < self.running.len() {
-            let sequence = &mut self.running[place];
-            let end = sequence.session.computed() + sequence.input.rows();
-            match sequence.session.cover(end) {
+            let Sequence { session, input, .. } = &mut self.running[place];
+            match session.cover(session.computed() + input.rows()) {
                 Ok(()) => place += 1,
+                Err(_) if !input.guessed.is_empty() => input.guessed.clear(),
                 // It may be the last itself; then it waits.
                 Err(_) => self.preempt_last(),
             }
@@ -294,7 +313,6 @@ impl Runner {
     /// Runs the forward call and gives each sequence its logits.
     fn compute(&mut self, parts: &[usize]) {
         let inputs = || parts.iter().map(|&i| &self.running[i].input);
-        let generating = inputs().filter(|input| input.generates()).count();
         let prompt: usize = inputs().filter(|input| !input.generates()).map(|input| input.tokens).sum();
         let rows: usize = inputs().map(Input::rows).sum();
         let result = self.forward(parts);
@@ -303,7 +321,7 @@ impl Runner {
             Ok(()) => {
                 let time = self.rows.time();
                 self.pace.record(rows, time);
-                self.pace.spend(generating, prompt, time);
+                self.pace.spend(rows - prompt, prompt, time);
                 let mut first = 0;
                 for &i in parts {
                     let count = self.running[i].input.logit_rows();
@@ -342,16 +360,16 @@ impl Runner {
     fn forward(&mut self, parts: &[usize]) -> Result<(), EngineError> {
         let Self { core, running, rows, .. } = self;
         let vocab_size = core.spec().vocab_size;
-        let mut k = Some(1);
+        let mut decisive = Vec::with_capacity(parts.len());
         for &i in parts {
-            let sequence = &mut running[i];
-            if sequence.input.draws {
-                let Sequence { completion, session, .. } = sequence;
-                let decisive = || completion.decisive(session.tokens(), vocab_size);
-                // If this panics, drawing will as well, where it is caught for this request alone.
-                let decisive = catch_unwind(AssertUnwindSafe(decisive)).unwrap_or(None);
-                k = k.zip(decisive).map(|(a, b)| a.max(b));
-            }
+            let Sequence { completion, session, input, .. } = &mut running[i];
+            let few = || completion.decisive(session.tokens(), vocab_size);
+            // If this panics, drawing will as well, where it is caught for this request alone.
+            decisive.push(if input.draws {
+                catch_unwind(AssertUnwindSafe(few)).unwrap_or(None)
+            } else {
+                None
+            });
         }
         let backend = &mut *core.backend();
         core.reserve_memory(backend)?;
@@ -370,8 +388,21 @@ impl Runner {
             };
             Part { tokens, position, blocks: session.blocks(), logits }
         };
+        let mut wants = Vec::new();
+        for (&i, k) in parts.iter().zip(decisive) {
+            let allowed = running[i].completion.allowed();
+            // What may follow a guess is not known before the guess has proved right.
+            let want = |row| match k {
+                Some(k) if row == 0 => RowWant::Top(TopWant { k, allowed }),
+                // Every token that a guess adds may be one more that penalties lower.
+                Some(k) if allowed.is_none() => RowWant::Top(TopWant { k: k + row, allowed }),
+                _ => RowWant::All,
+            };
+            wants.extend((0..running[i].input.logit_rows()).map(want));
+        }
         let parts: Vec<Part<'_>> = parts.iter().map(part).collect();
-        catch_unwind(AssertUnwindSafe(|| backend.run_batch(&parts, k, rows).map_err(EngineError::from)))
+        let run = || backend.run_batch(&parts, &wants, rows).map_err(EngineError::from);
+        catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|payload| Err(EngineError::RequestPanicked { message: message_of(&*payload) }))
     }
 

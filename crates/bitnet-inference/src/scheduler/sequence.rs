@@ -8,6 +8,9 @@ use std::time::Instant;
 use bitnet_model::{ExecError, Executor};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::options::Speculation;
+use super::pace::Pace;
+use super::speculate::Drafter;
 use super::stats::{SlotState, SlotStats};
 use super::stream::StreamEvent;
 use crate::engine::Rows;
@@ -85,6 +88,7 @@ pub(super) struct Sequence {
     /// When it got its first blocks.
     pub(super) started: Option<Instant>,
     first_token: Option<Instant>,
+    drafter: Drafter,
     /// What the next step computes of it.
     pub(super) input: Input,
 }
@@ -124,13 +128,20 @@ impl Input {
 
 impl Sequence {
     /// A completion that has not begun.
-    pub(super) fn new(ticket: Arc<Ticket>, choice: usize, completion: Completion, session: Session) -> Self {
+    pub(super) fn new(
+        ticket: Arc<Ticket>,
+        choice: usize,
+        completion: Completion,
+        session: Session,
+        speculation: Speculation,
+    ) -> Self {
         let stats = GenerationStats {
             prompt_tokens: ticket.prompt.len(),
             seed: completion.seed(),
             ..GenerationStats::default()
         };
         Self {
+            drafter: Drafter::new(speculation, completion.is_greedy()),
             ticket,
             choice,
             session,
@@ -189,8 +200,9 @@ impl Sequence {
         self.input = Input::default();
     }
 
-    /// Takes the blocks for all its tokens and one more, if so many are available, `slack` of them aside.
-    pub(super) fn unpark(&mut self, available: impl Fn() -> usize, slack: usize, block_size: usize) -> bool {
+    /// Takes the blocks for all its tokens and one more, if so many are available; beside others, which should not have to
+    /// give up theirs soon, only if `spare` blocks are left then.
+    pub(super) fn unpark(&mut self, available: impl Fn() -> usize, spare: usize, block_size: usize) -> bool {
         let cached = if self.session.tokens().is_empty() {
             self.session.extend(&self.ticket.prompt)
         } else {
@@ -200,7 +212,8 @@ impl Sequence {
         let missing = end.div_ceil(block_size).saturating_sub(self.session.blocks().len());
         // The first block that is written to may have to be copied.
         let copies = usize::from(!cached.is_multiple_of(block_size));
-        if available() < missing + copies + slack || self.session.cover(end).is_err() {
+        let beside_others = spare > 0 && available() < missing + copies + spare;
+        if beside_others || self.session.cover(end).is_err() {
             self.session.suspend();
             return false;
         }
@@ -224,6 +237,23 @@ impl Sequence {
         Ok(())
     }
 
+    /// Guesses tokens to compute along with its last one, if that is all there is to compute. The call has `rows` rows
+    /// already, of which `texts` give a token each.
+    pub(super) fn draft(&mut self, rows: usize, texts: usize, pace: &Pace) {
+        let Self { session, completion, drafter, input, .. } = self;
+        if !input.generates() {
+            return;
+        }
+        let history = session.tokens();
+        // The last token that the limit allows need not be computed, so it is not worth guessing.
+        let drawn = history.len() - self.stats.prompt_tokens;
+        let room = completion.limit().saturating_sub(drawn + 1);
+        drafter.draft(history, room, (rows, texts), pace, &mut input.guessed);
+        if !input.guessed.is_empty() {
+            input.guessed.insert(0, history[history.len() - 1]);
+        }
+    }
+
     /// Draws and takes the tokens that the rows of logits from `first` on decide: one, and one more for each guess that was
     /// right. Gives the reason if the text has ended.
     pub(super) fn advance(
@@ -232,7 +262,8 @@ impl Sequence {
         first: usize,
     ) -> Result<Option<FinishReason>, EngineError> {
         let base = self.session.tokens().len();
-        let Self { ticket, choice, session, completion, stats, input, .. } = self;
+        let Self { ticket, choice, session, completion, stats, input, drafter, .. } = self;
+        stats.drafted += input.drafts().len();
         let mut on_event = |event: Event<'_>| match event {
             // The scheduler tells of prompts itself.
             Event::Prefill { .. } => ControlFlow::Continue(()),
@@ -257,6 +288,9 @@ impl Sequence {
                 self.first_token = Some(Instant::now());
             } else if i == 0 {
                 stats.decode_steps += 1;
+            }
+            if let Some(token) = token {
+                drafter.observe(token, input.drafts().get(i + 1).copied());
             }
             let finish = completion.take(session, token, &mut on_event)?;
             if finish.is_some() {

@@ -13,7 +13,7 @@ fn options(repetitions: usize) -> BenchmarkOptions<'static> {
 }
 
 fn run(engine: &InferenceEngine, tests: &[BenchmarkTest]) -> Result<Vec<BenchmarkResult>, EngineError> {
-    engine.benchmark(tests, options(2), &mut |_| ControlFlow::Continue(()))
+    engine.benchmark_with(tests, options(2), &mut |_| ControlFlow::Continue(()))
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn every_test_is_repeated_and_every_token_is_timed() {
         BenchmarkTest { prompt: 30, generate: 2, depth: 480, sequences: 1 },
     ];
     let (mut progress, mut told) = (Vec::new(), 0);
-    let results = engine.benchmark(&tests, options(2), &mut |event| {
+    let results = engine.benchmark_with(&tests, options(2), &mut |event| {
         match event {
             BenchmarkEvent::Progress { done, total } => progress.push((done, total)),
             BenchmarkEvent::Result(_) => told += 1,
@@ -71,13 +71,13 @@ fn breaking_off_keeps_whole_repetitions() {
     let tests = [BenchmarkTest::generate(4), BenchmarkTest::prompt(8)];
     // A warm-up of four steps, four of the first repetition, two of the second.
     let mut steps = 0;
-    let results = engine.benchmark(&tests, options(5), &mut |event| {
+    let results = engine.benchmark_with(&tests, options(5), &mut |event| {
         steps += usize::from(matches!(event, BenchmarkEvent::Progress { .. }));
         if steps == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let results = results.unwrap();
     assert_eq!((results.len(), results[0].repetitions.len()), (1, 1));
-    let none = engine.benchmark(&tests, options(5), &mut |_| ControlFlow::Break(()));
+    let none = engine.benchmark_with(&tests, options(5), &mut |_| ControlFlow::Break(()));
     assert!(none.unwrap().is_empty());
 }
 
@@ -98,7 +98,7 @@ fn impossible_tests_are_refused_before_anything_runs() {
         let error = run(&engine, &[test]).unwrap_err();
         assert!(matches!(error, EngineError::ContextTooLong { limit: 512, .. }), "{error}");
     }
-    let error = engine.benchmark(&[], options(0), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    let error = engine.benchmark_with(&[], options(0), &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(error.to_string().contains("repetitions"), "{error}");
     // More sequences than the engine has room for.
     let crowd = BenchmarkTest { depth: 400, sequences: 9, ..BenchmarkTest::generate(4) };

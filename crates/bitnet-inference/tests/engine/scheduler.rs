@@ -14,7 +14,7 @@ use bitnet_inference::{
 use bitnet_model::Batch;
 use futures_util::StreamExt;
 
-use crate::support::{Watch, builder, engine, watched};
+use crate::support::{Watch, builder, engine, spoiled, watched};
 
 fn story(seed: u64, tokens: usize) -> GenerateRequest {
     GenerateRequest::new(Prompt::text("Once upon a time, a small fox")).seed(seed).max_tokens(tokens)
@@ -413,6 +413,34 @@ fn a_fault_of_one_request_is_that_request_s_alone() {
         let stats = engine.scheduler().stats();
         assert_eq!((stats.failed, stats.finished), (1, 5), "{stats:?}");
     }
+}
+
+#[test]
+fn a_bug_in_one_request_s_sampling_is_that_request_s_alone() {
+    // Logits without tokens: whoever draws from them panics.
+    let engine = spoiled(SchedulerOptions::default(), Box::new(|_| Ok(())), |batch, top| {
+        let rows = batch.sequences.iter().filter(|s| s.logit_rows() > 0);
+        for (sequence, top) in rows.zip(top) {
+            if sequence.tokens.contains(&4321) {
+                top.ids.clear();
+            }
+        }
+    });
+    let mut requests: Vec<GenerateRequest> = (1..6).map(|seed| story(seed, 30)).collect();
+    let few = SamplingOverrides { top_k: Some(5), ..SamplingOverrides::default() };
+    requests.iter_mut().for_each(|r| r.sampling.top_k = few.top_k);
+    requests.insert(2, GenerateRequest::new(Prompt::Tokens(vec![1, 7, 4321])).sampling(few).max_tokens(5));
+    let streams: Vec<_> = requests.iter().map(|r| engine.generate_stream(r.clone()).unwrap()).collect();
+    for (place, (request, stream)) in requests.iter().zip(streams).enumerate() {
+        match stream.blocking_finish() {
+            Ok(got) => assert_eq!(got[0].text, engine.generate_blocking(request).unwrap().text),
+            Err(EngineError::RequestPanicked { .. }) => assert_eq!(place, 2),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_whole(&engine);
+    let stats = engine.scheduler().stats();
+    assert_eq!((stats.failed, stats.finished), (1, 5), "{stats:?}");
 }
 
 #[test]

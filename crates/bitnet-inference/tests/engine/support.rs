@@ -1,7 +1,7 @@
 //! The bundled model and its reference outputs, for the tests of this crate.
 
 use bitnet_core::bytes::ByteView;
-use bitnet_cpu::{CpuExecutor, CpuOptions};
+use bitnet_cpu::{CpuExecutor, CpuOptions, OutputStorage};
 use bitnet_inference::{
     EngineBuilder, EngineModel, InferenceEngine, KvType, LoadOptions, ModelSource, SchedulerOptions,
 };
@@ -37,10 +37,14 @@ pub(crate) fn reference_engine(threads: usize) -> InferenceEngine {
 /// Sees each batch before the executor does, and may refuse it, wait or panic.
 pub(crate) type Watch = Box<dyn FnMut(&Batch<'_>) -> Result<(), ExecError> + Send>;
 
+/// Changes the logits of each batch's rows behind the executor.
+pub(crate) type Spoil = fn(&Batch<'_>, &mut [TopLogits]);
+
 /// The CPU's executor behind a watch.
 struct Watched {
     inner: CpuExecutor,
     watch: Watch,
+    spoil: Spoil,
 }
 
 impl Executor for Watched {
@@ -63,16 +67,23 @@ impl Executor for Watched {
 
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
         (self.watch)(batch)?;
-        self.inner.forward_top(batch, k, top)
+        self.inner.forward_top(batch, k, top)?;
+        (self.spoil)(batch, top);
+        Ok(())
     }
 }
 
 /// An engine of the bundled model whose batches are watched.
 pub(crate) fn watched(options: SchedulerOptions, watch: Watch) -> InferenceEngine {
+    spoiled(options, watch, |_, _| {})
+}
+
+/// The same, and something happens to its logits.
+pub(crate) fn spoiled(options: SchedulerOptions, watch: Watch, spoil: Spoil) -> InferenceEngine {
     let loaded = bitnet_model::load::load(&source(), &LoadOptions::default()).unwrap();
     let (spec, weights, model) = EngineModel::split(loaded);
-    let cpu = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+    let cpu = CpuOptions { threads: Some(1), output: OutputStorage::Scan, ..CpuOptions::default() };
     let inner = CpuExecutor::new(spec, &weights, &cpu, &mut |_, _| {}).unwrap();
-    let executor = Box::new(Watched { inner, watch });
+    let executor = Box::new(Watched { inner, watch, spoil });
     InferenceEngine::from_executor_with(model, executor, None, 4, options).unwrap()
 }

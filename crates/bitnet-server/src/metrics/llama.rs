@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bitnet_inference::scheduler::SchedulerStats;
+
+use super::engines::usage;
 use crate::state::AppState;
 
 /// Sums over all models.
@@ -38,6 +41,9 @@ pub(super) fn render(state: &AppState) -> String {
     let read = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
     let (prompt, generated) = (read(&totals.prompt_tokens), read(&totals.generated_tokens));
     let (prompt_nanos, generated_nanos) = (read(&totals.prompt_nanos), read(&totals.generated_nanos));
+    let engines: Vec<SchedulerStats> =
+        state.registry().loaded().iter().map(|(_, engine)| engine.scheduler().stats()).collect();
+    let sum = |count: fn(&SchedulerStats) -> usize| engines.iter().map(count).sum::<usize>() as f64;
     let mut out = String::new();
     let mut line = |name: &str, kind: &str, help: &str, value: f64| {
         let _ = write!(
@@ -57,5 +63,17 @@ pub(super) fn render(state: &AppState) -> String {
     line("prompt_tokens_seconds", "gauge", "Tokens of prompts a second", rate(prompt, prompt_nanos));
     line("predicted_tokens_seconds", "gauge", "Tokens generated a second", rate(generated, generated_nanos));
     line("n_tokens_max", "gauge", "Longest context so far", read(&totals.longest) as f64);
+    line("requests_processing", "gauge", "Completions being computed", sum(|stats| stats.running));
+    line("requests_deferred", "gauge", "Requests that wait", sum(|stats| stats.queued));
+    line(
+        "n_decode_total",
+        "counter",
+        "Forward calls",
+        engines.iter().map(|stats| stats.steps).sum::<u64>() as f64,
+    );
+    let tokens = sum(|stats| stats.blocks_in_use * stats.block_size);
+    line("kv_cache_tokens", "gauge", "Tokens whose keys and values are kept for requests", tokens);
+    let ratio = engines.iter().map(usage).fold(0.0, f64::max);
+    line("kv_cache_usage_ratio", "gauge", "Part of the KV cache in use, of the fullest model", ratio);
     out
 }

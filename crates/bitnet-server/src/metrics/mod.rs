@@ -2,6 +2,7 @@
 //!
 //! Names begin with `bitnet_`; llama-server's names are there as well, see [`llama`].
 
+mod engines;
 mod llama;
 
 use std::collections::HashMap;
@@ -172,6 +173,7 @@ impl Metrics {
             let gauge = self.gauge("process_resident_memory_bytes", &[], "Resident memory of the process");
             gauge.set(memory.as_bytes() as f64);
         }
+        self.read_engines(state);
         self.upkeep();
         let mut text = self.handle.render();
         text.push_str(&llama::render(state));

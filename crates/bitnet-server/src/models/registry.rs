@@ -14,6 +14,9 @@ use crate::config::ServerConfig;
 use crate::error::{ApiError, ServerError};
 use crate::state::AppState;
 
+/// How often unloading is tried.
+const UNLOAD_ATTEMPTS: u32 = 10;
+
 /// What a model is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelState {
@@ -388,8 +391,16 @@ impl Models {
     /// # Errors
     /// 409 if it is in use.
     async fn unload(&self, entry: &Entry) -> Result<bool, ApiError> {
-        let (cache, id) = (self.cache.clone(), Arc::clone(&entry.id));
-        let evicted = tokio::task::spawn_blocking(move || cache.evict(&id)).await.unwrap_or(false);
+        let mut evicted = false;
+        for _ in 0..UNLOAD_ATTEMPTS {
+            let (cache, id) = (self.cache.clone(), Arc::clone(&entry.id));
+            evicted = tokio::task::spawn_blocking(move || cache.evict(&id)).await.unwrap_or(false);
+            if evicted || self.cache.peek(&entry.id).is_none() {
+                break;
+            }
+            // Who asks what the model is doing uses it for a moment.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         if !evicted && self.cache.peek(&entry.id).is_some() {
             let message =
                 format!("the model {} is answering requests; try again when they are done", entry.id);

@@ -9,22 +9,22 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// The routes of a server with the bundled model.
-pub struct Routes {
+pub(crate) struct Routes {
     routes: Router,
     state: AppState,
 }
 
 /// A stream that was read to its end.
-pub struct Streamed {
+pub(crate) struct Streamed {
     /// The JSON of all events.
-    pub events: Vec<Value>,
+    pub(crate) events: Vec<Value>,
     /// The names of events that have one.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Whether `[DONE]` came last.
-    pub done: bool,
+    pub(crate) done: bool,
 }
 
-pub fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     let mut config = ServerConfig::default();
     config.threads = Some(1);
     let server = Server::new(config).unwrap();
@@ -32,7 +32,7 @@ pub fn routes() -> Routes {
 }
 
 impl Routes {
-    pub fn state(&self) -> &AppState {
+    pub(crate) fn state(&self) -> &AppState {
         &self.state
     }
 
@@ -41,30 +41,30 @@ impl Routes {
         self.routes.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
     }
 
-    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
         whole(self.send(Method::GET, path, Bytes::new()).await).await
     }
 
-    pub async fn post_bytes(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
+    pub(crate) async fn post_bytes(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
         whole(self.send(Method::POST, path, body.into()).await).await
     }
 
     /// The answer to a request that is fine.
-    pub async fn post(&self, path: &str, body: &Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
         let (status, value) = self.post_bytes(path, body.to_string()).await;
         assert_eq!(status, StatusCode::OK, "{path} {body}: {value}");
         value
     }
 
     /// The error of a request that is not.
-    pub async fn refused(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn refused(&self, path: &str, body: &Value) -> (u16, Value) {
         let (status, value) = self.post_bytes(path, body.to_string()).await;
         assert_ne!(status, StatusCode::OK, "{path} {body}: {value}");
         (status.as_u16(), value["error"].clone())
     }
 
     /// The events of a request that is fine.
-    pub async fn stream(&self, path: &str, body: &Value) -> Streamed {
+    pub(crate) async fn stream(&self, path: &str, body: &Value) -> Streamed {
         let mut body = body.clone();
         body["stream"] = json!(true);
         let response = self.send(Method::POST, path, Bytes::from(body.to_string())).await;
@@ -100,7 +100,7 @@ async fn whole(response: axum::response::Response) -> (StatusCode, Value) {
 }
 
 /// A conversation of one turn, answered with a seed.
-pub fn chat(content: &str) -> Value {
+pub(crate) fn chat(content: &str) -> Value {
     json!({
         "model": "bitnet-tiny",
         "messages": [{"role": "user", "content": content}],
@@ -111,23 +111,23 @@ pub fn chat(content: &str) -> Value {
 }
 
 /// The names of an object's members, in their order.
-pub fn keys(value: &Value) -> Vec<&str> {
+pub(crate) fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
 /// `base` with the members of `more`.
-pub fn with(base: &Value, more: Value) -> Value {
+pub(crate) fn with(base: &Value, more: Value) -> Value {
     let mut all = base.clone();
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     all
 }
 
 /// What the deltas of a choice add up to.
-pub fn joined(events: &[Value], choice: usize) -> String {
+pub(crate) fn joined(events: &[Value], choice: usize) -> String {
     choices(events, choice).filter_map(|c| c["delta"]["content"].as_str()).collect()
 }
 
 /// The entries of a choice in all events.
-pub fn choices(events: &[Value], choice: usize) -> impl Iterator<Item = &Value> {
+pub(crate) fn choices(events: &[Value], choice: usize) -> impl Iterator<Item = &Value> {
     events.iter().flat_map(|event| event["choices"].as_array().unwrap()).filter(move |c| c["index"] == choice)
 }

@@ -91,7 +91,7 @@ impl Bench<'_> {
         let (printer, rows) = (&mut self.printer, &mut self.rows);
         let mut progress = Progress::new("measuring", notes);
         let mut failed = None;
-        let outcome = engine.benchmark(&tests, options, &mut |event| {
+        let outcome = engine.benchmark_with(&tests, options, &mut |event| {
             match event {
                 BenchmarkEvent::Progress { done, total } => progress.set(done, total),
                 BenchmarkEvent::Result(result) => {

@@ -22,7 +22,9 @@ impl BlockPool {
         }
         let mut reached = 0;
         self.check_below(ROOT, &mut reached);
-        assert_eq!(reached, (0..self.touched as u32).filter(|&b| self.tree.contains(b)).count());
+        let known = || (0..self.touched as u32).filter(|&b| self.tree.contains(b));
+        assert_eq!(reached, known().count());
+        assert_eq!(self.tree.known(), (reached, known().map(|b| self.tree.len(b)).sum()));
         let stats = self.stats();
         assert_eq!(stats.in_use, references.iter().filter(|&&r| r > 0).count());
         assert_eq!(stats.total, stats.in_use + stats.cached + stats.free);
@@ -108,6 +110,10 @@ fn a_beginning_is_found_to_the_token() {
     let stats = pool.stats();
     assert_eq!((stats.hits, stats.misses, stats.hit_tokens, stats.lookup_tokens), (5, 2, 27, 32));
     assert_eq!((stats.in_use, stats.cached, stats.peak_in_use), (0, 3, 3));
+    assert_eq!((stats.known, stats.known_tokens), (3, 8));
+    assert!(
+        (stats.fragmentation() - 1.0 / 9.0).abs() < 1e-12 && (stats.hit_rate() - 27.0 / 32.0).abs() < 1e-12
+    );
 }
 
 #[test]
