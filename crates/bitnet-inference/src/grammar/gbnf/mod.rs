@@ -8,7 +8,7 @@
 //! same only where a longer lexeme never takes away what must follow a shorter one. So the translation begins with lexemes
 //! as large as can be (everything without true recursion is regular), looks for places where the next character could
 //! both continue a lexeme and follow it, and breaks those lexemes into smaller ones, in the end into characters, until
-//! there is no such place ([`lexemes`]). What comes out accepts the same texts.
+//! there is no such place (`lexemes`). What comes out accepts the same texts.
 //!
 //! ```
 //! let lark = bitnet_inference::grammar::gbnf::to_lark(r#"root ::= "yes" | "no" " "? "thanks""#)?;
