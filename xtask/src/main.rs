@@ -5,6 +5,8 @@
 //! - `test`: unit, integration and documentation tests ([`tests_step`]).
 //! - `smoke`: builds the `bitnet` program and reads the text it writes ([`smoke`]).
 //! - `web`: the chat page in headless Chromium ([`web`]).
+//! - `clients`: the official clients of OpenAI, ollama and Anthropic against a running server ([`clients`]).
+//! - `soak`: a server under load and under everything that clients do wrong ([`soak`]).
 //! - `arm64`: cross-compiles the ARM64 kernels and runs them under qemu ([`arm64`]).
 //!
 //! No part of the engine lives here, and xtask depends on no crate of the engine, so that `tidy` can run while the
@@ -16,10 +18,12 @@
 
 mod arm64;
 mod ci;
+mod clients;
 mod packages;
 mod process;
 mod server;
 mod smoke;
+mod soak;
 mod tests_step;
 mod tidy;
 mod web;
@@ -32,11 +36,13 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
-  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, web, arm64; stops at the first failure
+  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, web, clients, soak, arm64; stops at the first failure
   tidy    repository rules: module heads, file and function length, unsafe, crate layers, links, test data
   test    unit and integration tests (cargo-nextest) and doctests
   smoke   build the bitnet program and check that it writes text, the same text for any number of threads
   web     test the chat page in headless Chromium, against a running server (needs node and Chromium)
+  clients run the official clients of OpenAI, ollama and Anthropic (needs Python and node, installs packages)
+  soak    64 streaming clients for a minute, then 100,000 good, bad and aborted requests [--requests N ...]
   arm64   cross-compile the ARM64 kernels and run their self-test under qemu (x86-64 Linux)";
 
 fn main() -> ExitCode {
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
         ["test"] => tests_step::run(&workspace),
         ["smoke"] => smoke::run(&workspace),
         ["web"] => web::run(&workspace),
+        ["clients"] => clients::run(&workspace),
+        ["soak", ref options @ ..] => soak::run(&workspace, options),
         ["arm64"] => arm64::run(&workspace),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{USAGE}");

@@ -4,13 +4,14 @@
 //! panics. Dropping a [`Server`] ends it; [`Server::stop`] asks it to end and checks how it did.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::process::{Failure, Outcome, wait_within};
+use crate::process::{Failure, Outcome, Workspace, wait_within};
+use crate::smoke;
 
 /// How long loading the model may take.
 const STARTUP: Duration = Duration::from_secs(120);
@@ -20,6 +21,14 @@ const SHUTDOWN: Duration = Duration::from_secs(60);
 
 /// How much of the log is kept.
 const LOG_BYTES: usize = 1 << 20;
+
+/// The program to serve with: the one that `BITNET_BIN` names, or the `bitnet` of the `ci` profile, built.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn program(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    std::env::var_os("BITNET_BIN").map_or_else(|| smoke::build(workspace), |path| Ok(PathBuf::from(path)))
+}
 
 /// A server process.
 #[derive(Debug)]

@@ -8,9 +8,9 @@
 
 use std::process::{Command, Stdio};
 
+use crate::packages;
 use crate::process::{self, Failure, Outcome, Workspace, answers};
-use crate::server::Server;
-use crate::{packages, smoke};
+use crate::server::{self, Server};
 
 const TESTS: [&str; 3] = ["markdown.test.mjs", "data.test.mjs", "browser.test.mjs"];
 
@@ -28,7 +28,7 @@ const KEY: &str = "a key of the browser test";
 /// When tools are missing, the program does not build or serve, or a test fails.
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let browser = tools()?;
-    let program = smoke::build(workspace)?;
+    let program = server::program(workspace)?;
     let server = Server::start(&program, &[])?;
     let guarded = Server::start(&program, &["--api-key", KEY])?;
     let mut node = Command::new("node");

@@ -1,5 +1,6 @@
 //! What several API families share: how to continue a text ([`sampling`], [`constraint`]), an answer in parts ([`reply`]),
-//! single JSON fields ([`fields`]), times ([`clock`], [`timings`]), ids ([`ids`]), and errors in each family's shape ([`errors`]).
+//! single tokens ([`pieces`]), single JSON fields ([`fields`]), times ([`clock`], [`timings`]), ids ([`ids`]), and errors in
+//! each family's shape ([`errors`]).
 
 pub(crate) mod clock;
 pub(crate) mod constraint;

@@ -14,6 +14,10 @@ pub(crate) fn timings(stats: &GenerationStats) -> Value {
     // The first token comes with the prompt, so its time is not in that of the others.
     let intervals = stats.generated_tokens.saturating_sub(1);
     speed(&mut timings, "predicted", stats.generated_tokens, intervals, stats.decode);
+    if stats.drafted > 0 {
+        timings.insert("draft_n".to_owned(), json!(stats.drafted));
+        timings.insert("draft_n_accepted".to_owned(), json!(stats.accepted));
+    }
     Value::Object(timings)
 }
 
@@ -46,6 +50,8 @@ mod tests {
             "predicted_n": 51, "predicted_ms": 500.0, "predicted_per_token_ms": 10.0, "predicted_per_second": 100.0,
         });
         assert_eq!(timings(&stats), expected);
+        let drafts = timings(&GenerationStats { drafted: 5, accepted: 3, ..stats });
+        assert_eq!((&drafts["draft_n"], &drafts["draft_n_accepted"]), (&json!(5), &json!(3)));
         // Nothing is divided by nothing.
         let nothing = timings(&GenerationStats::default());
         assert_eq!(

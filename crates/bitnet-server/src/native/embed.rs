@@ -5,7 +5,8 @@ use axum::extract::State;
 use bitnet_inference::EmbedOptions;
 use serde_json::{Map, Value, json};
 
-use crate::common::fields::{self, FieldError, Found, find};
+use super::request::{WHOLE, inputs};
+use crate::common::fields::{self, find};
 use crate::error::ApiError;
 use crate::extract::ApiJson;
 use crate::state::AppState;
@@ -17,27 +18,35 @@ pub(super) async fn embedding(
     ApiJson(body): ApiJson<Map<String, Value>>,
 ) -> Result<Json<Value>, ApiError> {
     let model = state.model(find(&body, &["model"]).map(fields::text).transpose()?).await?;
-    let texts = match find(&body, &["content", "input"]) {
-        Some(found) => texts(found)?,
-        None => return Err(ApiError::bad_param("content", "content is required: a text or a list of texts")),
-    };
+    let (field, value) = find(&body, &["content", "input"])
+        .ok_or_else(|| ApiError::bad_param("content", "content is required: a text or a list of texts"))?;
+    let texts = texts(value);
+    let tokens = if texts.is_none() { inputs(field, value)? } else { Vec::new() };
     let norm = find(&body, &["embd_normalize"]).map_or(Ok(2), fields::whole)?;
     let options = EmbedOptions { normalize: false, ..EmbedOptions::default() };
-    let done = model.blocking(move |engine| engine.embed_with(&texts, &options, &mut |_, _| {})).await?;
+    let done = model
+        .blocking(move |engine| match texts {
+            Some(texts) => engine.embed_with(&texts, &options, &mut |_, _| {}),
+            None => {
+                let lists =
+                    tokens.iter().map(|input| input.encode(engine, WHOLE)).collect::<Result<_, _>>()?;
+                engine.embed_ids(lists, &options, &mut |_, _| {})
+            }
+        })
+        .await?;
     let vectors = done.vectors.into_iter().enumerate();
     let told = vectors.map(|(index, vector)| json!({"index": index, "embedding": [scaled(vector, norm)]}));
     Ok(Json(told.collect()))
 }
 
-/// The texts of a body. Lists of tokens are not read.
-fn texts((field, value): Found<'_>) -> Result<Vec<String>, FieldError> {
-    let refused = || FieldError::new(field, value, "a text or a list of texts");
+/// The texts of a body that has nothing but texts.
+fn texts(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::String(text) => Ok(vec![text.clone()]),
+        Value::String(text) => Some(vec![text.clone()]),
         Value::Array(list) if !list.is_empty() => {
-            list.iter().map(|entry| entry.as_str().map(str::to_owned).ok_or_else(refused)).collect()
+            list.iter().map(|entry| entry.as_str().map(str::to_owned)).collect()
         }
-        _ => Err(refused()),
+        _ => None,
     }
 }
 
@@ -76,10 +85,10 @@ mod tests {
     }
 
     #[test]
-    fn only_texts_are_read() {
-        assert_eq!(texts(("input", &json!(["a", ""]))).unwrap(), ["a", ""]);
-        for value in [json!([1, 2]), json!([]), json!(1), json!([["a"]])] {
-            assert!(texts(("input", &value)).is_err(), "{value}");
+    fn texts_are_told_from_tokens() {
+        assert_eq!(texts(&json!(["a", ""])).unwrap(), ["a", ""]);
+        for value in [json!([1, 2]), json!([]), json!(1), json!(["a", [1]])] {
+            assert!(texts(&value).is_none(), "{value}");
         }
     }
 }

@@ -14,7 +14,7 @@ const MOST: usize = 128;
 
 /// How texts of prompts are encoded: spellings of special tokens stand for them, since a client may send what
 /// `/apply-template` gave it.
-const WHOLE: EncodeOptions = EncodeOptions { add_bos: true, parse_special: true };
+pub(super) const WHOLE: EncodeOptions = EncodeOptions { add_bos: true, parse_special: true };
 
 /// What the answer consists of.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,7 +61,7 @@ impl CompletionRequest {
         refuse(body)?;
         let prompt = body.get("prompt").filter(|prompt| !prompt.is_null());
         let prompt = prompt.ok_or_else(|| ApiError::bad_param("prompt", "prompt is required"))?;
-        let prompts = inputs(prompt)?;
+        let prompts = inputs("prompt", prompt)?;
         let flag = |name: &'static str| find(body, &[name]).map_or(Ok(false), fields::truth);
         let count = |names: &[&'static str]| find(body, names).map(fields::count).transpose();
         let copies = count(&["n_cmpl", "n"])?.unwrap_or(1);
@@ -144,11 +144,11 @@ impl Input {
 ///
 /// # Errors
 /// 400 for anything else.
-pub(super) fn inputs(prompt: &Value) -> Result<Vec<Input>, ApiError> {
+pub(super) fn inputs(field: &str, prompt: &Value) -> Result<Vec<Input>, ApiError> {
     match prompt {
-        Value::Array(list) if list.iter().any(Value::is_number) => Ok(vec![input(prompt)?]),
-        Value::Array(list) => list.iter().map(input).collect(),
-        one => Ok(vec![input(one)?]),
+        Value::Array(list) if list.iter().any(Value::is_number) => Ok(vec![input(field, prompt)?]),
+        Value::Array(list) => list.iter().map(|entry| input(field, entry)).collect(),
+        one => Ok(vec![input(field, one)?]),
     }
 }
 
@@ -156,10 +156,10 @@ pub(super) fn inputs(prompt: &Value) -> Result<Vec<Input>, ApiError> {
 ///
 /// # Errors
 /// 400 for what is none.
-pub(super) fn input(value: &Value) -> Result<Input, ApiError> {
+pub(super) fn input(field: &str, value: &Value) -> Result<Input, ApiError> {
     let wrong = || {
         let allowed = "a text, a list of tokens and texts, or a list of these";
-        ApiError::from(FieldError::new("prompt", value, allowed))
+        ApiError::from(FieldError::new(field, value, allowed))
     };
     let segment = |value: &Value| match value {
         Value::String(text) => Ok(Segment::Text(text.clone())),

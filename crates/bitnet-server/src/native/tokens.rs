@@ -25,11 +25,7 @@ pub(super) async fn tokenize(
         EncodeOptions { add_bos: flag("add_special", false)?, parse_special: flag("parse_special", true)? };
     let with_pieces = flag("with_pieces", false)?;
     let content = body.get("content").unwrap_or(&Value::Null);
-    let content = input(content).map_err(|mut error| {
-        error.param = Some("content".to_owned());
-        error.message = "content must be a text, or a list of texts and tokens".to_owned();
-        error
-    })?;
+    let content = input("content", content)?;
     let tokens = model
         .blocking(move |engine| {
             let tokens = content.encode(engine, options)?;

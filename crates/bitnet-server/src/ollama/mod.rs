@@ -56,7 +56,8 @@ pub(crate) fn error_body(error: &ApiError) -> Value {
 
 async fn no_store() -> ApiError {
     ApiError::not_supported(
-        "this server does not change its models over ollama's API; use `bitnet pull`, `bitnet rm` and `bitnet serve --models-dir`",
+        "this server does not change its models over ollama's API; use `bitnet pull`, `bitnet rm` and \
+         `bitnet serve --models-dir`",
     )
 }
 

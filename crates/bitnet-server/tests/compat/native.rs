@@ -243,6 +243,9 @@ async fn texts_are_embedded() {
     };
     let length = |vector: &[f64]| vector.iter().map(|x| x * x).sum::<f64>().sqrt();
     assert!((length(&vector(&both[0])) - 1.0).abs() < 1e-4);
+    let tokens = post(&router, "/tokenize", &json!({"content": "a ship", "add_special": true})).await.json();
+    let by_tokens = vector(&embed(json!({"content": tokens["tokens"]})).await[0]);
+    assert!((length(&by_tokens) - 1.0).abs() < 1e-4);
     let raw = embed(json!({"input": "a ship", "embd_normalize": -1})).await;
     let (raw, unit) = (vector(&raw[0]), vector(&both[1]));
     assert!(raw.iter().zip(&unit).all(|(a, b)| (a / length(&raw) - b).abs() < 1e-4));
@@ -278,7 +281,7 @@ async fn bad_requests_are_told() {
         ("/detokenize", json!({"tokens": ["a"]}), "tokens[0]"),
         ("/apply-template", json!({}), "messages"),
         ("/embedding", json!({}), "content"),
-        ("/embedding", json!({"content": [1, 2]}), "content"),
+        ("/embedding", json!({"content": [1, -2]}), "content"),
     ] {
         let answer = post(&router, path, &body).await;
         assert_eq!(answer.status.as_u16(), 400, "{path} {body}: {}", answer.text);

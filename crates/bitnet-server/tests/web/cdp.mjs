@@ -202,7 +202,7 @@ class Page {
     const { x, y } = await this.evaluate(`(async () => {
       const element = ${find};
       element.scrollIntoView({ block: "center" });
-      await Promise.all(element.getAnimations({ subtree: true }).filter((a) => a.effect.getTiming().iterations !== Infinity).map((a) => a.finished));
+      await Promise.all(document.getAnimations().filter((a) => a.effect.getTiming().iterations !== Infinity).map((a) => a.finished));
       const box = element.getBoundingClientRect();
       return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
     })()`);

@@ -58,7 +58,7 @@ class App {
     byId("edit-key").addEventListener("click", () => this.askForKey("Sent with every request of this page."));
     byId("theme").addEventListener("click", () => this.showTheme(window.nextTheme()));
     document.addEventListener("keydown", (event) => this.key(event));
-    window.addEventListener("pagehide", () => this.saveRunning());
+    window.addEventListener("pagehide", () => this.leave());
     window.addEventListener("storage", (event) => this.storageChanged(event));
     this.showTheme(document.documentElement.dataset.theme);
   }
@@ -222,6 +222,12 @@ class App {
       this.save(run.conversation);
       run.node.state = state;
     }
+  }
+
+  /** The page goes away: what was written so far is kept, and the cut connection is no error. */
+  leave() {
+    this.saveRunning();
+    for (const run of this.runs.values()) run.stop();
   }
 
   startNew() {
