@@ -139,7 +139,7 @@ pub use background::Cancel;
 pub use batch::{BatchConfig, BatchProcessor, BatchStats};
 pub use bitnet_core::memory_pool::MemoryPool;
 pub use bitnet_core::{MemorySize, MemoryStats};
-pub use bitnet_cpu::OutputStorage;
+pub use bitnet_cpu::{Form, OutputStorage};
 pub use bitnet_model::KvType;
 pub use bitnet_model::load::{LoadOptions, ModelSource, Pooling};
 pub use bitnet_quant::QuantizationConfig;

@@ -116,6 +116,10 @@ pub(crate) struct EngineArgs {
     /// Kernel set, as `bitnet devices` lists them [default: the fastest]
     #[arg(long, value_name = "SET")]
     pub(crate) kernels: Option<String>,
+    /// How ternary weights are kept: 2bit, 1.6bit or auto, what a single request likes best; the text is the same
+    /// [default: 2bit, which serves several requests at a time faster]
+    #[arg(long, value_name = "FORM")]
+    pub(crate) weight_form: Option<String>,
     /// How keys and values of the context are kept: f32, f16 or int8 [default: f16]
     #[arg(long, alias = "cache-type", value_name = "TYPE")]
     pub(crate) kv_type: Option<String>,

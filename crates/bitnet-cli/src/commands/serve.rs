@@ -99,6 +99,7 @@ fn flags(args: &ServeArgs, global: GlobalArgs) -> Map<String, Value> {
     set("ctx_size", number(engine.ctx_size));
     set("threads", number(engine.threads));
     set("kernels", text(&engine.kernels));
+    set("weight_form", text(&engine.weight_form));
     set("kv_type", text(&engine.kv_type));
     set("kv_budget", text(&engine.kv_budget));
     set("memory_budget", text(&engine.memory_budget));

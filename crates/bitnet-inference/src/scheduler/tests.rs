@@ -13,7 +13,9 @@ use super::{
     GenerationStream, Scheduler, SchedulerOptions, SlotState, Speculation, StreamEvent, SubmitOptions,
 };
 use crate::sampling::{Mirostat, SamplingOverrides};
-use crate::{EngineError, GenerateRequest, Generation, InferenceEngine, KvType, ModelSource, Prompt};
+use crate::{
+    Constraint, EngineError, GenerateRequest, Generation, InferenceEngine, KvType, ModelSource, Prompt,
+};
 use std::sync::Arc;
 
 /// A scheduler without a thread.
@@ -303,6 +305,8 @@ fn menu(source: fn() -> ModelSource, text: bool) -> Menu {
             story(3).ban("s").stop("and"),
             greedy(story(4)).ban("was").logprobs(0),
             story(5).n(2).stop("."),
+            story(7).constraint(Constraint::Regex("[a-z ]{5,60}".to_owned())),
+            greedy(story(8)).constraint(Constraint::Regex("([a-z]+ ){3,9}end".to_owned())).ban("the"),
             GenerateRequest { best_of: Some(3), ..story(6) },
         ]);
     }

@@ -45,6 +45,7 @@ pub const KEYS: &[Key] = &[
     key("ctx_size", "BITNET_CTX_SIZE", "--ctx-size", Kind::Number),
     key("threads", "BITNET_THREADS", "--threads", Kind::Number),
     key("kernels", "BITNET_KERNELS", "--kernels", Kind::Text),
+    key("weight_form", "BITNET_WEIGHT_FORM", "--weight-form", Kind::Text),
     key("kv_type", "BITNET_KV_TYPE", "--kv-type", Kind::Text),
     key("kv_budget", "BITNET_KV_BUDGET", "--kv-budget", Kind::Text),
     key("parallel", "BITNET_PARALLEL", "--parallel", Kind::Number),

@@ -11,8 +11,8 @@ pub mod sources;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bitnet_inference::KvType;
 use bitnet_inference::scheduler::{SchedulerOptions, Speculation};
+use bitnet_inference::{Form, KvType};
 use serde::{Deserialize, Serialize};
 
 pub use self::size::Size;
@@ -28,6 +28,32 @@ pub struct ModelConfig {
     /// Folder or file, or a name on the Hub that is in the cache. None: the bundled model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+}
+
+/// How ternary weights are kept in memory; the text is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum WeightForm {
+    /// Two bits a trit. They unpack faster for several requests at a time.
+    #[default]
+    #[serde(rename = "2bit")]
+    TwoBit,
+    /// Five trits a byte: a fifth less memory.
+    #[serde(rename = "1.6bit")]
+    FiveTrits,
+    /// Whichever a measurement finds faster for a single request.
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+impl WeightForm {
+    /// What the engine's builder takes.
+    pub(crate) fn form(self) -> Option<Form> {
+        match self {
+            Self::TwoBit => Some(Form::TwoBit),
+            Self::FiveTrits => Some(Form::FiveTrits),
+            Self::Auto => None,
+        }
+    }
 }
 
 /// Form of log lines.
@@ -70,6 +96,8 @@ pub struct ServerConfig {
     pub threads: Option<usize>,
     /// Kernel set; None: the fastest.
     pub kernels: Option<String>,
+    /// How ternary weights are kept; the text is the same.
+    pub weight_form: WeightForm,
     /// How keys and values are kept: `f32`, `f16` or `int8`.
     #[serde(with = "size::kv_type")]
     pub kv_type: KvType,
@@ -144,6 +172,7 @@ impl Default for ServerConfig {
             ctx_size: None,
             threads: None,
             kernels: None,
+            weight_form: WeightForm::default(),
             kv_type: KvType::default(),
             kv_budget: None,
             parallel: 64,

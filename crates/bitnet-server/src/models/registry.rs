@@ -145,6 +145,7 @@ impl Settings {
             .load_options(options)
             .threads(config.threads)
             .kernels(config.kernels.clone())
+            .weight_form(config.weight_form.form())
             .kv_type(config.kv_type)
             .context_size(config.ctx_size)
             .scheduler(config.scheduler());
