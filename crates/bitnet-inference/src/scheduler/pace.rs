@@ -1,16 +1,17 @@
 //! [`Pace`]: what steps take, by measurement, and what follows from it for the next one.
 //!
 //! The time of a forward call is kept by its number of rows. A step in which others generate may also compute as many
-//! tokens of prompts as its allowance pays for: each step that generates earns half of what it would take alone, so that
-//! prompts make the time between tokens half as long again and no longer; what was not used is kept, up to a few steps, so
-//! that a short prompt need not be cut up.
+//! tokens of prompts as its allowance pays for: each step that generates earns a little less than half of what it would take
+//! alone, so that prompts make the time between tokens half as long again and no longer. What was not used is kept, but no
+//! more than makes a single step twice as long.
 
 use std::time::Duration;
 
-/// Share of a step's time that prompts may add to it.
-const SHARE: f64 = 0.5;
-/// How many steps' allowance is kept.
-const KEPT_STEPS: f64 = 8.0;
+/// Share of a step's time that prompts may add to it: half, less what attention to a growing prompt takes before it is
+/// noticed.
+const SHARE: f64 = 0.45;
+/// How many steps' time is kept.
+const KEPT_STEPS: f64 = 1.0;
 /// Seconds that no one notices: prompts may always add so much.
 const UNNOTICED: f64 = 0.005;
 /// Weight of a new measurement.
@@ -113,8 +114,14 @@ impl Pace {
                 Some(b.seconds + (a.seconds - b.seconds) * (rows - b.rows) / (a.rows - b.rows))
             }
             (Some(c), Some(_)) => Some(c.seconds),
-            // Without a larger call each further row is taken to cost what a row has cost so far, which is the worst there is.
-            (Some(b), None) => Some(b.seconds * rows / b.rows),
+            // Without a larger call each further row is taken to cost what the last ones did.
+            (Some(b), None) => {
+                let row = match known().rfind(|c| c.rows < b.rows) {
+                    Some(before) => ((b.seconds - before.seconds) / (b.rows - before.rows)).max(0.0),
+                    None => b.seconds / b.rows,
+                };
+                Some(b.seconds + row * (rows - b.rows))
+            }
             // A smaller call takes as long at most.
             (None, Some(a)) => Some(a.seconds),
         }
@@ -149,7 +156,9 @@ impl Pace {
         self.mixed = if prompt == 0 { 0 } else { self.mixed + 1 };
         if let Some(base) = self.predict(generating).filter(|_| generating > 0) {
             let added = if prompt == 0 { 0.0 } else { (time.as_secs_f64() - base).max(0.0) };
-            let kept = KEPT_STEPS * base;
+            // Where a single row costs more than that, it must be paid for all the same.
+            let row = self.predict(generating + 1).map_or(0.0, |seconds| seconds - base);
+            let kept = (KEPT_STEPS * base).max(row);
             self.allowance = (self.allowance + SHARE * base - added).clamp(-kept, kept);
         }
     }
@@ -196,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_prompt_after_a_quiet_time_is_computed_at_once() {
+    fn a_prompt_after_a_quiet_time_makes_no_step_more_than_twice_as_long() {
         let cost = |rows: usize| 0.016 + 0.010 * rows as f64;
         let mut pace = Pace::default();
         drive(&mut pace, 1, 50, cost);
@@ -204,7 +213,15 @@ mod tests {
             pace.record(1, Duration::from_secs_f64(cost(1)));
             pace.spend(1, 0, Duration::from_secs_f64(cost(1)));
         }
-        assert!(pace.chunk(1, 192) >= 12, "{pace:?}");
+        let chunk = pace.chunk(1, 192);
+        assert!(chunk >= 2 && cost(1 + chunk) <= 2.0 * cost(1) + 1e-9, "{chunk}: {pace:?}");
+    }
+
+    #[test]
+    fn rows_dearer_than_steps_are_paid_for_in_the_end() {
+        let cost = |rows: usize| 0.010 + 0.100 * (rows - 1) as f64;
+        let chunks = drive(&mut Pace::default(), 1, 200, cost);
+        assert!(chunks.iter().sum::<usize>() >= 5, "{chunks:?}");
     }
 
     #[test]
@@ -228,6 +245,6 @@ mod tests {
         near(1, 0.010);
         near(5, 0.030);
         near(9, 0.050);
-        near(200, 0.800);
+        near(200, 0.4 + 100.0 * 0.35 / 91.0);
     }
 }
