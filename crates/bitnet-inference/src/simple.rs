@@ -15,7 +15,6 @@ use crate::device::{Device, DeviceSelector};
 use crate::engine::{EngineBuilder, InferenceEngine};
 use crate::error::EngineError;
 use crate::generate::{GenerateRequest, Generation, Prompt};
-use crate::optimization::OptimizationLevel;
 use bitnet_text::ChatMessage;
 
 /// Most tokens of a quick answer.
@@ -24,8 +23,10 @@ const QUICK_TOKENS: usize = 128;
 const SMART_TOKENS: usize = 256;
 /// The variable that names the model for [`InferenceEngine::smart_infer`].
 const MODEL_VARIABLE: &str = "BITNET_MODEL";
-/// The part of the memory that is free which weights may take, and that which keys and values of one conversation may.
+/// The part of the memory that is free which weights may take.
+#[cfg(feature = "hub")]
 const WEIGHTS_SHARE: f64 = 0.6;
+/// The part of the memory that is free which keys and values of one conversation may take.
 const KV_SHARE: f64 = 0.2;
 
 /// What [`InferenceEngine::smart_infer`] gives.
@@ -85,7 +86,7 @@ impl InferenceEngine {
     /// As [`balanced`](Self::balanced).
     #[cfg(feature = "tiny")]
     pub fn balanced_blocking() -> Result<Self, EngineError> {
-        Self::bundled().optimization_level(OptimizationLevel::Balanced).build()
+        Self::bundled().optimization_level(crate::OptimizationLevel::Balanced).build()
     }
 
     /// The model at a path (a folder, a GGUF, safetensors, ONNX or PyTorch file), else the one of that name in the cache of
