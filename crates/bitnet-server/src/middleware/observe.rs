@@ -48,37 +48,30 @@ impl Drop for Observation {
         let (method, path) = (self.method.as_str(), self.path.as_str());
         let model = model.as_deref().unwrap_or("-");
         let error = self.error.as_deref().unwrap_or("-");
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    id,
+                    client,
+                    method,
+                    path,
+                    status,
+                    model,
+                    prompt_tokens,
+                    generated_tokens,
+                    ms,
+                    error,
+                    "request"
+                )
+            };
+        }
         // Those who ask every second whether the server lives do not fill the log.
         if status < 400 && matches!(&*self.route, "/health" | "/v1/health" | "/metrics") {
             tracing::debug!(id, client, method, path, status, ms, "request");
         } else if status >= 500 {
-            tracing::error!(
-                id,
-                client,
-                method,
-                path,
-                status,
-                model,
-                prompt_tokens,
-                generated_tokens,
-                ms,
-                error,
-                "request"
-            );
+            tell!(error);
         } else {
-            tracing::info!(
-                id,
-                client,
-                method,
-                path,
-                status,
-                model,
-                prompt_tokens,
-                generated_tokens,
-                ms,
-                error,
-                "request"
-            );
+            tell!(info);
         }
     }
 }

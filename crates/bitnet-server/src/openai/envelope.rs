@@ -40,6 +40,35 @@ impl Envelope {
         map
     }
 
+    /// The chunks of this kind that come last: the one that was held, then, if it is wanted, one with the usage. The last of
+    /// them tells the times.
+    pub(super) fn last_chunks(
+        &self,
+        object: &str,
+        held: Option<Value>,
+        usage: Option<Value>,
+        timings: Value,
+    ) -> Vec<Value> {
+        let mut chunks: Vec<Value> = held.into_iter().collect();
+        if let Some(usage) = usage {
+            let mut chunk = self.with(object, Vec::new());
+            chunk.insert("usage".to_owned(), usage);
+            chunks.push(Value::Object(chunk));
+        }
+        if let Some(last) = chunks.last_mut() {
+            last["timings"] = timings;
+        }
+        chunks
+    }
+
+    /// A chunk of this kind that tells how much of a prompt is computed.
+    pub(super) fn progress(&self, object: &str, done: usize, total: usize, cached: usize, ms: f64) -> Value {
+        let mut chunk = self.with(object, Vec::new());
+        let progress = json!({"total": total, "cache": cached, "processed": done, "time_ms": ms});
+        chunk.insert("prompt_progress".to_owned(), progress);
+        Value::Object(chunk)
+    }
+
     /// One for tests.
     #[cfg(test)]
     pub(super) fn fixed() -> Self {

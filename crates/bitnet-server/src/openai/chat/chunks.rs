@@ -74,24 +74,12 @@ impl Chunks {
 
     /// The chunks that come last; the last of them tells the times.
     pub(super) fn end(&mut self, usage: Option<Value>, timings: Value) -> Vec<Value> {
-        let mut chunks: Vec<Value> = self.held.take().into_iter().collect();
-        if let Some(usage) = usage {
-            let mut chunk = self.envelope.with(OBJECT, Vec::new());
-            chunk.insert("usage".to_owned(), usage);
-            chunks.push(Value::Object(chunk));
-        }
-        if let Some(last) = chunks.last_mut() {
-            last["timings"] = timings;
-        }
-        chunks
+        self.envelope.last_chunks(OBJECT, self.held.take(), usage, timings)
     }
 
     /// A chunk that tells how much of the prompt is computed.
     pub(super) fn progress(&self, done: usize, total: usize, cached: usize, ms: f64) -> Value {
-        let mut chunk = self.envelope.with(OBJECT, Vec::new());
-        let progress = json!({"total": total, "cache": cached, "processed": done, "time_ms": ms});
-        chunk.insert("prompt_progress".to_owned(), progress);
-        Value::Object(chunk)
+        self.envelope.progress(OBJECT, done, total, cached, ms)
     }
 
     fn chunk(&self, choice: usize, delta: &Value, tokens: &[OwnedLogprobs], reason: Option<&str>) -> Value {
