@@ -77,7 +77,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     queue: Queue<Waiting>,
-    /// Requests that the thread has taken from the queue, but that wait for blocks.
+    /// Requests that the thread has taken from the queue, but that wait for blocks or are not shown yet.
     held: usize,
     /// Sequences that could start at once.
     free: usize,
@@ -211,13 +211,13 @@ impl Scheduler {
 
     /// What goes on, as of the last step.
     pub fn stats(&self) -> SchedulerStats {
-        let mut stats = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let state = self.shared.state();
-        let options = self.core.options();
-        stats.queued = state.waiting();
-        stats.rejected = state.rejected;
-        stats.requests_total = state.next_id;
+        let (queued, rejected, requests_total) = (state.waiting(), state.rejected, state.next_id);
         drop(state);
+        // Only now: who has left the queue since is running or ended here.
+        let mut stats = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let options = self.core.options();
+        (stats.queued, stats.rejected, stats.requests_total) = (queued, rejected, requests_total);
         (stats.max_running, stats.queue_capacity) = (options.max_running, options.queue_capacity);
         let pool = crate::kv::lock(self.core.pool()).stats();
         (stats.blocks_total, stats.block_size) = (pool.total, pool.block_size);

@@ -106,6 +106,7 @@ impl Runner {
     pub(super) fn step(&mut self) -> Progress {
         let closing = self.leave();
         self.start_sequences();
+        self.publish();
         self.plan();
         let parts: Vec<usize> =
             (0..self.running.len()).filter(|&i| self.running[i].input.rows() > 0).collect();
@@ -127,6 +128,7 @@ impl Runner {
         let closing = state.closing;
         let cancelled = closing == Some(Shutdown::Cancel);
         let gone = state.queue.extract(|w| cancelled || w.ticket.is_over() || w.ticket.is_late(now));
+        state.held += gone.len();
         drop(state);
         if !gone.is_empty() {
             self.shared.room.notify_waiters();
@@ -168,7 +170,6 @@ impl Runner {
             }
             self.begin(next, first_time);
         }
-        self.shared.state().held = self.parked.iter().filter(|s| s.waits()).count();
     }
 
     /// The sequence that comes next, taken from where it was.
@@ -196,6 +197,7 @@ impl Runner {
             return parked.map(|place| self.parked.remove(place));
         }
         let Waiting { ticket, completion } = state.queue.pop()?;
+        state.held += 1;
         drop(state);
         self.shared.room.notify_waiters();
         let speculation = self.core.options().speculation;
@@ -432,19 +434,24 @@ impl Runner {
         outcome.transpose()
     }
 
-    /// Shows how things stand.
+    /// Shows how things stand. Who left the queue is shown as running or ended before it is no longer counted as waiting.
     fn publish(&mut self) {
-        let most = self.core.options().max_running;
-        let free = most.saturating_sub(self.running.len() + self.parked.len());
-        if std::mem::replace(&mut self.shared.state().free, free) < free {
-            self.shared.room.notify_waiters();
-        }
         self.stats.running = self.running.len();
         self.stats.slots.clear();
         self.stats.slots.extend(self.running.iter().filter_map(|s| s.slot(true)));
         self.stats.slots.extend(self.parked.iter().filter_map(|s| s.slot(false)));
         let mut shown = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner);
         shown.clone_from(&self.stats);
+        drop(shown);
+        let most = self.core.options().max_running;
+        let free = most.saturating_sub(self.running.len() + self.parked.len());
+        let mut state = self.shared.state();
+        state.held = self.parked.iter().filter(|s| s.waits()).count();
+        let more = std::mem::replace(&mut state.free, free) < free;
+        drop(state);
+        if more {
+            self.shared.room.notify_waiters();
+        }
     }
 }
 
