@@ -7,11 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::http::request::Parts;
 
 /// The header that carries the id of a request, in both directions.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
+
+/// The header by which a client asks for a priority, where the server allows it.
+pub(crate) const PRIORITY: &str = "x-priority";
+
+/// Priorities lie between the negative of this and this.
+const MOST_PRIORITY: i32 = 100;
 
 /// The longest id that is taken over from a client.
 const LONGEST_ID: usize = 128;
@@ -25,6 +31,8 @@ pub struct RequestContext {
     pub client: Arc<str>,
     /// When its head was there.
     pub arrived: Instant,
+    /// The priority that the client asks for; 0 if none. Whether it counts is the server's setting `priorities`.
+    pub priority: i32,
     pub(crate) facts: Arc<Facts>,
 }
 
@@ -58,8 +66,15 @@ impl RequestContext {
             |id: &&str| !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|b| b.is_ascii_graphic());
         let id = given.filter(is_fine).map_or_else(new_id, Arc::from);
         let client = peer.map_or_else(|| Arc::from("local"), |peer| Arc::from(peer.ip().to_string()));
-        Self { id, client, arrived: Instant::now(), facts: Arc::default() }
+        let priority = headers.get(PRIORITY).map_or(0, priority);
+        Self { id, client, arrived: Instant::now(), priority, facts: Arc::default() }
     }
+}
+
+/// The priority that a header asks for: a whole number, held within the possible; 0 if it is none.
+fn priority(value: &HeaderValue) -> i32 {
+    let number = value.to_str().ok().and_then(|text| text.trim().parse::<i32>().ok());
+    number.map_or(0, |number| number.clamp(-MOST_PRIORITY, MOST_PRIORITY))
 }
 
 /// Sixteen random bytes in hexadecimal digits.
@@ -90,8 +105,6 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -108,5 +121,12 @@ mod tests {
             assert_eq!(context(bad).len(), 32);
         }
         assert_ne!(new_id(), new_id());
+    }
+
+    #[test]
+    fn priorities_are_whole_numbers_within_limits() {
+        let of = |value: &'static str| priority(&HeaderValue::from_static(value));
+        assert_eq!((of("5"), of(" -3 "), of("1000"), of("-2000000000")), (5, -3, 100, -100));
+        assert_eq!((of("high"), of(""), of("1.5")), (0, 0, 0));
     }
 }

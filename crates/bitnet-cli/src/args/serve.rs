@@ -161,6 +161,9 @@ pub(crate) struct AccessArgs {
     /// Origins whose pages may use the server from a browser, between commas; * for all [default: its own page]
     #[arg(long, value_name = "ORIGINS", value_delimiter = ',')]
     pub(crate) cors_origin: Vec<String>,
+    /// Let clients choose with the header X-Priority, -100 to 100, whose requests go first; others wait and make room
+    #[arg(long)]
+    pub(crate) priorities: bool,
     /// Answer 404 to names of models that are not served, also where there is one model only
     #[arg(long)]
     pub(crate) strict_models: bool,

@@ -113,6 +113,7 @@ fn flags(args: &ServeArgs, global: GlobalArgs) -> Map<String, Value> {
     set("api_key", list(&access.api_key));
     set("api_key_file", path(&access.api_key_file));
     set("cors_origin", list(&access.cors_origin));
+    set("priorities", switch(access.priorities, false));
     set("strict_models", switch(access.strict_models, false));
     let limits = &args.limits;
     set("queue", number(limits.queue));

@@ -204,6 +204,20 @@ impl Completion {
         self.sampler.allowed()
     }
 
+    /// Tokens that spell what a constraint demands next, if it leaves no choice: good guesses, no more.
+    pub(crate) fn forced(&self) -> Vec<u32> {
+        self.matcher.as_ref().map(Matcher::forced).unwrap_or_default()
+    }
+
+    /// What may be drawn behind each of these tokens, if they come next. Empty where more than a constraint decides that, and
+    /// for what follows the first token that does not fit.
+    pub(crate) fn allowed_behind(&self, tokens: &[u32]) -> Vec<Mask> {
+        match &self.matcher {
+            Some(matcher) if self.banned.is_none() => matcher.ahead(tokens),
+            _ => Vec::new(),
+        }
+    }
+
     /// Tells the sampler what may be drawn.
     fn exclude(&mut self, history: &[u32]) -> Result<(), EngineError> {
         if let Some(matcher) = &mut self.matcher {

@@ -202,19 +202,32 @@ impl Matcher {
         Ok(())
     }
 
-    /// How many of these tokens, from the first, may follow; a stop token ends them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for speculation"))]
-    pub(crate) fn fitting(&mut self, tokens: &[u32]) -> usize {
-        let known =
-            tokens.iter().position(|token| *token >= self.end || self.all_stop_tokens.contains(token));
-        let tokens = &tokens[..known.unwrap_or(tokens.len())];
-        self.inner.clone().validate_tokens(tokens).unwrap_or(0)
+    /// What may follow each of these tokens, if they come next; as far as they fit and something follows.
+    pub(crate) fn ahead(&self, tokens: &[u32]) -> Vec<Mask> {
+        // Nobody goes on with this state, so that the lexer's tables may be shared.
+        let mut state = Self {
+            inner: self.inner.clone(),
+            fresh: Arc::clone(&self.fresh),
+            tokenizer: Arc::clone(&self.tokenizer),
+            end: self.end,
+            stop_tokens: Arc::clone(&self.stop_tokens),
+            all_stop_tokens: Arc::clone(&self.all_stop_tokens),
+            tokens: Vec::new(),
+            mask: Mask::default(),
+            next: Next::Unknown,
+        };
+        let mut masks = Vec::with_capacity(tokens.len());
+        for &token in tokens {
+            let fits = token < self.end && state.accept(token).is_ok();
+            let Some(mask) = fits.then(|| state.mask().ok().flatten().cloned()).flatten() else { break };
+            masks.push(mask);
+        }
+        masks
     }
 
     /// Tokens that spell what must follow, if something must: good guesses for speculation. The model may spell it by other
     /// tokens, so they are no more than guesses.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for speculation"))]
-    pub(crate) fn forced(&mut self) -> Vec<u32> {
+    pub(crate) fn forced(&self) -> Vec<u32> {
         let bytes = self.inner.clone().compute_ff_bytes();
         let whole = match std::str::from_utf8(&bytes) {
             Ok(text) => text,

@@ -27,10 +27,10 @@ pub struct SchedulerOptions {
 }
 
 /// Prompt-lookup speculation: what followed the last few tokens where they stood before is guessed to follow again, and
-/// computed along with the next token. A guess counts if the token drawn there is the same, so the text is the same.
+/// computed along with the next token; so is what a constraint demands where it leaves no choice. A guess counts if the token drawn there is the same, so the text is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speculation {
-    /// For requests at temperature 0, while what is measured says that it pays.
+    /// For requests at temperature 0 and under constraints, while what is measured says that it pays.
     #[default]
     Auto,
     /// Never.

@@ -392,15 +392,18 @@ impl Runner {
         };
         let mut wants = Vec::new();
         for (&i, k) in parts.iter().zip(decisive) {
-            let allowed = running[i].completion.allowed();
-            // What may follow a guess is not known before the guess has proved right.
-            let want = |row| match k {
+            let Sequence { completion, input, .. } = &running[i];
+            let allowed = completion.allowed();
+            let want = |row: usize| match k {
                 Some(k) if row == 0 => RowWant::Top(TopWant { k, allowed }),
                 // Every token that a guess adds may be one more that penalties lower.
                 Some(k) if allowed.is_none() => RowWant::Top(TopWant { k: k + row, allowed }),
+                Some(k) if row <= input.behind.len() => {
+                    RowWant::Top(TopWant { k: k + row, allowed: Some(input.behind[row - 1].as_set()) })
+                }
                 _ => RowWant::All,
             };
-            wants.extend((0..running[i].input.logit_rows()).map(want));
+            wants.extend((0..input.logit_rows()).map(want));
         }
         let parts: Vec<Part<'_>> = parts.iter().map(part).collect();
         let run = || backend.run_batch(&parts, &wants, rows).map_err(EngineError::from);

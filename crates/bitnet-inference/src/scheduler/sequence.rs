@@ -15,6 +15,7 @@ use super::stats::{SlotState, SlotStats};
 use super::stream::StreamEvent;
 use crate::engine::Rows;
 use crate::error::EngineError;
+use crate::grammar::Mask;
 use crate::generate::{Completion, Event, FinishReason, GenerationStats};
 use crate::kv::Session;
 
@@ -102,6 +103,8 @@ pub(super) struct Input {
     pub(super) draws: bool,
     /// Its last token and those guessed to follow, if there are any such.
     pub(super) guessed: Vec<u32>,
+    /// What a constraint allows behind each guess, from the first on, as far as that is known.
+    pub(super) behind: Vec<Mask>,
 }
 
 impl Input {
@@ -248,7 +251,13 @@ impl Sequence {
         // The last token that the limit allows need not be computed, so it is not worth guessing.
         let drawn = history.len() - self.stats.prompt_tokens;
         let room = completion.limit().saturating_sub(drawn + 1);
-        drafter.draft(history, room, (rows, texts), pace, &mut input.guessed);
+        let forced = if drafter.is_off() { Vec::new() } else { completion.forced() };
+        if forced.is_empty() {
+            drafter.draft(history, room, (rows, texts), pace, &mut input.guessed);
+        } else {
+            drafter.draft_forced(&forced, room, (rows, texts), pace, &mut input.guessed);
+        }
+        input.behind = completion.allowed_behind(&input.guessed);
         if !input.guessed.is_empty() {
             input.guessed.insert(0, history[history.len() - 1]);
         }

@@ -1,4 +1,5 @@
-//! Prompt lookup: what followed the last few tokens where they stood before is guessed to follow again.
+//! Prompt lookup: what followed the last few tokens where they stood before is guessed to follow again. Where a constraint
+//! leaves no choice, what it demands is guessed.
 //!
 //! [`guess`] finds the guess, [`Drafter`] decides whether to compute it. How often guesses are right is known without
 //! computing any: each is compared with the token that is drawn. What rows cost is known from [`Pace`].
@@ -17,6 +18,10 @@ const MOST: usize = 7;
 const WINDOW: usize = 1 << 15;
 /// How often guesses are taken to be right before anything is known.
 const FIRST_RATE: f64 = 0.4;
+/// How often demanded tokens are taken to be right before anything is known.
+const FIRST_FORCED_RATE: f64 = 0.9;
+/// Where the rate of demanded tokens is kept.
+const FORCED: usize = LONGEST + 1;
 /// Weight of a new observation.
 const WEIGHT: f64 = 0.1;
 /// A step must give so many times more tokens a second than without a guess.
@@ -56,8 +61,10 @@ pub(super) fn guess(history: &[u32], most: usize, out: &mut Vec<u32>) -> usize {
 #[derive(Debug, Clone)]
 pub(super) struct Drafter {
     speculation: Speculation,
-    /// By the length of the match, how often the next token was guessed right, lately.
-    rates: [f64; LONGEST + 1],
+    /// Whether to guess from the text.
+    looks_up: bool,
+    /// By the length of the match, how often the next token was guessed right, lately; at last that of demanded tokens.
+    rates: [f64; LONGEST + 2],
     /// The guess for the token that is drawn next, and the length of its match.
     expected: Option<(u32, usize)>,
 }
@@ -65,11 +72,14 @@ pub(super) struct Drafter {
 impl Drafter {
     /// For a text that is `greedy` or not.
     pub(super) fn new(speculation: Speculation, greedy: bool) -> Self {
-        let speculation = match speculation {
-            Speculation::Auto if !greedy => Speculation::Off,
-            other => other,
-        };
-        Self { speculation, rates: [FIRST_RATE; LONGEST + 1], expected: None }
+        let mut rates = [FIRST_RATE; LONGEST + 2];
+        rates[FORCED] = FIRST_FORCED_RATE;
+        Self { speculation, looks_up: greedy || speculation != Speculation::Auto, rates, expected: None }
+    }
+
+    /// Whether nothing is ever guessed.
+    pub(super) fn is_off(&self) -> bool {
+        self.speculation == Speculation::Off
     }
 
     /// Puts the tokens behind `history` that are worth computing into `out`, at most `room`. The call has `rows` rows
@@ -85,6 +95,7 @@ impl Drafter {
         self.expected = None;
         let most = match self.speculation {
             Speculation::Off => return,
+            Speculation::Auto if !self.looks_up => return,
             Speculation::Auto => MOST,
             Speculation::Always(most) => most,
         };
@@ -96,9 +107,27 @@ impl Drafter {
         self.expected = Some((out[start], length));
         let count = match self.speculation {
             Speculation::Always(_) => most,
-            _ => worth(&self.rates[length..], rows, texts, pace),
+            _ => worth(&self.rates[length..FORCED], rows, texts, pace),
         };
         out.truncate(start + count.min(room));
+    }
+
+    /// The same where a constraint demands these tokens, or other spellings of them.
+    pub(super) fn draft_forced(
+        &mut self,
+        forced: &[u32],
+        room: usize,
+        (rows, texts): (usize, usize),
+        pace: &Pace,
+        out: &mut Vec<u32>,
+    ) {
+        self.expected = forced.first().map(|&token| (token, FORCED));
+        let most = match self.speculation {
+            Speculation::Off => 0,
+            Speculation::Always(most) => most,
+            Speculation::Auto => worth(&self.rates[FORCED..], rows, texts, pace),
+        };
+        out.extend(&forced[..most.min(room).min(forced.len())]);
     }
 
     /// Learns which token was drawn where one was guessed; `then` is the guess for the one after it.
@@ -106,7 +135,8 @@ impl Drafter {
         if let Some((guess, length)) = self.expected.take() {
             let right = guess == token;
             self.rates[length] += WEIGHT * (f64::from(u8::from(right)) - self.rates[length]);
-            self.expected = then.filter(|_| right).map(|then| (then, (length + 1).min(LONGEST)));
+            let next = if length == FORCED { FORCED } else { (length + 1).min(LONGEST) };
+            self.expected = then.filter(|_| right).map(|then| (then, next));
         }
     }
 }

@@ -234,6 +234,27 @@ fn further_completions_leave_room_for_others() {
 }
 
 #[test]
+fn what_a_constraint_demands_is_computed_together() {
+    let regex = "[a-z]{3} went to the big dark forest, and there the [a-z]{2,4} sat on the mat\\.";
+    let request = GenerateRequest::new(Prompt::text("The cat was sad. The")).max_tokens(60).seed(3);
+    let request = GenerateRequest { constraint: Some(Constraint::Regex(regex.to_owned())), ..request };
+    let run = |speculation| {
+        let mut driver =
+            Driver::new(bundled(), SchedulerOptions { speculation, ..SchedulerOptions::default() });
+        let stream = driver.submit(&request);
+        driver.finish();
+        driver.assert_whole();
+        (stream.blocking_finish().unwrap().remove(0), driver.scheduler.stats())
+    };
+    let (plain, without) = run(Speculation::Off);
+    assert_eq!(without.drafted, 0);
+    let (guessed, with) = run(Speculation::Always(8));
+    assert_eq!((&guessed.tokens, &guessed.text), (&plain.tokens, &plain.text));
+    assert!(with.accepted > 8, "{with:?}");
+    assert_eq!(with.steps + with.accepted, without.steps, "each right guess saves a step");
+}
+
+#[test]
 fn guesses_save_steps_and_change_nothing() {
     let text = "The cat sat on the mat. The dog sat on the mat. The cat sat on the mat. The dog sat on";
     let request = GenerateRequest::new(Prompt::text(text)).max_tokens(60);

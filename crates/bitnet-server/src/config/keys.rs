@@ -51,6 +51,7 @@ pub const KEYS: &[Key] = &[
     key("parallel", "BITNET_PARALLEL", "--parallel", Kind::Number),
     key("queue", "BITNET_QUEUE", "--queue", Kind::Number),
     key("overload", "BITNET_OVERLOAD", "--overload", Kind::Number),
+    key("priorities", "BITNET_PRIORITIES", "--priorities", Kind::Switch),
     key("prefill_chunk", "BITNET_PREFILL_CHUNK", "--prefill-chunk", Kind::Number),
     key("prefix_cache", "BITNET_PREFIX_CACHE", "--no-prefix-cache", Kind::Switch),
     key("speculation", "BITNET_SPECULATION", "--speculation", Kind::Text),

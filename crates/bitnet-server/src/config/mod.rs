@@ -109,6 +109,8 @@ pub struct ServerConfig {
     pub queue: usize,
     /// Status of a request that finds the queue full: 503 or 429.
     pub overload: u16,
+    /// Whether the header `x-priority` of requests counts: higher numbers go first.
+    pub priorities: bool,
     /// Tokens of prompts computed in one step beside running requests; None: the engine's choice.
     pub prefill_chunk: Option<usize>,
     /// Whether prompts that begin alike share what was computed.
@@ -178,6 +180,7 @@ impl Default for ServerConfig {
             parallel: 64,
             queue: 256,
             overload: 503,
+            priorities: false,
             prefill_chunk: None,
             prefix_cache: true,
             speculation: "auto".to_owned(),

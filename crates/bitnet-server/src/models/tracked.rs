@@ -54,10 +54,10 @@ impl ModelHandle {
     ) -> Result<TrackedStream, ApiError> {
         let config = self.state().config();
         let options = SubmitOptions {
+            priority: if config.priorities { context.priority } else { 0 },
             deadline: Some(context.arrived + config.timeout()),
             client: Some(Arc::clone(&context.client)),
             id: Some(Arc::clone(&context.id)),
-            ..SubmitOptions::default()
         };
         context.facts.set_model(self.shared_id());
         let stream = self.engine().scheduler().submit(request, options).map_err(|error| {

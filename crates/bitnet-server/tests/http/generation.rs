@@ -1,6 +1,7 @@
 //! Requests beside each other, and what is counted of them.
 
 use bitnet_inference::{GenerateRequest, Prompt};
+use serde_json::json;
 
 use crate::stream::{PATH, long, short};
 use crate::support::{config, start, start_with};
@@ -91,4 +92,21 @@ fn requests_have_a_time_limit() {
     assert_eq!((stats.finished, stats.failed), (0, 2));
     let text = server.get("/metrics").text();
     assert!(text.contains("reason=\"deadline\"}"), "{text}");
+}
+
+#[test]
+fn priorities_count_where_they_are_allowed() {
+    let mut config = config();
+    (config.parallel, config.priorities) = (1, true);
+    let server = start_with(config);
+    let mut long = server.connect();
+    let body = json!({"prompt": "Once", "max_tokens": 400}).to_string();
+    long.request("POST", PATH, &[], body.as_bytes());
+    assert_eq!(long.head().unwrap().status, 200);
+    let urgent = server.send("POST", PATH, &[("x-priority", "5")], short("Once", 1).to_string().as_bytes());
+    assert_eq!(urgent.status, 200, "{}", urgent.text());
+    while long.chunk().is_some() {}
+    let stats = server.wait_until_idle();
+    assert_eq!(stats.finished, 2);
+    assert!(stats.preemptions > 0, "{stats:?}");
 }

@@ -78,8 +78,9 @@ fn walk(constraint: &Constraint, seed: u64, steps: usize, judge: &dyn Fn(&[u8]) 
         }
         match any_token(&mut state, &mut rng).filter(|&token| token != stop_token()) {
             Some(token) => {
-                assert_eq!(state.fitting(&[token, token, token]).min(1), 1);
+                let ahead = state.ahead(&[token]);
                 state.accept(token).unwrap();
+                assert_eq!(state.mask().unwrap(), ahead.first());
                 tokens.push(token);
             }
             None => {
@@ -240,13 +241,16 @@ fn stop_tokens_stand_where_the_text_may_end() {
 fn what_is_forced_is_told() {
     let mut state = matcher(&Constraint::Regex("Once upon a time, [a-z]+".to_owned()));
     let forced = state.forced();
+    let ahead = state.ahead(&forced);
     assert!(!forced.is_empty());
     assert!("Once upon a time, ".starts_with(&tokenizer().decode(&forced, true)));
-    assert_eq!(state.fitting(&forced), forced.len());
-    for token in forced {
+    assert_eq!(ahead.len(), forced.len());
+    for (token, ahead) in forced.into_iter().zip(ahead) {
         assert!(state.mask().unwrap().unwrap().contains(token));
         state.accept(token).unwrap();
+        assert_eq!(state.mask().unwrap(), Some(&ahead));
     }
+    assert!(state.ahead(&[tokenizer().token_id("a").unwrap()]).is_empty(), "what does not fit has nothing behind it");
     assert!(matcher(&Constraint::Regex("[a-z]+".to_owned())).forced().is_empty());
 }
 
