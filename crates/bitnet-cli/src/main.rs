@@ -1,7 +1,8 @@
 //! The command `bitnet`: what a terminal adds to the library.
 //!
-//! [`args`] are the clap types and nothing else, [`commands`] run them, [`output`] writes. Results go to stdout, all else
-//! to stderr. Exit codes: 0 done, 1 it failed, 2 it was asked for wrongly, 130 interrupted.
+//! [`args`] are the clap types and nothing else, [`commands`] run them, [`output`] writes,
+//! [`report`] draws. Results go to stdout, all else to stderr. Exit codes: 0 done, 1 it failed, 2 it was asked for
+//! wrongly, 130 interrupted.
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments of arguments are help texts, with brackets")]
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod hub;
 mod interrupt;
 mod model;
 mod output;
+mod report;
 
 use clap::Parser;
 

@@ -2,6 +2,7 @@
 
 mod confirm;
 mod downloads;
+mod file;
 mod progress;
 mod stats;
 mod table;
@@ -13,6 +14,7 @@ use crate::error::CliError;
 
 pub(crate) use confirm::confirm;
 pub(crate) use downloads::Downloads;
+pub(crate) use file::{check_writable, write_file};
 pub(crate) use progress::Progress;
 pub(crate) use stats::{EngineFacts, print_stats, stats_json};
 pub(crate) use table::{Table, ago, count};

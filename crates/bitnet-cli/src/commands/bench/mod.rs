@@ -23,7 +23,7 @@ use self::print::Printer;
 use self::row::{Machine, Row};
 use crate::args::{BenchAction, BenchArgs, ModelArgs};
 use crate::error::CliError;
-use crate::output::{Notes, Progress};
+use crate::output::{self, Notes, Progress};
 use crate::{interrupt, model};
 
 pub(super) fn run(args: &BenchArgs, notes: Notes) -> Result<ExitCode, CliError> {
@@ -43,7 +43,7 @@ fn exit_code(interrupted: bool) -> ExitCode {
 fn tests(args: &BenchArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let plan = Plan::of(args)?;
     if let Some(path) = &args.report {
-        report::check_writable(path)?;
+        output::check_writable(path)?;
     }
     let machine = Machine::detect();
     let listening = interrupt::listen();

@@ -1,7 +1,7 @@
 //! Which rows become which lines: speed against depth, threads and batch.
 
 use super::super::row::Row;
-use super::chart::{Chart, Series, Value};
+use crate::report::{Chart, Series, Value};
 
 /// What stands on the lower axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

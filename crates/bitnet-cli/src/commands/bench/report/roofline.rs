@@ -6,15 +6,8 @@
 use bitnet_inference::benchmark::Limits;
 
 use super::super::row::Row;
-use super::svg::{self, COLOURS, Point, decades, label};
-
-const WIDTH: f64 = 760.0;
-const PLOT_HEIGHT: f64 = 320.0;
-const LEFT: f64 = 66.0;
-const TOP: f64 = 14.0;
-const RIGHT: f64 = 18.0;
-const BELOW: f64 = 48.0;
-const LEGEND_LINE: f64 = 20.0;
+use crate::report::svg::{self, COLOURS, Point, label};
+use crate::report::{Axis, Frame, Legend};
 
 /// The roof of one number of threads and kernel set.
 struct Roof {
@@ -45,24 +38,21 @@ pub(super) fn svg(rows: &[Row]) -> Option<String> {
     let ys = || dots.iter().map(|d| d.y).chain(roofs.iter().map(|r| r.macs / 1e9));
     let least = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
     let most = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
-    let x_ticks = decades(least(&mut xs()) * 0.8, most(&mut xs()) * 1.25);
-    let y_ticks = decades(least(&mut ys()) * 0.8, most(&mut ys()) * 1.25);
-    let frame = Frame { x: ends(&x_ticks), y: ends(&y_ticks) };
-    let mut out = frame.axes(&x_ticks, &y_ticks);
+    let frame = Frame::wide(
+        Axis::log("multiply-adds for each byte read", least(&mut xs()) * 0.8, most(&mut xs()) * 1.25),
+        Axis::log("GMAC/s", least(&mut ys()) * 0.8, most(&mut ys()) * 1.25),
+    );
+    let mut out = String::new();
     for (index, roof) in roofs.iter().enumerate() {
-        out += &frame.roof(index, roof);
+        out += &roof_line(&frame, index, roof);
     }
-    out += &frame.dots(&dots);
-    for (index, roof) in roofs.iter().enumerate() {
-        let y = TOP + PLOT_HEIGHT + BELOW + 10.0 + LEGEND_LINE * index as f64;
-        out += &svg::line(&format!("line limit c{}", index % COLOURS), (LEFT, y), (LEFT + 30.0, y));
-        out += &svg::mark(index, (LEFT + 15.0, y), &roof.name);
+    out += &marks(&frame, &dots);
+    let entry = |(colour, roof): (usize, &Roof)| {
         let (read, macs) = (roof.read_bytes / 1e9, roof.macs / 1e9);
         let text = format!("{}: {read:.1} GB/s, {macs:.0} GMAC/s", roof.name);
-        out += &svg::text("legend", (LEFT + 40.0, y + 4.0), "start", &text);
-    }
-    let height = TOP + PLOT_HEIGHT + BELOW + LEGEND_LINE * roofs.len() as f64;
-    Some(svg::drawing(WIDTH, height, "Roofline", &out))
+        Legend { text, colour, dashed: true, mark: true }
+    };
+    Some(frame.drawing("Roofline", &out, &roofs.iter().enumerate().map(entry).collect::<Vec<_>>()))
 }
 
 /// The roofs, and the tests with the number of their roof.
@@ -98,70 +88,35 @@ fn collect(rows: &[Row]) -> (Vec<Roof>, Vec<Dot>) {
     (groups.into_iter().map(roof).collect(), dots)
 }
 
-fn ends(ticks: &[f64]) -> (f64, f64) {
-    (ticks.first().copied().unwrap_or(1.0), ticks.last().copied().unwrap_or(10.0))
+/// From where the roof enters the frame over its ridge to the right end.
+fn roof_line(frame: &Frame, index: usize, roof: &Roof) -> String {
+    let (read, macs) = (roof.read_bytes / 1e9, roof.macs / 1e9);
+    let ridge = macs / read;
+    let start = frame.x.ends().0.max(frame.y.ends().0 / read).min(ridge);
+    let points =
+        [(start, start * read), (ridge, macs), (frame.x.ends().1, macs)].map(|(x, y)| frame.at(x, y));
+    svg::polyline(&format!("line limit c{}", index % COLOURS), &points)
 }
 
-/// Both ends of both axes.
-struct Frame {
-    x: (f64, f64),
-    y: (f64, f64),
-}
-
-impl Frame {
-    fn at(&self, x: f64, y: f64) -> Point {
-        let part = |v: f64, (low, high): (f64, f64)| (v / low).log10() / (high / low).log10();
-        (LEFT + part(x, self.x) * (WIDTH - LEFT - RIGHT), TOP + PLOT_HEIGHT * (1.0 - part(y, self.y)))
-    }
-
-    fn axes(&self, x_ticks: &[f64], y_ticks: &[f64]) -> String {
-        let mut out = String::new();
-        let base = TOP + PLOT_HEIGHT;
-        for (i, &tick) in x_ticks.iter().enumerate() {
-            let (x, _) = self.at(tick, self.y.0);
-            out += &svg::line(if i == 0 { "axis" } else { "grid" }, (x, TOP), (x, base));
-            out += &svg::text("tick", (x, base + 19.0), "middle", &label(tick));
+/// Marks with names, as far as names do not run into each other.
+fn marks(frame: &Frame, dots: &[Dot]) -> String {
+    let mut out = String::new();
+    let mut taken: Vec<(Point, f64)> = Vec::new();
+    for dot in dots {
+        let point = frame.at(dot.x, dot.y);
+        let title = format!("{}: {} GMAC/s, {} for each byte", dot.name, label(dot.y), label(dot.x));
+        out += &svg::mark(dot.roof, point, &title);
+        let width = 7.0 * dot.name.len() as f64 + 6.0;
+        // To the left where the right end is near.
+        let left = point.0 + width + 12.0 > frame.right();
+        let start = if left { point.0 - width - 4.0 } else { point.0 + 10.0 };
+        let free =
+            taken.iter().all(|((x, y), w)| (point.1 - y).abs() > 14.0 || start > x + w || start + width < *x);
+        if free {
+            let (x, anchor) = if left { (point.0 - 10.0, "end") } else { (start, "start") };
+            out += &svg::text("tick", (x, point.1 + 4.0), anchor, &dot.name);
+            taken.push(((start, point.1), width));
         }
-        for (i, &tick) in y_ticks.iter().enumerate() {
-            let (_, y) = self.at(self.x.0, tick);
-            out += &svg::line(if i == 0 { "axis" } else { "grid" }, (LEFT, y), (WIDTH - RIGHT, y));
-            out += &svg::text("tick", (LEFT - 8.0, y + 4.0), "end", &label(tick));
-        }
-        let middle = LEFT + (WIDTH - LEFT - RIGHT) / 2.0;
-        out += &svg::text("name", (middle, base + 40.0), "middle", "multiply-adds for each byte read");
-        out + &svg::upright("name", (16.0, TOP + PLOT_HEIGHT / 2.0), "GMAC/s")
     }
-
-    /// From where the roof enters the frame over its ridge to the right end.
-    fn roof(&self, index: usize, roof: &Roof) -> String {
-        let (read, macs) = (roof.read_bytes / 1e9, roof.macs / 1e9);
-        let ridge = macs / read;
-        let start = self.x.0.max(self.y.0 / read).min(ridge);
-        let points = [(start, start * read), (ridge, macs), (self.x.1, macs)].map(|(x, y)| self.at(x, y));
-        svg::polyline(&format!("line limit c{}", index % COLOURS), &points)
-    }
-
-    /// Marks with names, as far as names do not run into each other.
-    fn dots(&self, dots: &[Dot]) -> String {
-        let mut out = String::new();
-        let mut taken: Vec<(Point, f64)> = Vec::new();
-        for dot in dots {
-            let point = self.at(dot.x, dot.y);
-            let title = format!("{}: {} GMAC/s, {} for each byte", dot.name, label(dot.y), label(dot.x));
-            out += &svg::mark(dot.roof, point, &title);
-            let width = 7.0 * dot.name.len() as f64 + 6.0;
-            // To the left where the right end is near.
-            let left = point.0 + width + 12.0 > WIDTH - RIGHT;
-            let start = if left { point.0 - width - 4.0 } else { point.0 + 10.0 };
-            let free = taken
-                .iter()
-                .all(|((x, y), w)| (point.1 - y).abs() > 14.0 || start > x + w || start + width < *x);
-            if free {
-                let (x, anchor) = if left { (point.0 - 10.0, "end") } else { (start, "start") };
-                out += &svg::text("tick", (x, point.1 + 4.0), anchor, &dot.name);
-                taken.push(((start, point.1), width));
-            }
-        }
-        out
-    }
+    out
 }
