@@ -13,6 +13,7 @@ mod hub;
 mod interrupt;
 mod model;
 mod output;
+#[allow(dead_code, unused_imports, reason = "commands that draw bars and points come next")]
 mod report;
 
 use clap::Parser;

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::syntax::SyntaxConfig;
+use minijinja::syntax::{SyntaxConfig, SyntaxConfigBuilder};
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind};
 use regex::Regex;
@@ -17,8 +17,17 @@ pub(super) const RAISED: ErrorKind = ErrorKind::InvalidOperation;
 
 /// An environment in which chat templates work.
 pub(super) fn environment() -> Environment<'static> {
+    environment_of(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true))
+}
+
+/// The same for texts, whose last line break counts.
+pub(super) fn text_environment() -> Environment<'static> {
+    environment_of(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true))
+}
+
+fn environment_of(syntax: &mut SyntaxConfigBuilder) -> Environment<'static> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    let syntax = syntax.build();
     environment.set_syntax(syntax.expect("the delimiters are the default ones"));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", to_json);

@@ -9,6 +9,7 @@ mod filters;
 mod guard;
 mod message;
 mod rewrite;
+mod text;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::tokenizer::{Segment, Tokenizer};
 use abilities::Abilities;
 use guard::Guard;
 pub use message::{ChatMessage, ChatPrompt, ToolCall};
+pub use text::TextTemplate;
 
 /// Name of the template inside its environment; it has no ending that would switch HTML escapes on.
 const NAME: &str = "chat_template";
@@ -262,7 +264,7 @@ fn tokens(tokenizer: &Tokenizer, guard: &Guard<'_>, rendered: &str) -> Result<Ve
 
 fn template_error(origin: &str, error: &minijinja::Error) -> TextError {
     let message = match error.kind() {
-        ErrorKind::OutOfFuel => "the template takes too long on this conversation".to_owned(),
+        ErrorKind::OutOfFuel => "the template takes too long".to_owned(),
         kind => match error.detail() {
             Some(detail) if kind == filters::RAISED => detail.to_owned(),
             Some(detail) => format!("{kind}: {detail}"),

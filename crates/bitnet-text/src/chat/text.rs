@@ -1,0 +1,82 @@
+//! [`TextTemplate`]: a text with holes, filled from the fields of a row.
+
+use minijinja::value::Serde;
+use minijinja::{Environment, UndefinedBehavior};
+use serde_json::{Map, Value};
+
+use super::{FUEL, NAME, filters, template_error};
+use crate::error::Result;
+
+/// A Jinja template over the fields of a row, such as `Question: {{question}}`. It knows what chat templates know; a field
+/// that a row does not have is an error, but in an `if`.
+#[derive(Clone)]
+pub struct TextTemplate {
+    environment: Environment<'static>,
+    origin: String,
+}
+
+impl std::fmt::Debug for TextTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextTemplate").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl TextTemplate {
+    /// Compiles a template. `origin` is where it came from, for messages.
+    ///
+    /// # Errors
+    /// [`TextError::Template`](crate::TextError::Template) with the line that is wrong.
+    pub fn new(source: &str, origin: &str) -> Result<Self> {
+        let mut environment = filters::text_environment();
+        environment.set_fuel(Some(FUEL));
+        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|error| template_error(origin, &error))?;
+        Ok(Self { environment, origin: origin.to_owned() })
+    }
+
+    /// The text for a row.
+    ///
+    /// # Errors
+    /// [`TextError::Template`](crate::TextError::Template) if it asks for what the row does not have.
+    pub fn render(&self, row: &Map<String, Value>) -> Result<String> {
+        let template = self.environment.get_template(NAME);
+        template
+            .and_then(|template| template.render(Serde(row)))
+            .map_err(|error| template_error(&self.origin, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn render(source: &str) -> Result<String> {
+        let row = json!({"question": "Is <this> \"it\"?\n", "choices": ["yes", "no"], "n": 3});
+        TextTemplate::new(source, "--template")?.render(row.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn fields_stand_where_the_template_says() {
+        assert_eq!(render("Q: {{question}}A:\n").unwrap(), "Q: Is <this> \"it\"?\nA:\n");
+        assert_eq!(
+            render("{% for c in choices %}{{loop.index}}. {{c}} {% endfor %}{{n}}").unwrap(),
+            "1. yes 2. no 3"
+        );
+        assert_eq!(render("{% if hint %}{{hint}}{% endif %}x").unwrap(), "x");
+    }
+
+    #[test]
+    fn what_a_row_lacks_is_an_error() {
+        let error = render("Q: {{questoin}}").unwrap_err().to_string();
+        assert!(error.contains("--template") && error.contains("undefined"), "{error}");
+        assert!(render("{{").unwrap_err().to_string().contains("--template"));
+        assert!(
+            render("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}")
+                .is_err()
+        );
+    }
+}
