@@ -21,6 +21,8 @@ use crate::kv::{PoolExhausted, lock};
 const RETRY: Duration = Duration::from_millis(5);
 /// How long sessions may hold all blocks before requests that need some fail.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Logits that are found behind a guess if so many tokens are allowed there: enough for the usual top-k.
+const BEHIND: usize = 64;
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -399,7 +401,10 @@ impl Runner {
                 // Every token that a guess adds may be one more that penalties lower.
                 Some(k) if allowed.is_none() => RowWant::Top(TopWant { k: k + row, allowed }),
                 Some(k) if row <= input.behind.len() => {
-                    RowWant::Top(TopWant { k: k + row, allowed: Some(input.behind[row - 1].as_set()) })
+                    let allowed = &input.behind[row - 1];
+                    // Where the constraint left no choice before, few decided; here more may.
+                    let k = (k + row).max(allowed.count().min(BEHIND));
+                    RowWant::Top(TopWant { k, allowed: Some(allowed.as_set()) })
                 }
                 _ => RowWant::All,
             };
