@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use crate::process::{self, Failure, Outcome, PROFILE, Workspace};
-use crate::{arm64, clients, smoke, soak, tests_step, tidy, web};
+use crate::{arm64, book, clients, smoke, soak, tests_step, tidy, web};
 
 /// A named step; some return a line worth repeating at the end.
 struct Step {
@@ -14,7 +14,7 @@ struct Step {
     action: fn(&Workspace) -> Result<Option<String>, Failure>,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "format", action: |workspace| quiet(format(workspace)) },
     Step { name: "tidy", action: |workspace| quiet(tidy::run(workspace)) },
     Step { name: "clippy", action: |workspace| quiet(clippy(workspace)) },
@@ -22,6 +22,7 @@ const STEPS: [Step; 11] = [
     Step { name: "doctests", action: |workspace| quiet(tests_step::doctests(workspace)) },
     Step { name: "documentation", action: |workspace| quiet(documentation(workspace)) },
     Step { name: "smoke", action: |workspace| quiet(smoke::run(workspace)) },
+    Step { name: "book", action: book::step },
     Step { name: "web", action: |workspace| quiet(web::run(workspace)) },
     Step { name: "clients", action: |workspace| quiet(clients::run(workspace)) },
     Step { name: "soak", action: soak::step },

@@ -4,6 +4,8 @@
 //! - `tidy`: the rules of this repository that no compiler checks ([`tidy`]).
 //! - `test`: unit, integration and documentation tests ([`tests_step`]).
 //! - `smoke`: builds the `bitnet` program and reads the text it writes ([`smoke`]).
+//! - `book`: the commands and links of the book in `docs/`, and its reference of the command line ([`book`]).
+//! - `record`: the recorded terminal session of the README ([`record`]).
 //! - `web`: the chat page in headless Chromium ([`web`]).
 //! - `clients`: the official clients of OpenAI, ollama and Anthropic against a running server ([`clients`]).
 //! - `soak`: a server under load and under everything that clients do wrong ([`soak`]).
@@ -17,10 +19,12 @@
 #![allow(clippy::print_stderr)]
 
 mod arm64;
+mod book;
 mod ci;
 mod clients;
 mod packages;
 mod process;
+mod record;
 mod server;
 mod smoke;
 mod soak;
@@ -36,10 +40,12 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
-  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, web, clients, soak, arm64; stops at the first failure
+  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, book, web, clients, soak, arm64; stops at the first failure
   tidy    repository rules: module heads, file and function length, unsafe, crate layers, links, test data
   test    unit and integration tests (cargo-nextest) and doctests
   smoke   build the bitnet program and check that it writes text, the same text for any number of threads
+  book    run the commands of README and book, check that its reference is that of the program [--write]
+  record  record the terminal session of docs/session.txt as an SVG (Linux)
   web     test the chat page in headless Chromium, against a running server (needs node and Chromium)
   clients run the official clients of OpenAI, ollama and Anthropic (needs Python and node, installs packages)
   soak    64 streaming clients for a minute, then 100,000 good, bad and aborted requests [--requests N ...]
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&workspace),
         ["test"] => tests_step::run(&workspace),
         ["smoke"] => smoke::run(&workspace),
+        ["book"] => book::run(&workspace, false),
+        ["book", "--write"] => book::run(&workspace, true),
+        ["record"] => record::run(&workspace),
         ["web"] => web::run(&workspace),
         ["clients"] => clients::run(&workspace),
         ["soak", ref options @ ..] => soak::run(&workspace, options),

@@ -9,11 +9,18 @@ use bitnet_model::LoadError;
 
 use crate::args::HubArgs;
 use crate::error::CliError;
+use crate::nearest::{nearest, nearest_within};
 use crate::output::{Downloads, Notes};
 
-/// The Hub as environment and flags say.
+/// What environment and configuration file say of the Hub.
+pub(crate) fn config() -> Result<HubConfig, CliError> {
+    let settings = crate::config::current();
+    Ok(HubConfig::from_vars(&|name| settings.hub_variable(name, &crate::folders::environment))?)
+}
+
+/// The Hub as flags, environment and configuration file say.
 pub(crate) fn open(args: &HubArgs) -> Result<Hub, CliError> {
-    let mut config = HubConfig::from_env()?;
+    let mut config = config()?;
     config.offline |= args.offline;
     if let Some(token) = &args.token {
         config.token = Some(Token::new(token, "--token")?);
@@ -110,8 +117,8 @@ fn announcement(hub: &Hub, plan: &Plan) -> String {
 /// The error for a path where nothing is.
 fn not_found(given: &Path) -> CliError {
     let error = CliError::from(LoadError::NotFound { path: given.to_owned() });
-    let cached = HubConfig::from_env().ok().and_then(|config| Hub::new(config).ok());
-    match nearest(given, cached.as_ref()) {
+    let cached = config().ok().and_then(|config| Hub::new(config).ok());
+    match similar(given, cached.as_ref()) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
@@ -119,67 +126,41 @@ fn not_found(given: &Path) -> CliError {
 
 /// Adds what was perhaps meant.
 fn explain(error: CliError, hub: &Hub, given: &Path) -> CliError {
-    match nearest(given, Some(hub)) {
+    match similar(given, Some(hub)) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
 }
 
 /// The path beside `given`, or the model in the cache, that is written most alike.
-fn nearest(given: &Path, hub: Option<&Hub>) -> Option<String> {
-    let text = given.to_str()?.to_lowercase();
-    let mut near: Option<(usize, String)> = None;
-    let mut offer = |distance: usize, limit: usize, candidate: String| {
-        if distance <= limit && near.as_ref().is_none_or(|(best, _)| distance < *best) {
-            near = Some((distance, candidate));
-        }
-    };
-    if let Some(name) = given.file_name().and_then(|name| name.to_str()) {
-        let parent = given.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let limit = (name.chars().count() / 4).max(1);
-        for entry in std::fs::read_dir(parent.unwrap_or(Path::new("."))).into_iter().flatten().flatten() {
-            if let Ok(other) = entry.file_name().into_string() {
-                let path = parent.map_or_else(|| PathBuf::from(&other), |parent| parent.join(&other));
-                offer(
-                    distance(&name.to_lowercase(), &other.to_lowercase()),
-                    limit,
-                    path.display().to_string(),
-                );
-            }
-        }
+fn similar(given: &Path, hub: Option<&Hub>) -> Option<String> {
+    let text = given.to_str()?;
+    let parent = given.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
+    let files: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let file = given.file_name().and_then(|name| nearest(name.to_str()?, files.iter().map(String::as_str)));
+    if let Some(file) = file {
+        return Some(
+            parent.map_or_else(|| PathBuf::from(file), |parent| parent.join(file)).display().to_string(),
+        );
     }
-    for repo in hub.and_then(|hub| hub.cache().repos().ok()).into_iter().flatten() {
-        let (full, short) = (repo.repo.as_str().to_lowercase(), repo.repo.name().to_lowercase());
-        let limit = (text.chars().count() / 4).max(1);
-        let distance = distance(&text, &full).min(distance(&text, &short));
-        // A model without its weights, or the very name that was not found, helps nobody.
-        let is_useful = text != full && repo.revisions.iter().any(|revision| revision.size > 0);
-        offer(if is_useful { distance } else { usize::MAX }, limit, repo.repo.to_string());
-    }
-    near.map(|(_, candidate)| candidate)
-}
-
-/// Letters to insert, remove or replace to make one text of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(200).collect(), b.chars().take(200).collect());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    let repos = hub?.cache().repos().ok()?;
+    // A model without its weights, or the very name that was not found, helps nobody.
+    let useful = repos.iter().filter(|repo| {
+        !repo.repo.as_str().eq_ignore_ascii_case(text)
+            && repo.revisions.iter().any(|revision| revision.size > 0)
+    });
+    // People leave out the owner.
+    let names = useful.flat_map(|repo| [(repo.repo.as_str(), repo), (repo.repo.name(), repo)]);
+    let limit = (text.chars().count() / 4).max(1);
+    nearest_within(text, limit, names).map(|repo| repo.repo.to_string())
 }
 
 impl From<HubError> for CliError {
     fn from(error: HubError) -> Self {
         match &error {
-            HubError::BadName { .. } | HubError::Config { .. } => Self::usage(&error),
-            _ => Self::failed(&error),
+            HubError::BadName { .. } | HubError::Config { .. } => Self::of(&error, true),
+            _ => Self::of(&error, false),
         }
     }
 }
@@ -187,15 +168,6 @@ impl From<HubError> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances_count_letters() {
-        for (a, b, n) in
-            [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)]
-        {
-            assert_eq!((distance(a, b), distance(b, a)), (n, n), "{a} {b}");
-        }
-    }
 
     #[test]
     fn files_that_are_missing_are_no_names_on_the_hub() {

@@ -6,7 +6,7 @@ use bitnet_core::bytes::ByteView;
 use bitnet_inference::{EngineBuilder, EngineError, InferenceEngine, LoadOptions, ModelSource};
 
 use crate::args::{FormatArgs, HubArgs, ModelArgs};
-use crate::error::CliError;
+use crate::error::{CliError, kernel_hint};
 use crate::hub;
 use crate::output::{Notes, Progress};
 
@@ -78,9 +78,10 @@ pub(crate) fn engine_with(
 /// Adds what only the command line knows.
 fn explain(error: EngineError, args: &ModelArgs) -> CliError {
     match &error {
-        EngineError::Exec(_) if args.kernels.is_some() => {
-            CliError::from(error).hint("`bitnet devices` lists the kernel sets of this machine")
-        }
+        EngineError::Exec(_) => match &args.kernels {
+            Some(given) => CliError::from(error).hint(kernel_hint(given)),
+            None => error.into(),
+        },
         _ => error.into(),
     }
 }

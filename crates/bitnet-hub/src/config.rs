@@ -76,7 +76,11 @@ impl HubConfig {
         Self::from_vars(&|name| std::env::var_os(name))
     }
 
-    fn from_vars(get: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
+    /// As [`from_env`](Self::from_env), with variables from elsewhere.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_vars(get: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
         let vars = Vars(get);
         let home = vars.hub_home();
         let cache = vars

@@ -4,6 +4,7 @@
 //! of that chain carries the token, even one that leads back. Bodies come as they are (`Accept-Encoding: identity`), and
 //! a read that takes longer than the stall timeout fails.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ureq::http::{HeaderMap, Request};
@@ -82,10 +83,7 @@ impl Client {
     /// # Errors
     /// [`HubError::Config`] if the certificates cannot be read.
     pub(crate) fn new(config: &HubConfig) -> Result<Self> {
-        let tls = match &config.certificates {
-            None => TlsConfig::default(),
-            Some(path) => TlsConfig::builder().root_certs(certificates(path)?).build(),
-        };
+        let tls = tls_config(config.certificates.as_deref())?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -159,11 +157,22 @@ impl Client {
     }
 }
 
+/// Whom to trust: the certificates in this PEM file, or Mozilla's.
+///
+/// # Errors
+/// [`HubError::Config`] if they cannot be read.
+pub fn tls_config(certificates: Option<&Path>) -> Result<TlsConfig> {
+    Ok(match certificates {
+        None => TlsConfig::default(),
+        Some(path) => TlsConfig::builder().root_certs(read_certificates(path)?).build(),
+    })
+}
+
 fn bad_redirect(url: &str, why: String) -> HubError {
     HubError::BadRedirect { url: without_query(url).to_owned(), why }
 }
 
-fn certificates(path: &std::path::Path) -> Result<RootCerts> {
+fn read_certificates(path: &Path) -> Result<RootCerts> {
     let bad = |why: String| HubError::Config { name: "SSL_CERT_FILE", why };
     let text =
         std::fs::read(path).map_err(|error| bad(format!("cannot read {}: {error}", path.display())))?;

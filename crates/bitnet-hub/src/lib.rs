@@ -43,6 +43,7 @@ pub use choose::WeightKind;
 pub use config::{HubConfig, Token};
 pub use error::{HubError, Result};
 pub use events::{Event, Observer, silent};
+pub use http::tls_config;
 pub use hub::Hub;
 pub use name::{ModelName, RepoId};
 pub use pull::{FileState, Plan, PlannedFile};

@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use crate::common::clock::rfc3339;
 use crate::config::{ConfigError, LogFormat, ServerConfig};
 use crate::error::ServerError;
 

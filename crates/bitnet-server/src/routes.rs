@@ -6,6 +6,7 @@ use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bitnet_inference::scheduler::{SlotState, SlotStats};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -56,6 +57,25 @@ async fn health(State(state): State<AppState>) -> Result<Json<Value>, ApiError> 
     Ok(Json(json!({"status": "ok"})))
 }
 
+/// Everything about a model. Of one that is loaded also what it is doing.
+fn told_with_load(state: &AppState, model: &ModelSummary) -> Value {
+    let mut told = told(model);
+    let loaded = state.registry().loaded().into_iter().find(|(id, _)| **id == *model.id);
+    let Some((id, engine)) = loaded else { return told };
+    let stats = engine.scheduler().stats();
+    let slots = stats.slots.iter().filter(|slot| slot.state == SlotState::Decode);
+    let rate =
+        |slot: &SlotStats| slot.generated_tokens as f64 / slot.started.elapsed().as_secs_f64().max(1e-3);
+    told["slots"] = json!({"running": stats.running, "waiting": stats.queued, "most": stats.max_running});
+    told["tokens_per_second"] = json!({
+        "now": slots.map(rate).sum::<f64>(),
+        "of_a_text": state.metrics().model(&id).rate(),
+    });
+    told["kv_bytes"] = json!(engine.kv_memory().as_bytes());
+    told["loaded_seconds"] = json!(model.loaded_for.map(|time| time.as_secs_f64()));
+    told
+}
+
 fn told(model: &ModelSummary) -> Value {
     json!({
         "id": model.id,
@@ -71,8 +91,12 @@ fn told(model: &ModelSummary) -> Value {
 
 async fn status(State(state): State<AppState>) -> Json<Value> {
     let cache = state.registry().cache_stats();
-    let models: Vec<Value> = state.models().iter().map(told).collect();
+    let models: Vec<Value> = state.models().iter().map(|model| told_with_load(&state, model)).collect();
     Json(json!({
+        "server": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": state.started().elapsed().as_secs_f64(),
+        },
         "models": models,
         "memory": {"resident_bytes": cache.resident_bytes, "budget_bytes": cache.budget_bytes},
     }))

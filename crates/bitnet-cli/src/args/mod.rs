@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod config;
 mod constraint;
 mod convert;
 mod devices;
@@ -12,17 +13,20 @@ mod inspect;
 pub(crate) mod lists;
 mod model;
 mod perplexity;
+mod running;
 mod sampling;
 mod serve;
+mod shell;
 mod synth;
 pub(crate) mod values;
 
 use std::ffi::OsString;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::ChatArgs;
+pub(crate) use config::{ConfigAction, ConfigArgs};
 pub(crate) use constraint::{ConstraintArgs, GrammarType};
 pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
 pub(crate) use devices::DevicesArgs;
@@ -32,8 +36,10 @@ pub(crate) use hub::{DuArgs, HubArgs, ListArgs, PullArgs, RmArgs, ShowArgs};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
 pub(crate) use perplexity::PerplexityArgs;
+pub(crate) use running::{ClientArgs, PsArgs, StopArgs};
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use serve::ServeArgs;
+pub(crate) use shell::{CompletionsArgs, ManArgs, ReferenceAction, ReferenceArgs, Shell};
 pub(crate) use synth::SynthArgs;
 
 /// Run BitNet b1.58 models (ternary weights) on this machine.
@@ -56,7 +62,32 @@ Examples:
   bitnet inspect MODEL                        what is in a model
   bitnet bench                                how fast it runs
 
-Without --model the small bundled model is used.";
+Without --model the small bundled model is used. `bitnet config` keeps defaults of flags.
+
+Exit codes:
+  0    it is done
+  1    it failed; stderr says why
+  2    it was asked for wrongly: a flag, a setting
+  130  it was interrupted";
+
+/// Forms of what is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl LogFormat {
+    /// Its name in files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct GlobalArgs {
@@ -66,6 +97,13 @@ pub(crate) struct GlobalArgs {
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// Form of what is said on stderr
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(env = "BITNET_LOG_FORMAT", hide_env_values = true)]
+    pub(crate) log_format: LogFormat,
+    /// Whether that is a flag of this command line.
+    #[arg(skip)]
+    pub(crate) log_format_given: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,6 +115,10 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Serve models over HTTP: the APIs of OpenAI, Anthropic, llama-server and ollama, and a chat page
     Serve(ServeArgs),
+    /// Show which models a running server has loaded, and what they are doing
+    Ps(PsArgs),
+    /// Unload a model of a running server, or end the server
+    Stop(StopArgs),
     /// Fetch a model from the Hub
     Pull(PullArgs),
     /// List the models in the cache
@@ -104,6 +146,25 @@ pub(crate) enum Command {
     Quantize(QuantizeArgs),
     /// Write a model of random weights, to measure speed
     Synth(SynthArgs),
+    /// Show and change the settings that are kept in a file
+    Config(ConfigArgs),
+    /// Print what a shell needs to complete commands, flags and models
+    Completions(CompletionsArgs),
+    /// Print or write manual pages
+    Man(ManArgs),
+    /// Write the reference of all commands, for the book
+    #[command(hide = true)]
+    Reference(ReferenceArgs),
+}
+
+/// The command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The flags of sampling alone.
+pub(crate) fn sampling() -> clap::Command {
+    SamplingArgs::augment_args(clap::Command::new("sampling"))
 }
 
 /// Turns the spellings that users of llama.cpp know and clap cannot have, long names behind one dash, into ours. Leaves

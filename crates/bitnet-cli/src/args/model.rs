@@ -123,6 +123,7 @@ pub(crate) struct StorageArgs {
     pub(crate) weight_form: WeightFormName,
     /// How the output layer is kept
     #[arg(long, value_name = "KIND", value_enum, default_value_t = LmHeadName::Exact)]
+    #[arg(env = "BITNET_LM_HEAD", hide_env_values = true)]
     pub(crate) lm_head: LmHeadName,
     /// How keys and values of the context are kept: f32, f16 or int8 (also called q8_0)
     #[arg(long, alias = "cache-type", value_name = "TYPE", env = "BITNET_KV_TYPE", hide_env_values = true)]
@@ -145,6 +146,7 @@ pub(crate) struct ModelArgs {
     pub(crate) kernels: Option<String>,
     /// Most tokens of prompt and answer together [default: what the model was made for]
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
+    #[arg(env = "BITNET_CTX_SIZE", hide_env_values = true)]
     pub(crate) ctx_size: Option<usize>,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 
 use super::{GlobalArgs, HubArgs, values};
 
@@ -22,30 +22,11 @@ A chat page is at /. The APIs of OpenAI (/v1/chat/completions, /v1/completions, 
 /slots, /health, /metrics, ...) and ollama (/api/chat, /api/generate, /api/tags, ...) are served.
 
 Every setting is also an environment variable (--port is BITNET_PORT) and a line of a TOML file
-(port = 8080). Flags come before the environment, the environment before the file; --print-config
-prints such a file. Names in files: as the flags, with _ for -, but models, webui, metrics, slots,
+(port = 8080), a file of its own (--config) or the section [server] of `bitnet config path`. Flags come
+before the environment, the environment before the file; --print-config prints such a file. Names in files: as the flags, with _ for -, but models, webui, metrics, slots,
 prefix_cache.
 
 SIGTERM and Ctrl-C end the server when running requests are done; a second one ends it at once.";
-
-/// Forms of log lines.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum LogFormatName {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
-impl LogFormatName {
-    /// Its name in files.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
 
 /// All values are optional: what is not given comes from the environment, a file, or is a default.
 #[derive(Debug, Args)]
@@ -61,8 +42,8 @@ pub(crate) struct ServeArgs {
     /// Folder whose models are served as well, each loaded when it is first asked for
     #[arg(long, value_name = "DIR")]
     pub(crate) models_dir: Option<PathBuf>,
-    /// A TOML file with settings
-    #[arg(long, value_name = "FILE", env = "BITNET_CONFIG", hide_env_values = true)]
+    /// A TOML file with settings, of a server alone or of `bitnet config` [default: that of `bitnet config path`]
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print the settings as a TOML file that says where each came from, and end
     #[arg(long)]
@@ -219,9 +200,6 @@ pub(crate) struct PartArgs {
     /// Do not serve /slots, which tells what is being answered
     #[arg(long, overrides_with = "slots", action = ArgAction::SetTrue)]
     pub(crate) no_slots: bool,
-    /// Form of log lines [default: text]
-    #[arg(long, value_name = "FORMAT", value_enum)]
-    pub(crate) log_format: Option<LogFormatName>,
     /// What is logged: error, warn, info, debug, trace, off, or filters [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,

@@ -4,16 +4,17 @@ use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
 use bitnet_core::{MemorySize, process};
-use bitnet_hub::{Budget, Cache, CachedRepo, HubConfig};
+use bitnet_hub::{Budget, Cache, CachedRepo};
 use serde_json::{Value, json};
 
 use super::cached::models;
 use crate::args::DuArgs;
 use crate::error::CliError;
+use crate::hub;
 use crate::output::{self, Notes, Table, ago, confirm};
 
 pub(super) fn run(args: &DuArgs, notes: Notes) -> Result<ExitCode, CliError> {
-    let cache = Cache::new(HubConfig::from_env()?.cache);
+    let cache = Cache::new(hub::config()?.cache);
     let mut repos = cache.repos()?;
     let Some(limit) = args.budget else {
         if args.json {

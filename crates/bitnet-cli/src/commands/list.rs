@@ -4,19 +4,20 @@ use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
 use bitnet_core::MemorySize;
-use bitnet_hub::{Cache, HubConfig};
+use bitnet_hub::Cache;
 use serde_json::{Value, json};
 
 use super::cached::{Model, models};
 use crate::args::ListArgs;
 use crate::error::CliError;
+use crate::hub;
 use crate::output::{self, Notes, Table, ago};
 
 /// The longest reason that is shown in a row.
 const REASON_CHARS: usize = 100;
 
 pub(super) fn run(args: &ListArgs, notes: Notes) -> Result<ExitCode, CliError> {
-    let cache = Cache::new(HubConfig::from_env()?.cache);
+    let cache = Cache::new(hub::config()?.cache);
     let repos = cache.repos()?;
     let models = models(&repos);
     if args.json {

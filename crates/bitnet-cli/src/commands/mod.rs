@@ -3,6 +3,8 @@
 mod bench;
 mod cached;
 mod chat;
+mod completions;
+mod config;
 mod constraint;
 mod convert;
 mod devices;
@@ -11,12 +13,16 @@ mod embed;
 mod generate;
 mod inspect;
 mod list;
+mod man;
 mod perplexity;
+mod ps;
 mod pull;
 mod quantize;
+mod reference;
 mod rm;
 mod serve;
 mod show;
+mod stop;
 mod synth;
 
 use std::process::ExitCode;
@@ -37,6 +43,8 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Generate(args) => generate::run(args, notes),
         Command::Chat(args) => chat::run(args, notes),
         Command::Serve(args) => serve::run(args, cli.global, notes),
+        Command::Ps(args) => ps::run(args, notes),
+        Command::Stop(args) => stop::run(args, notes),
         Command::Pull(args) => pull::run(args, notes),
         Command::List(args) => list::run(args, notes),
         Command::Show(args) => show::run(args, notes),
@@ -50,5 +58,9 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Convert(args) => convert::run(args, notes),
         Command::Quantize(args) => quantize::run(args, notes),
         Command::Synth(args) => synth::run(args, notes),
+        Command::Config(args) => config::run(args, notes),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args, notes),
+        Command::Reference(args) => reference::run(args, notes),
     }
 }

@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 
 use bitnet_core::MemorySize;
-use bitnet_hub::{Cache, HubConfig, ModelName, Removal};
+use bitnet_hub::{Cache, ModelName, Removal};
 use serde_json::json;
 
 use crate::args::RmArgs;
 use crate::error::CliError;
+use crate::hub;
 use crate::output::{self, Notes, confirm};
 
 pub(super) fn run(args: &RmArgs, notes: Notes) -> Result<ExitCode, CliError> {
-    let cache = Cache::new(HubConfig::from_env()?.cache);
+    let cache = Cache::new(hub::config()?.cache);
     // All names are looked up before anything goes.
     let mut removals = Vec::new();
     for text in &args.models {

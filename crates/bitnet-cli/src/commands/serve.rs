@@ -8,20 +8,23 @@ use bitnet_server::{Server, ServerError, logging, signals};
 use serde_json::{Map, Value, json};
 
 use crate::args::{GlobalArgs, ServeArgs};
+use crate::config::{self, Settings};
 use crate::error::CliError;
 use crate::hub;
 use crate::interrupt;
 use crate::output::{self, Notes};
+use crate::running;
 
 pub(super) fn run(args: &ServeArgs, global: GlobalArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let sources = ConfigSources {
-        flags: flags(args, global),
-        environment: environment.collect(),
-        file: args.config.clone(),
+    let section = match &args.config {
+        Some(path) => Settings::open(path)?.section(),
+        None => config::current().section(),
     };
-    let effective = sources.load().map_err(CliError::usage)?;
+    let sources =
+        ConfigSources { flags: flags(args, global), environment: environment.collect(), file: None, section };
+    let effective = sources.load().map_err(|error| CliError::of(&error, true))?;
     if args.print_config {
         output::result(&effective.to_toml())?;
         return Ok(ExitCode::SUCCESS);
@@ -45,7 +48,10 @@ async fn serve(config: ServerConfig, notes: Notes) -> Result<ExitCode, CliError>
     if bundled {
         notes.say(&format!("using the bundled model {} (choose another with --model)", bitnet_tiny::NAME));
     }
+    // Kept until the end: as long as it lives, others see that the server does.
+    let mut _announced = None;
     if let Some(address) = bound.address() {
+        _announced = running::announce(&address.url(scheme), notes);
         let page = if webui { ", with a chat page" } else { "" };
         notes.say(&format!("serving at {}{page}; Ctrl-C ends", address.url(scheme)));
     }
@@ -129,7 +135,7 @@ fn flags(args: &ServeArgs, global: GlobalArgs) -> Map<String, Value> {
     set("webui", switch(false, parts.no_webui));
     set("metrics", switch(parts.metrics, parts.no_metrics));
     set("slots", switch(parts.slots, parts.no_slots));
-    set("log_format", parts.log_format.map(|format| json!(format.name())));
+    set("log_format", global.log_format_given.then(|| json!(global.log_format.name())));
     set("log_level", text(&args.log_level(global)));
     set("otel_endpoint", text(&parts.otel_endpoint));
     flags
@@ -138,8 +144,8 @@ fn flags(args: &ServeArgs, global: GlobalArgs) -> Map<String, Value> {
 impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match &error {
-            ServerError::Config(_) => Self::usage(&error),
-            _ => Self::failed(&error),
+            ServerError::Config(_) => Self::of(&error, true),
+            _ => Self::of(&error, false),
         }
     }
 }

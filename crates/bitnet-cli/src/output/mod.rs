@@ -2,6 +2,7 @@
 
 mod confirm;
 mod downloads;
+mod events;
 mod file;
 mod progress;
 mod stats;
@@ -14,10 +15,11 @@ use crate::error::CliError;
 
 pub(crate) use confirm::confirm;
 pub(crate) use downloads::Downloads;
+pub(crate) use events::{Level, failure, set_format, wants_json};
 pub(crate) use file::{check_writable, write_file};
 pub(crate) use progress::Progress;
 pub(crate) use stats::{EngineFacts, print_stats, stats_json};
-pub(crate) use table::{Table, ago, count};
+pub(crate) use table::{Table, ago, count, lasting};
 
 /// Writes to stdout at once.
 ///
@@ -57,28 +59,31 @@ impl Notes {
     /// Says something, unless told to be quiet.
     pub(crate) fn say(self, text: &str) {
         if !self.quiet {
-            line(&console::Style::new().for_stderr().dim().apply_to(text).to_string());
+            events::event(Level::Info, text);
         }
     }
 
     /// Says something only when asked to say more.
     pub(crate) fn detail(self, text: &str) {
-        if self.verbose {
-            self.say(text);
+        if self.verbose && !self.quiet {
+            events::event(Level::Debug, text);
         }
     }
 
     /// Warns, unless told to be quiet.
     pub(crate) fn warn(self, text: &str) {
         if !self.quiet {
-            let yellow = console::Style::new().for_stderr().yellow();
-            line(&format!("{} {text}", yellow.apply_to("warning:")));
+            events::event(Level::Warn, text);
         }
     }
 
     /// Shows text that belongs before the result, without a line break; only where both show up on the same terminal.
     pub(crate) fn lead_in(self, text: &str) {
-        if !self.quiet && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+        if !self.quiet
+            && !events::is_json()
+            && std::io::stderr().is_terminal()
+            && std::io::stdout().is_terminal()
+        {
             let dim = console::Style::new().for_stderr().dim();
             let _ = write!(std::io::stderr().lock(), "{}", dim.apply_to(text));
         }
@@ -86,11 +91,6 @@ impl Notes {
 
     /// Whether progress may be drawn.
     pub(crate) fn draws(self) -> bool {
-        !self.quiet && std::io::stderr().is_terminal()
+        !self.quiet && !events::is_json() && std::io::stderr().is_terminal()
     }
-}
-
-/// A line on stderr. If stderr is closed there is no place left for complaints.
-fn line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

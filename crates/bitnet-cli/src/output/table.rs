@@ -1,6 +1,6 @@
 //! [`Table`]: aligned columns of text, and what stands in them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Rows of columns; every column is as wide as its widest cell.
 #[derive(Debug, Default)]
@@ -50,15 +50,17 @@ pub(crate) fn count(n: u64) -> String {
 /// How long ago something was: `3 days ago`.
 pub(crate) fn ago(time: Option<SystemTime>) -> String {
     let Some(time) = time else { return "unknown".to_owned() };
-    let seconds = SystemTime::now().duration_since(time).map_or(0, |age| age.as_secs());
-    let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
-    match units.into_iter().find(|(length, _)| seconds >= *length) {
-        None => "just now".to_owned(),
-        Some((length, unit)) => {
-            let n = seconds / length;
-            format!("{n} {unit}{} ago", if n == 1 { "" } else { "s" })
-        }
-    }
+    let age = SystemTime::now().duration_since(time).unwrap_or_default();
+    if age.as_secs() < 60 { "just now".to_owned() } else { format!("{} ago", lasting(age)) }
+}
+
+/// How long something has been: `3 days`.
+pub(crate) fn lasting(time: Duration) -> String {
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let seconds = time.as_secs();
+    let (length, unit) = units.into_iter().find(|(length, _)| seconds >= *length).unwrap_or(units[3]);
+    let n = seconds / length;
+    format!("{n} {unit}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod config;
 mod constraints;
 mod convert;
 mod embed;
@@ -11,6 +12,8 @@ mod generate;
 mod hub;
 mod machines;
 mod models;
+mod running;
 mod sampling;
 mod serve;
+mod shell;
 mod support;

@@ -1,10 +1,9 @@
 //! `bitnet serve`.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::io::Read;
+use std::process::Command;
 
-use crate::support::{bitnet, fails, stdout};
+use crate::support::{bitnet, fails, serve, stdout};
 
 #[test]
 fn settings_are_printed_with_where_they_came_from() {
@@ -61,52 +60,11 @@ fn mistakes_are_told() {
     fails(&["serve", "--api-key-file", "/no/such/keys"], 2, &["/no/such/keys"]);
 }
 
-/// The server as a process; killed if a test fails.
-struct Serving {
-    child: Child,
-    address: String,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-fn serve(args: &[&str]) -> Serving {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bitnet"));
-    command.args(["serve", "--port", "0", "--threads", "1"]).args(args);
-    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    let address = loop {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended");
-        if let Some((_, rest)) = line.split_once("http://") {
-            break rest.split([',', ';']).next().unwrap().trim().to_owned();
-        }
-    };
-    Serving { child, address, log }
-}
-
-impl Serving {
-    fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[cfg(unix)]
 #[test]
 fn a_server_ends_when_it_is_asked_to() {
     for signal in ["-TERM", "-INT"] {
-        let mut server = serve(&["--log-format", "json"]);
+        let mut server = serve(&["--log-format", "json"], &[]);
         assert!(server.get("/v1/models").starts_with("HTTP/1.1 200"));
         assert!(server.get("/").contains("<html"), "the chat page");
         let pid = server.child.id().to_string();

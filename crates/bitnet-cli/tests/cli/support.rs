@@ -1,6 +1,9 @@
 //! Running the command, and small models for it.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
 
@@ -15,6 +18,8 @@ pub(crate) fn bitnet(args: &[&str]) -> Command {
     {
         command.env_remove(name);
     }
+    // Nor does what the tester set once and for all.
+    command.env("BITNET_CONFIG", "").env("XDG_RUNTIME_DIR", "/dev/null/runtime");
     // No test reaches out; those that need a Hub bring one.
     command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent/huggingface");
     command.env("NO_COLOR", "1").args(args);
@@ -67,5 +72,48 @@ pub(crate) fn fails(args: &[&str], code: i32, parts: &[&str]) {
 pub(crate) fn write_model(folder: &Path) {
     for (name, bytes) in bitnet_tiny::files() {
         std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// The server as a process; killed if a test fails.
+pub(crate) struct Serving {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+    pub(crate) log: BufReader<std::process::ChildStderr>,
+}
+
+/// Starts a server on a free port, with these variables in its environment.
+pub(crate) fn serve(args: &[&str], variables: &[(&str, &str)]) -> Serving {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bitnet"));
+    command.args(["serve", "--port", "0", "--threads", "1"]).args(args);
+    command.env("NO_COLOR", "1").env("BITNET_CONFIG", "").env("XDG_RUNTIME_DIR", "/dev/null/runtime");
+    command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    let address = loop {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended");
+        if let Some((_, rest)) = line.split_once("http://") {
+            break rest.split([',', ';']).next().unwrap().trim().to_owned();
+        }
+    };
+    Serving { child, address, log }
+}
+
+impl Serving {
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -16,7 +16,7 @@ use bitnet_inference::{Form, KvType};
 use serde::{Deserialize, Serialize};
 
 pub use self::size::Size;
-pub use self::sources::{ConfigError, ConfigSources, Effective};
+pub use self::sources::{ConfigError, ConfigSources, Effective, Section};
 
 /// A model to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde_json::{Map, Value, json};
 
-use super::keys::{KEYS, Kind};
+use super::keys::{KEYS, Key, Kind};
 use super::{ServerConfig, show};
 
 /// What is wrong with a configuration.
@@ -41,7 +41,16 @@ pub enum ConfigError {
     },
 }
 
-/// Where settings come from, the strongest first: flags, environment, file.
+/// Settings that stand elsewhere than in a file of their own.
+#[derive(Debug, Clone, Default)]
+pub struct Section {
+    /// Where, as `file PATH`.
+    pub origin: String,
+    /// The settings by name.
+    pub values: Map<String, Value>,
+}
+
+/// Where settings come from, the strongest first: flags, environment, file, section.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigSources {
     /// Settings by name, as the command line gave them.
@@ -50,6 +59,8 @@ pub struct ConfigSources {
     pub environment: Vec<(String, String)>,
     /// A TOML file.
     pub file: Option<PathBuf>,
+    /// Settings from a part of another file.
+    pub section: Option<Section>,
 }
 
 /// A configuration, and where its values came from.
@@ -83,6 +94,9 @@ impl ConfigSources {
     /// [`ConfigError`] with the place of what is wrong.
     pub fn load(&self) -> Result<Effective, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(ServerConfig::default()));
+        if let Some(Section { origin, values }) = &self.section {
+            figment = figment.merge(Named { values: values.clone(), name: origin.clone() });
+        }
         if let Some(path) = &self.file {
             // A file that is not there would be passed over in silence.
             std::fs::File::open(path)
@@ -115,18 +129,28 @@ impl ConfigSources {
                 origin: format!("environment variable {}", key.env),
                 problem: format!("{text:?} is not {allowed}"),
             };
-            let list = || text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            let value = match key.kind {
-                Kind::Text => json!(text),
-                Kind::Number => json!(text.trim().parse::<u64>().map_err(|_| wrong("a whole number"))?),
-                Kind::Switch => json!(switch(text).ok_or_else(|| wrong("true or false"))?),
-                Kind::List => json!(list().collect::<Vec<_>>()),
-                Kind::Models => json!(list().map(model).collect::<Vec<_>>()),
-            };
+            let value = key.read(text).map_err(wrong)?;
             let values = Map::from_iter([(key.name.to_owned(), value)]);
             settings.push(Named { values, name: format!("environment variable {}", key.env) });
         }
         Ok(settings)
+    }
+}
+
+impl Key {
+    /// Reads a value as the environment has it: lists between commas, switches as `true` or `off`.
+    ///
+    /// # Errors
+    /// What it must be.
+    pub fn read(&self, text: &str) -> Result<Value, &'static str> {
+        let list = || text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        Ok(match self.kind {
+            Kind::Text => json!(text),
+            Kind::Number => json!(text.trim().parse::<u64>().map_err(|_| "a whole number")?),
+            Kind::Switch => json!(switch(text).ok_or("true or false")?),
+            Kind::List => json!(list().collect::<Vec<_>>()),
+            Kind::Models => json!(list().map(model).collect::<Vec<_>>()),
+        })
     }
 }
 
@@ -156,6 +180,12 @@ fn explain(error: &figment::Error) -> ConfigError {
     let file = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()?.file_path());
     let origin = file.map_or_else(|| name.to_owned(), |path| path.display().to_string());
     let key = error.path.join(".");
+    if let figment::error::Kind::UnknownField(name, known) = &error.kind {
+        let near = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), known));
+        let near = near.filter(|(distance, _)| *distance <= 2.max(name.len() / 4)).min();
+        let near = near.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
+        return ConfigError::Source { origin, problem: format!("there is no setting `{name}`{near}") };
+    }
     let problem = if key.is_empty() { error.kind.to_string() } else { format!("{key}: {}", error.kind) };
     ConfigError::Source { origin, problem }
 }
@@ -165,7 +195,7 @@ fn origin_of(figment: &Figment, name: &str) -> String {
     let Some(metadata) = figment.find_metadata(name) else { return "default".to_owned() };
     match metadata.source.as_ref().and_then(|source| source.file_path()) {
         Some(path) => format!("file {}", path.display()),
-        None if metadata.name.starts_with("flag ") || metadata.name.starts_with("environment ") => {
+        None if ["flag ", "environment ", "file "].iter().any(|kind| metadata.name.starts_with(kind)) => {
             metadata.name.to_string()
         }
         None => "default".to_owned(),
@@ -176,6 +206,11 @@ impl Effective {
     /// The configuration as a TOML file with comments that tell where values came from. Keys are not shown.
     pub fn to_toml(&self) -> String {
         show::toml(&self.config, &self.origins)
+    }
+
+    /// Where the value of a setting came from: `default`, `file PATH`, `environment variable NAME`, `flag NAME`.
+    pub fn origin(&self, name: &str) -> &str {
+        self.origins.iter().find(|(key, _)| *key == name).map_or("default", |(_, origin)| origin.as_str())
     }
 }
 
@@ -192,7 +227,18 @@ mod tests {
     fn sources(toml: &tempfile::NamedTempFile, environment: &[(&str, &str)], flags: Value) -> ConfigSources {
         let Value::Object(flags) = flags else { panic!("flags are an object") };
         let environment = environment.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        ConfigSources { flags, environment, file: Some(toml.path().to_owned()) }
+        ConfigSources { flags, environment, file: Some(toml.path().to_owned()), section: None }
+    }
+
+    #[test]
+    fn a_section_of_another_file_is_weaker_than_a_file() {
+        let Value::Object(values) = json!({"queue": 3, "port": 4}) else { unreachable!() };
+        let section = Section { origin: "file all.toml".to_owned(), values };
+        let sources = ConfigSources { section: Some(section), ..sources(&file("port = 5"), &[], json!({})) };
+        let effective = sources.load().unwrap();
+        assert_eq!((effective.config.queue, effective.config.port), (3, 5));
+        assert_eq!(effective.origin("queue"), "file all.toml");
+        assert!(effective.origin("port").starts_with("file "), "{}", effective.origin("port"));
     }
 
     #[test]
@@ -226,7 +272,7 @@ mod tests {
     fn mistakes_are_told_with_their_place() {
         type Pairs = &'static [(&'static str, &'static str)];
         let cases: [(&str, Pairs, Value, &str); 11] = [
-            ("prot = 1", &[], json!({}), "prot"),
+            ("prot = 1", &[], json!({}), "did you mean `port`?"),
             ("port = \"x\"", &[], json!({}), "port"),
             ("port = 99999", &[], json!({}), "port"),
             ("models = [{ file = \"x\" }]", &[], json!({}), "file"),

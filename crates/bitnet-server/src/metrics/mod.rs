@@ -73,6 +73,22 @@ pub(crate) struct ModelMetrics {
     pub(crate) prompt_tokens: Counter,
     pub(crate) cached_tokens: Counter,
     pub(crate) generated_tokens: Counter,
+    /// Tokens of completions that ended, and the time they took.
+    ended: Mutex<(usize, Duration)>,
+}
+
+impl ModelMetrics {
+    /// Adds a completion that ended.
+    pub(crate) fn add(&self, tokens: usize, time: Duration) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        *ended = (ended.0 + tokens, ended.1 + time);
+    }
+
+    /// Tokens a second of the mean completion, if there was one.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        let (tokens, time) = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+    }
 }
 
 impl std::fmt::Debug for ModelMetrics {
@@ -127,6 +143,7 @@ impl Metrics {
                 prompt_tokens: counter(PROMPT_TOKENS),
                 cached_tokens: counter(CACHED_TOKENS),
                 generated_tokens: counter(GENERATED_TOKENS),
+                ended: Mutex::default(),
             })
         });
         Arc::clone(made)

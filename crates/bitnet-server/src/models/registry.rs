@@ -75,6 +75,8 @@ pub struct ModelSummary {
     pub weight_bytes: Option<u64>,
     /// Weights and other numbers; once it is loaded.
     pub parameters: Option<u64>,
+    /// For how long it has been loaded.
+    pub loaded_for: Option<Duration>,
 }
 
 /// A model that may be asked for.
@@ -95,6 +97,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Changing {
     used: Instant,
+    /// When it was last loaded.
+    loaded: Option<Instant>,
     /// How long it stays without being used; None: for ever.
     keep_alive: Option<Duration>,
     failure: Option<String>,
@@ -212,8 +216,12 @@ impl Models {
     }
 
     fn add(&self, id: String, aliases: Vec<String>, source: Source, from_folder: bool) {
-        let changing =
-            Mutex::new(Changing { used: Instant::now(), keep_alive: self.keep_alive, failure: None });
+        let changing = Mutex::new(Changing {
+            used: Instant::now(),
+            loaded: None,
+            keep_alive: self.keep_alive,
+            failure: None,
+        });
         let entry = Entry {
             id: Arc::from(id),
             aliases,
@@ -368,7 +376,11 @@ impl Models {
             (Err(error), _) => Some(ApiError::from(error.clone())),
             (Ok(_), _) => None,
         };
-        entry.changing().failure = failure.as_ref().map(|error| error.message.clone());
+        {
+            let mut changing = entry.changing();
+            changing.failure = failure.as_ref().map(|error| error.message.clone());
+            changing.loaded = loaded.is_ok().then(Instant::now);
+        }
         entry.touch();
         match (loaded, failure) {
             (Ok(model), _) => {
@@ -447,7 +459,10 @@ impl Models {
 
     pub(super) fn summary(&self, entry: &Entry) -> ModelSummary {
         let model = self.cache.peek(&entry.id);
-        let failure = entry.changing().failure.clone();
+        let (failure, loaded) = {
+            let changing = entry.changing();
+            (changing.failure.clone(), changing.loaded)
+        };
         let state = match (&model, &failure) {
             (Some(_), _) => ModelState::Loaded,
             _ if entry.loading.try_lock().is_err() => ModelState::Loading,
@@ -471,6 +486,7 @@ impl Models {
             hidden_size: spec.map(|spec| spec.hidden_size),
             parameters: spec.map(bitnet_model::ModelSpec::parameters),
             weight_bytes: model.as_ref().map(|model| model.info().weight_bytes.as_bytes()),
+            loaded_for: model.as_ref().and(loaded).map(|loaded| loaded.elapsed()),
         }
     }
 }

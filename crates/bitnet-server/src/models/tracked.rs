@@ -189,6 +189,7 @@ impl Tracker {
                 let stats = &generation.stats;
                 let computed = stats.prompt_tokens.saturating_sub(stats.cached_tokens);
                 let metrics = self.model.state().metrics();
+                self.counters.add(stats.generated_tokens, stats.decode);
                 metrics.totals.add(
                     (computed, stats.prefill),
                     (stats.generated_tokens, stats.decode),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bitnet_core::MemorySize;
-use bitnet_hub::{Cache, CachedRepo, HubConfig, HubError, ModelName, keeping_access_times};
+use bitnet_hub::{Cache, CachedRepo, HubError, ModelName, keeping_access_times};
 use bitnet_model::load::{Outline, outline};
 use serde_json::{Value, json};
 
@@ -155,7 +155,7 @@ impl Shown {
 /// A model in the cache: what a loader opens, the folder, and what is known of it.
 #[allow(clippy::type_complexity, reason = "three things that are taken apart at once")]
 fn find(name: ModelName) -> Result<(PathBuf, PathBuf, Option<(ModelName, CachedRepo, String)>), CliError> {
-    let cache = Cache::new(HubConfig::from_env()?.cache);
+    let cache = Cache::new(hub::config()?.cache);
     let missing = || {
         let error = HubError::NotCached { what: name.to_string(), cache: cache.root().to_owned() };
         CliError::from(error).hint(format!("`bitnet pull {name}` fetches it"))

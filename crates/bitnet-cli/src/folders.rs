@@ -1,0 +1,55 @@
+//! Where the program keeps what is a person's own: by the XDG rules on Linux, where the system wants it elsewhere.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The variables of the environment, or those of a test.
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The variables of the environment.
+pub(crate) fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Settings: `~/.config/bitnet`.
+pub(crate) fn config(get: Lookup<'_>) -> Option<PathBuf> {
+    let base = absolute(get, "XDG_CONFIG_HOME").or_else(|| {
+        if cfg!(windows) { absolute(get, "APPDATA") } else { Some(absolute(get, "HOME")?.join(".config")) }
+    });
+    Some(base?.join("bitnet"))
+}
+
+/// What belongs to programs that run: gone when the machine starts anew, where there is such a folder.
+pub(crate) fn runtime(get: Lookup<'_>) -> Option<PathBuf> {
+    let base = absolute(get, "XDG_RUNTIME_DIR").or_else(|| absolute(get, "XDG_STATE_HOME")).or_else(|| {
+        if cfg!(windows) {
+            absolute(get, "LOCALAPPDATA")
+        } else {
+            Some(absolute(get, "HOME")?.join(".local/state"))
+        }
+    });
+    Some(base?.join("bitnet"))
+}
+
+/// The XDG rules ask to pass over relative paths.
+fn absolute(get: Lookup<'_>, name: &str) -> Option<PathBuf> {
+    get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn folders_follow_the_environment() {
+        let home = |name: &str| (name == "HOME").then(|| "/home/a".into());
+        assert_eq!(config(&home).as_deref(), Some(Path::new("/home/a/.config/bitnet")));
+        assert_eq!(runtime(&home).as_deref(), Some(Path::new("/home/a/.local/state/bitnet")));
+        let xdg = |name: &str| name.starts_with("XDG").then(|| "/xdg".into());
+        assert_eq!(config(&xdg).as_deref(), Some(Path::new("/xdg/bitnet")));
+        let relative = |name: &str| (name == "XDG_CONFIG_HOME").then(|| "here".into());
+        assert_eq!(config(&relative), None);
+    }
+}
