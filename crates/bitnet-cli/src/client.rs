@@ -98,7 +98,7 @@ fn address(text: &str, port: Option<&str>) -> Result<String, CliError> {
         return Err(error.hint("curl --unix-socket PATH http://server/models/status does it"));
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-    if !matches!(scheme, "http" | "https") || rest.is_empty() {
+    if !matches!(scheme, "http" | "https") || rest.is_empty() || rest.ends_with(':') {
         return Err(CliError::usage(format!(
             "{text:?} is no address of a server; it begins with http:// or https://"
         )));

@@ -154,6 +154,9 @@ fn text_of(path: &Path) -> Result<Option<String>, CliError> {
 }
 
 fn change(name: &str, value: Option<&str>) -> Result<(), CliError> {
+    if keys::find(name).is_none() {
+        return Err(config::unknown(name));
+    }
     let path = path()?;
     let text = text_of(&path)?.unwrap_or_default();
     let new = edited(&path, &text, name, value)?;

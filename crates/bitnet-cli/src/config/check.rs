@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use bitnet_server::config::ConfigSources;
+use bitnet_server::config::{ConfigError, ConfigSources};
 use clap::Command;
 use clap::builder::Resettable;
 
@@ -31,9 +31,10 @@ pub(crate) fn check(settings: &Settings) -> Result<(), CliError> {
         }
     }
     let section = settings.section();
-    ConfigSources { section, ..ConfigSources::default() }
-        .load()
-        .map_err(|error| CliError::of(&error, true))?;
+    ConfigSources { section, ..ConfigSources::default() }.load().map_err(|error| match error {
+        ConfigError::Value { .. } => CliError::usage(format!("{path}, [server]: {error}")),
+        error => CliError::of(&error, true),
+    })?;
     Ok(())
 }
 

@@ -63,6 +63,7 @@ pub(crate) fn edited(path: &Path, text: &str, name: &str, value: Option<&str>) -
                     *old = value;
                     *old.decor_mut() = decor;
                 }
+                None if section.is_none() => insert_on_top(table, key, value),
                 None => drop(table.insert(key, Item::Value(value))),
             }
         }
@@ -71,6 +72,22 @@ pub(crate) fn edited(path: &Path, text: &str, name: &str, value: Option<&str>) -
     let new = document.to_string();
     check(&Settings::read(path, &new)?)?;
     Ok(new)
+}
+
+/// Puts a setting behind the comments that a file begins with, which belong to its first section for a parser.
+fn insert_on_top(root: &mut Table, key: &str, value: Value) {
+    let is_first = !root.iter().any(|(_, item)| item.is_value());
+    let mut tables = root.iter_mut().filter_map(|(_, item)| item.as_table_mut());
+    let section = tables.find(|table| is_first && table.position() == Some(0));
+    let comments = section.and_then(|section| {
+        let comments = section.decor().prefix()?.as_str()?.to_owned();
+        section.decor_mut().set_prefix("\n");
+        Some(comments)
+    });
+    root.insert(key, Item::Value(value));
+    if let (Some(comments), Some(mut key)) = (comments, root.key_mut(key)) {
+        key.leaf_decor_mut().set_prefix(comments);
+    }
 }
 
 /// A value in the type that suits it.
@@ -158,6 +175,19 @@ mod tests {
         assert_eq!(fresh, "[server]\ncors_origin = [\"http://a\", \"http://b\"]\n");
         let model = edit("", "server.models", Some("small=a.gguf")).unwrap();
         assert!(model.contains("name = \"small\", path = \"a.gguf\""), "{model}");
+    }
+
+    #[test]
+    fn a_first_setting_stands_behind_the_comments_of_the_file() {
+        let text = edit(TEMPLATE, "threads", Some("3")).unwrap();
+        let threads = text.find("\nthreads = 3\n").unwrap();
+        assert!(text.starts_with("# Settings") && threads > text.find("# kv_type").unwrap(), "{text}");
+        assert!(threads < text.find("[sampling]").unwrap(), "{text}");
+        let more = edit(&text, "kernels", Some("scalar")).unwrap();
+        assert!(
+            more.starts_with("# Settings") && more.contains("threads = 3\nkernels = \"scalar\"\n"),
+            "{more}"
+        );
     }
 
     #[test]

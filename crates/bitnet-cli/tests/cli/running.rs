@@ -16,8 +16,10 @@ fn with(runtime: &str, args: &[&str]) -> Output {
 fn a_server_is_found_asked_and_ended() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = dir.path().to_str().unwrap();
-    let mut server = serve(&["--api-key", "secret"], &[("XDG_RUNTIME_DIR", runtime)]);
-    while !server.get("/health").starts_with("HTTP/1.1 200") {}
+    let mut server = serve(&["--api-key", "secret", "--log-level", "off"], &[("XDG_RUNTIME_DIR", runtime)]);
+    while !server.get("/health").starts_with("HTTP/1.1 200") {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     let url = format!("http://{}", server.address);
     let refused = with(runtime, &["ps"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("--api-key"), "{refused:?}");
