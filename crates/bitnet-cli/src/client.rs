@@ -35,7 +35,7 @@ pub(crate) struct Client {
 /// # Errors
 /// If an address cannot be asked.
 pub(crate) fn clients(args: &ClientArgs) -> Result<Vec<Client>, CliError> {
-    addresses(args)?.into_iter().map(|url| Client::new(url, args)).collect()
+    addresses(args)?.iter().map(|url| Client::new(url, args)).collect()
 }
 
 /// The one server that is meant.
@@ -45,7 +45,7 @@ pub(crate) fn clients(args: &ClientArgs) -> Result<Vec<Client>, CliError> {
 pub(crate) fn only_client(args: &ClientArgs) -> Result<Client, CliError> {
     let urls = addresses(args)?;
     match <[String; 1]>::try_from(urls) {
-        Ok([url]) => Client::new(url, args),
+        Ok([url]) => Client::new(&url, args),
         Err(urls) => Err(several(&urls)),
     }
 }
@@ -119,8 +119,8 @@ fn address(text: &str, port: Option<&str>) -> Result<String, CliError> {
 }
 
 impl Client {
-    fn new(url: String, args: &ClientArgs) -> Result<Self, CliError> {
-        let url = address(&url, None)?;
+    fn new(url: &str, args: &ClientArgs) -> Result<Self, CliError> {
+        let url = address(url, None)?;
         let certificates =
             folders::environment("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
         let agent = Agent::config_builder()

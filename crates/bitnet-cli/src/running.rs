@@ -41,7 +41,7 @@ pub(crate) fn announce(url: &str, notes: Notes) -> Option<Announcement> {
     let pid = std::process::id();
     announce_in(&folder, pid, url)
         .inspect_err(|error| {
-            notes.detail(&format!("`bitnet ps` will not find this server: {}: {error}", folder.display()))
+            notes.detail(&format!("`bitnet ps` will not find this server: {}: {error}", folder.display()));
         })
         .ok()
 }

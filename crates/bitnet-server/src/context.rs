@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::{HeaderMap, HeaderValue};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 
 /// The header that carries the id of a request, in both directions.
 pub(crate) const REQUEST_ID: &str = "x-request-id";

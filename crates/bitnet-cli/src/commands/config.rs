@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::{ConfigAction, ConfigArgs};
 use crate::config::keys::{self, Setting};
-use crate::config::{self, Settings, TEMPLATE, check, edited, replace};
+use crate::config::{self, Settings, TEMPLATE, check, edited};
 use crate::error::CliError;
 use crate::output::{self, Notes, Table};
 use crate::{folders, hub};
@@ -160,7 +160,7 @@ fn change(name: &str, value: Option<&str>) -> Result<(), CliError> {
     let path = path()?;
     let text = text_of(&path)?.unwrap_or_default();
     let new = edited(&path, &text, name, value)?;
-    if new == text { Ok(()) } else { replace(&path, &new) }
+    if new == text { Ok(()) } else { output::write_file_in_folder(&path, new.as_bytes()) }
 }
 
 fn init(force: bool, notes: Notes) -> Result<(), CliError> {
@@ -169,7 +169,7 @@ fn init(force: bool, notes: Notes) -> Result<(), CliError> {
         let error = CliError::failed(format!("{} is there already", path.display()));
         return Err(error.hint("--force writes over it; `bitnet config edit` opens it"));
     }
-    replace(&path, TEMPLATE)?;
+    output::write_file_in_folder(&path, TEMPLATE.as_bytes())?;
     notes.say(&format!("wrote {}", path.display()));
     Ok(())
 }
@@ -177,7 +177,7 @@ fn init(force: bool, notes: Notes) -> Result<(), CliError> {
 fn edit(notes: Notes) -> Result<(), CliError> {
     let path = path()?;
     if !path.exists() {
-        replace(&path, TEMPLATE)?;
+        output::write_file_in_folder(&path, TEMPLATE.as_bytes())?;
     }
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let editor = set("VISUAL").or_else(|| set("EDITOR"));

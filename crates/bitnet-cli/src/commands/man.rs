@@ -7,7 +7,6 @@ use clap::Command;
 use clap_mangen::Man;
 
 use crate::args::{self, ManArgs};
-use crate::config::replace;
 use crate::error::CliError;
 use crate::nearest::nearest;
 use crate::output::{self, Notes};
@@ -41,7 +40,7 @@ fn find<'a>(root: &'a Command, words: &[String]) -> Result<&'a Command, CliError
 /// Writes the pages of a command and all below it; gives their number.
 fn write(command: &Command, folder: &Path) -> Result<usize, CliError> {
     let name = Man::new(command.clone()).get_filename();
-    replace(&folder.join(name), &page(command)?)?;
+    output::write_file_in_folder(&folder.join(name), page(command)?.as_bytes())?;
     let mut count = 1;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         count += write(sub, folder)?;

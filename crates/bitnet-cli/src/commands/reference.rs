@@ -9,9 +9,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, Command};
 
 use crate::args::{self, ReferenceAction, ReferenceArgs};
-use crate::config::replace;
 use crate::error::CliError;
-use crate::output::Notes;
+use crate::output::{self, Notes};
 
 pub(super) fn run(args: &ReferenceArgs, notes: Notes) -> Result<ExitCode, CliError> {
     match &args.action {
@@ -39,7 +38,7 @@ fn check(words: &[std::ffi::OsString]) -> Result<ExitCode, CliError> {
 /// Writes the page of a command and of all below it; gives their number.
 fn write(command: &Command, folder: &Path) -> Result<usize, CliError> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-    replace(&folder.join(format!("{name}.md")), &page(command))?;
+    output::write_file_in_folder(&folder.join(format!("{name}.md")), page(command).as_bytes())?;
     let mut count = 1;
     for sub in subcommands(command) {
         count += write(sub, folder)?;

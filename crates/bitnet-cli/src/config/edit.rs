@@ -1,6 +1,5 @@
 //! Changing the file: what was not changed stays as it was written.
 
-use std::io::Write;
 use std::path::Path;
 
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
@@ -77,13 +76,15 @@ pub(crate) fn edited(path: &Path, text: &str, name: &str, value: Option<&str>) -
 /// Puts a setting behind the comments that a file begins with, which belong to its first section for a parser.
 fn insert_on_top(root: &mut Table, key: &str, value: Value) {
     let is_first = !root.iter().any(|(_, item)| item.is_value());
-    let mut tables = root.iter_mut().filter_map(|(_, item)| item.as_table_mut());
-    let section = tables.find(|table| is_first && table.position() == Some(0));
-    let comments = section.and_then(|section| {
-        let comments = section.decor().prefix()?.as_str()?.to_owned();
-        section.decor_mut().set_prefix("\n");
-        Some(comments)
-    });
+    let comments = root
+        .iter_mut()
+        .filter_map(|(_, item)| item.as_table_mut())
+        .find(|table| is_first && table.position() == Some(0))
+        .and_then(|section| {
+            let comments = section.decor().prefix()?.as_str()?.to_owned();
+            section.decor_mut().set_prefix("\n");
+            Some(comments)
+        });
     root.insert(key, Item::Value(value));
     if let (Some(comments), Some(mut key)) = (comments, root.key_mut(key)) {
         key.leaf_decor_mut().set_prefix(comments);
@@ -123,35 +124,6 @@ fn of_json(value: &serde_json::Value) -> Value {
         serde_json::Value::String(text) => text.into(),
         serde_json::Value::Null => "".into(),
     }
-}
-
-/// Writes the file, whole or not at all.
-///
-/// # Errors
-/// If it cannot be written.
-pub(crate) fn replace(path: &Path, text: &str) -> Result<(), CliError> {
-    let wrong = |error: std::io::Error| CliError::failed(format!("cannot write {}: {error}", path.display()));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(wrong)?;
-    // Behind a link lies what is to be written.
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut name = target.clone().into_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Path::new(&name);
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        // Keys of a server may be in it.
-        if let Ok(before) = std::fs::metadata(&target) {
-            std::fs::set_permissions(temporary, before.permissions())?;
-        }
-        std::fs::rename(temporary, &target)
-    };
-    write().map_err(|error| {
-        let _ = std::fs::remove_file(temporary);
-        wrong(error)
-    })
 }
 
 #[cfg(test)]

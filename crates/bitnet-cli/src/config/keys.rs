@@ -34,7 +34,7 @@ pub(crate) struct FlagSetting {
 /// A setting.
 #[derive(Debug, Clone)]
 pub(crate) enum Setting {
-    Flag(FlagSetting),
+    Flag(Box<FlagSetting>),
     Hub(&'static HubSetting),
     Server(&'static Key),
 }
@@ -76,7 +76,7 @@ pub(crate) fn flags() -> Vec<FlagSetting> {
 
 /// All settings, in the order in which they are shown.
 pub(crate) fn all() -> Vec<Setting> {
-    let flags = flags().into_iter().map(Setting::Flag);
+    let flags = flags().into_iter().map(|flag| Setting::Flag(Box::new(flag)));
     flags.chain(HUB.iter().map(Setting::Hub)).chain(KEYS.iter().map(Setting::Server)).collect()
 }
 

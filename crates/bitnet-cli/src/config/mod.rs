@@ -25,7 +25,7 @@ use clap::{Arg, Command};
 use serde_json::{Map, Value, json};
 
 pub(crate) use check::check;
-pub(crate) use edit::{TEMPLATE, edited, replace};
+pub(crate) use edit::{TEMPLATE, edited};
 pub(crate) use read::unknown;
 
 use crate::folders::{self, Lookup};

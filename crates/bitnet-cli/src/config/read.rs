@@ -62,7 +62,7 @@ impl Settings {
             match item.as_table_like() {
                 Some(table) if name == "server" => settings.server = object(table),
                 Some(table) if SECTIONS.contains(&name) => {
-                    settings.add(table, &format!("{name}."), &place)?
+                    settings.add(table, &format!("{name}."), &place)?;
                 }
                 _ => settings.add_one(root, name, name.to_owned(), item, &place)?,
             }

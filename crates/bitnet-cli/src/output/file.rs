@@ -14,21 +14,35 @@ pub(crate) fn check_writable(path: &Path) -> Result<(), CliError> {
     std::fs::remove_file(temporary).map_err(|error| failed(path, &error))
 }
 
-/// Writes a file.
+/// Writes a file. One that is there keeps its permissions, and a link to it stays a link.
 ///
 /// # Errors
 /// If it cannot be written; what was there before stays.
 pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), CliError> {
-    let (temporary, mut file) = create(path)?;
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (temporary, mut file) = create(&target)?;
+    let permissions = std::fs::metadata(&target).map(|before| before.permissions());
     let written = file
         .write_all(content)
         .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path));
+        .and_then(|()| permissions.map_or(Ok(()), |kept| std::fs::set_permissions(&temporary, kept)))
+        .and_then(|()| std::fs::rename(&temporary, &target));
     written.map_err(|error| {
         // What is in the way of the file is in the way of tidying up as well.
         let _ = std::fs::remove_file(&temporary);
         failed(path, &error)
     })
+}
+
+/// As [`write_file`], in a folder that is made if it is not there.
+///
+/// # Errors
+/// As [`write_file`].
+pub(crate) fn write_file_in_folder(path: &Path, content: &[u8]) -> Result<(), CliError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| failed(path, &error))?;
+    }
+    write_file(path, content)
 }
 
 fn create(path: &Path) -> Result<(PathBuf, std::fs::File), CliError> {

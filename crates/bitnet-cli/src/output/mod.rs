@@ -16,7 +16,7 @@ use crate::error::CliError;
 pub(crate) use confirm::confirm;
 pub(crate) use downloads::Downloads;
 pub(crate) use events::{Level, failure, set_format, wants_json};
-pub(crate) use file::{check_writable, write_file};
+pub(crate) use file::{check_writable, write_file, write_file_in_folder};
 pub(crate) use progress::Progress;
 pub(crate) use stats::{EngineFacts, print_stats, stats_json};
 pub(crate) use table::{Table, ago, count, lasting};

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn ages() {
-        let before = |seconds| ago(SystemTime::now().checked_sub(std::time::Duration::from_secs(seconds)));
+        let before = |seconds| ago(SystemTime::now().checked_sub(Duration::from_secs(seconds)));
         assert_eq!(before(5), "just now");
         assert_eq!(before(3700), "1 hour ago");
         assert_eq!(before(3 * 86_400 + 5), "3 days ago");
