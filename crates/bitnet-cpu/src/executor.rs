@@ -297,6 +297,20 @@ impl Executor for CpuExecutor {
         Ok(())
     }
 
+    fn read_block(&mut self, block: u32, positions: usize, out: &mut [u8]) -> Result<(), ExecError> {
+        check_blocks(&[block], self.kv.block_count())?;
+        self.kv.rows().check(positions, BLOCK_SIZE, out.len())?;
+        self.kv.give(block, out);
+        Ok(())
+    }
+
+    fn write_block(&mut self, block: u32, positions: usize, bytes: &[u8]) -> Result<(), ExecError> {
+        check_blocks(&[block], self.kv.block_count())?;
+        self.kv.rows().check(positions, BLOCK_SIZE, bytes.len())?;
+        self.kv.take(block, bytes);
+        Ok(())
+    }
+
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_output(&self.model.spec, logits)?;

@@ -15,6 +15,8 @@
 //! * then the scales of the keys and those of the values, `[BLOCK_SIZE]` f32 each.
 
 use bitnet_core::buffer::AlignedBuf;
+pub(crate) use bitnet_model::kv_rows::KvPart;
+use bitnet_model::kv_rows::{KvRows, row_scale};
 use bitnet_model::{ExecError, KvType, ModelSpec};
 
 /// Positions in a block.
@@ -113,6 +115,37 @@ impl KvLayout {
             }
         }
     }
+
+    /// Reads what [`Self::place`] wrote to a slot; gives the scale, which means something for int8 only.
+    pub(crate) fn take(self, piece: &[u8], slot: usize, part: KvPart, row: &mut [u8]) -> f32 {
+        assert!(slot < BLOCK_SIZE && row.len() == self.row_bytes());
+        let (keys, values) = piece.split_at(self.key_bytes());
+        match (self.kv_type, part) {
+            (KvType::F32, KvPart::Key) => gather::<4>(&keys[slot * 4..], BLOCK_SIZE * 4, row),
+            (KvType::F16, KvPart::Key) => gather::<2>(&keys[slot * 2..], BLOCK_SIZE * 2, row),
+            (KvType::Int8, KvPart::Key) => {
+                for (i, e) in row.iter_mut().enumerate() {
+                    *e = keys[(i / 4 * BLOCK_SIZE + slot) * 4 + i % 4] ^ 0x80;
+                }
+            }
+            (KvType::Int8, KvPart::Value) => {
+                gather::<1>(&values[slot / 4 * self.columns() * 4 + slot % 4..], 4, row);
+            }
+            (KvType::F32 | KvType::F16, KvPart::Value) => {
+                let at = slot * self.columns() * (row.len() / self.head_dim);
+                row.copy_from_slice(&values[at..at + row.len()]);
+            }
+        }
+        let index = if part == KvPart::Key { slot } else { BLOCK_SIZE + slot };
+        row_scale(&piece[self.scales_at()..].as_chunks::<4>().0.get(index).copied().unwrap_or_default())
+    }
+}
+
+/// Reads elements of `N` bytes that begin `stride` bytes apart.
+fn gather<const N: usize>(from: &[u8], stride: usize, row: &mut [u8]) {
+    for (i, element) in row.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        element.copy_from_slice(&from[i * stride..i * stride + N]);
+    }
 }
 
 /// Writes elements of `N` bytes so that they begin `stride` bytes apart.
@@ -124,13 +157,6 @@ unsafe fn scatter<const N: usize>(out: *mut u8, stride: usize, row: &[u8]) {
         // SAFETY: promised by the caller.
         unsafe { out.add(i * stride).cast::<[u8; N]>().write_unaligned(*element) };
     }
-}
-
-/// Keys or values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KvPart {
-    Key,
-    Value,
 }
 
 /// All blocks of all layers.
@@ -185,6 +211,39 @@ impl KvCache {
         match self.slabs.get_disjoint_mut([from_slab, to_slab]) {
             Ok([source, target]) => target[to..to + bytes].copy_from_slice(&source[from..from + bytes]),
             Err(_) => self.slabs[from_slab].copy_within(from..from + bytes, to),
+        }
+    }
+
+    /// The form in which the content of blocks is given and taken.
+    pub(crate) fn rows(&self) -> KvRows {
+        let KvLayout { kv_type, head_dim } = self.layout;
+        KvRows { kv_type, layers: self.layers, heads: self.kv_heads, head_dim }
+    }
+
+    /// Gives the content of the first positions of a block, which exists.
+    pub(crate) fn give(&self, block: u32, out: &mut [u8]) {
+        let (rows, piece_bytes) = (self.rows(), self.layout.piece_bytes());
+        let (slab, start) = self.blocks[block as usize];
+        let pieces = &self.slabs[slab][start..start + self.block_bytes()];
+        for (slot, out) in out.chunks_exact_mut(rows.position_bytes()).enumerate() {
+            for ((layer, part, head), row) in rows.places().zip(out.chunks_exact_mut(rows.row_bytes())) {
+                let piece = &pieces[(layer * self.kv_heads + head) * piece_bytes..][..piece_bytes];
+                let (elements, scale) = row.split_at_mut(rows.element_bytes());
+                let value = self.layout.take(piece, slot, part, elements);
+                scale.copy_from_slice(&value.to_le_bytes()[..scale.len()]);
+            }
+        }
+    }
+
+    /// Takes the content of the first positions of a block, which exists.
+    pub(crate) fn take(&mut self, block: u32, bytes: &[u8]) {
+        let rows = self.rows();
+        for (slot, bytes) in bytes.chunks_exact(rows.position_bytes()).enumerate() {
+            for ((layer, part, head), row) in rows.places().zip(bytes.chunks_exact(rows.row_bytes())) {
+                let (elements, scale) = row.split_at(rows.element_bytes());
+                // SAFETY: `self` is borrowed exclusively.
+                unsafe { self.write(block, slot, layer, head, part, elements, row_scale(scale)) };
+            }
         }
     }
 

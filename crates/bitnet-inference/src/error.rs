@@ -5,7 +5,7 @@ use bitnet_model::load::LoadError;
 use bitnet_text::TextError;
 
 use crate::grammar::GrammarError;
-use crate::kv::PoolExhausted;
+use crate::kv::{PoolExhausted, SessionFileError};
 use crate::sampling::SamplingError;
 
 /// A parameter that cannot be: out of range, or not a number.
@@ -52,6 +52,9 @@ pub enum EngineError {
     /// Too many sessions at a time.
     #[error(transparent)]
     Sessions(#[from] PoolExhausted),
+    /// A conversation that cannot be written to a file or go on from one.
+    #[error(transparent)]
+    SessionFile(#[from] SessionFileError),
     /// The builder was given no model.
     #[error("no model was named; give the builder a model source")]
     NoModel,

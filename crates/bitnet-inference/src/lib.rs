@@ -99,7 +99,8 @@
 //! * [`InferenceEngine`], [`EngineBuilder`]: loads a model, owns its executor, answers requests.
 //! * [`GenerateRequest`], [`Event`], [`Generation`]: one request, what happens meanwhile, its result.
 //! * [`scheduler`]: many requests at once, each a [`GenerationStream`]: what [`InferenceEngine::generate`] runs on.
-//! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new.
+//! * [`Session`]: a conversation whose keys and values stay in memory, so that the next turn computes only what is new;
+//!   [`InferenceEngine::save_session`] and [`InferenceEngine::load_session`] keep them over the end of the program.
 //! * [`grammar`]: texts that a JSON schema, a regular expression or a grammar accepts.
 //! * [`mod@infer`]: logits, hidden states and embeddings of tokens, texts or rows of values.
 //! * [`stream`], [`mod@batch`], [`mod@parallel`]: many inputs; [`Process`] is what is done with them.
@@ -151,7 +152,7 @@ pub use error::{EngineError, ParameterError};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
 pub use grammar::{Constraint, GrammarError};
 pub use infer::{InferInput, InferOutput, InferRequest, Inference};
-pub use kv::{PoolStats, Session};
+pub use kv::{PoolStats, Session, SessionFileError};
 pub use optimization::OptimizationLevel;
 pub use parallel::{
     Completed, ParallelConfig, ParallelInferenceProcessor, ParallelStats, RejectReason, Rejected,

@@ -328,6 +328,7 @@ pub fn run(tolerance: Tolerance, kv_type: KvType, build: Build<'_>) -> Result<()
         }
         calls::check_hidden(&mut *executor, &sample, kv_type, tolerance, &texts[2])?;
         calls::check_copies(&mut *executor, &sample, tolerance, &texts[0], &oracle[0])?;
+        calls::check_stored(&mut *executor, &sample, kv_type, tolerance, &texts[0], &oracle[0])?;
         calls::check_select(&mut *executor, &sample, &texts[2])?;
         let got = interleaved(&mut *executor, &texts).map_err(|e| e.to_string())?;
         for (i, (got, want)) in got.iter().zip(&oracle).enumerate() {

@@ -227,6 +227,16 @@ pub enum ExecError {
         /// Length of the slice.
         given: usize,
     },
+    /// Bytes that are not the keys and values of so many positions of a block.
+    #[error("{needed} bytes are the keys and values of {positions} positions of a KV block; {given} were given")]
+    BlockBytes {
+        /// Positions asked for.
+        positions: usize,
+        /// Bytes that they have.
+        needed: usize,
+        /// Length of the slice.
+        given: usize,
+    },
     /// The result is not a number: damaged weights or an impossible input.
     #[error("the model computed results that are not numbers; the model file is damaged")]
     NotFinite,
@@ -291,6 +301,27 @@ pub trait Executor: Send {
     fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ExecError> {
         let _ = (from, to);
         Err(cannot(self, "copy KV blocks"))
+    }
+
+    /// Gives the keys and values of the first `positions` of a block, in the form of [`KvRows`](crate::kv_rows::KvRows), so
+    /// that they can be kept in a file.
+    ///
+    /// # Errors
+    /// [`ExecError::NoSuchBlock`]; [`ExecError::BlockBytes`] if `out` has another size or the block fewer positions;
+    /// [`ExecError::Unsupported`] from backends that cannot.
+    fn read_block(&mut self, block: u32, positions: usize, out: &mut [u8]) -> Result<(), ExecError> {
+        let _ = (block, positions, out);
+        Err(cannot(self, "give the content of KV blocks"))
+    }
+
+    /// Puts keys and values that [`read_block`](Self::read_block) of an executor of the same model gave into the first
+    /// `positions` of a block. A text goes on from them with the same bits.
+    ///
+    /// # Errors
+    /// As [`read_block`](Self::read_block).
+    fn write_block(&mut self, block: u32, positions: usize, bytes: &[u8]) -> Result<(), ExecError> {
+        let _ = (block, positions, bytes);
+        Err(cannot(self, "take the content of KV blocks"))
     }
 
     /// Runs the batch: writes keys and values of the new tokens into their blocks and `logits`

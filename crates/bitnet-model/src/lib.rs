@@ -5,6 +5,7 @@
 //! * [`executor`]: the [`Executor`] trait that every backend implements, with its batch types.
 //! * [`export`]: from a loaded model to formats that other programs run.
 //! * [`kv`]: how keys and values are kept, [`KvType`].
+//! * [`kv_rows`]: the form in which they leave an executor and come back, [`KvRows`](kv_rows::KvRows).
 //! * [`load`](mod@load): from model files of any published form to spec and weights.
 //! * [`reference`](mod@reference): the forward pass in plain scalar Rust, the oracle that executors are tested against.
 //! * [`select`](mod@select): which logits each row of a batch is to give, [`RowWant`].
@@ -17,7 +18,9 @@
 pub mod conformance;
 pub mod executor;
 pub mod export;
+mod fingerprint;
 pub mod kv;
+pub mod kv_rows;
 pub mod load;
 pub mod reference;
 pub mod select;
@@ -26,6 +29,7 @@ pub mod synth;
 pub mod weights;
 
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, TopLogits, Traffic};
+pub use fingerprint::fingerprint;
 pub use kv::KvType;
 pub use load::{
     EmbeddingDefaults, GenerationDefaults, LoadError, LoadOptions, LoadedModel, ModelSource, Pooling,

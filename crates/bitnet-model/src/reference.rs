@@ -15,6 +15,7 @@ use crate::executor::{
     check_embedding_rows,
 };
 use crate::kv::KvType;
+use crate::kv_rows::KvRows;
 use crate::weights::{DenseTensor, LayerExtras, Weights};
 use crate::{Activation, ModelSpec, RopeScaling};
 
@@ -369,6 +370,32 @@ impl Executor for ReferenceExecutor {
         check_blocks(&[from, to], self.blocks)?;
         for cache in &mut self.cache {
             cache.copy(from as usize, to as usize);
+        }
+        Ok(())
+    }
+
+    fn read_block(&mut self, block: u32, positions: usize, out: &mut [u8]) -> Result<(), ExecError> {
+        check_blocks(&[block], self.blocks)?;
+        let rows = KvRows::new(&self.spec, self.kv_type);
+        rows.check(positions, BLOCK_SIZE, out.len())?;
+        for (slot, out) in out.chunks_exact_mut(rows.position_bytes()).enumerate() {
+            let slot = block as usize * BLOCK_SIZE + slot;
+            for ((layer, part, head), row) in rows.places().zip(out.chunks_exact_mut(rows.row_bytes())) {
+                self.cache[layer].give_row(slot, part, head, row);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self, block: u32, positions: usize, bytes: &[u8]) -> Result<(), ExecError> {
+        check_blocks(&[block], self.blocks)?;
+        let rows = KvRows::new(&self.spec, self.kv_type);
+        rows.check(positions, BLOCK_SIZE, bytes.len())?;
+        for (slot, bytes) in bytes.chunks_exact(rows.position_bytes()).enumerate() {
+            let slot = block as usize * BLOCK_SIZE + slot;
+            for ((layer, part, head), row) in rows.places().zip(bytes.chunks_exact(rows.row_bytes())) {
+                self.cache[layer].take_row(slot, part, head, row);
+            }
         }
         Ok(())
     }

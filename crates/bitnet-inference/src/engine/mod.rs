@@ -15,7 +15,7 @@ use std::time::Duration;
 use bitnet_core::memory_pool::MemoryPool;
 use bitnet_core::{MemorySize, MemoryStats};
 use bitnet_model::load::{EmbeddingDefaults, GenerationDefaults, LoadError, LoadedModel};
-use bitnet_model::{Executor, ExecutorInfo, ModelSpec, Weights};
+use bitnet_model::{Executor, ExecutorInfo, ModelSpec, Weights, fingerprint};
 use bitnet_text::{ChatTemplate, Tokenizer};
 
 pub use self::builder::EngineBuilder;
@@ -37,6 +37,8 @@ pub struct EngineModel {
     pub format: String,
     /// Bytes of its weight files.
     pub file_bytes: u64,
+    /// Tells it apart from other models, in whatever form it is stored: [`bitnet_model::fingerprint()`].
+    pub fingerprint: u64,
     /// Its tokenizer, if it came with one.
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// Why there is no tokenizer, or what is special about it.
@@ -59,6 +61,7 @@ impl EngineModel {
             place: loaded.place,
             format: loaded.format,
             file_bytes: loaded.file_bytes,
+            fingerprint: fingerprint(&loaded.spec, &loaded.weights),
             tokenizer: loaded.tokenizer,
             tokenizer_note: loaded.tokenizer_note,
             chat_template: loaded.chat_template,

@@ -252,6 +252,16 @@ impl Session {
         self.computed = len;
     }
 
+    /// The blocks of what is computed, with how many tokens each of them holds.
+    pub(super) fn computed_blocks(&mut self) -> impl Iterator<Item = (u32, usize)> {
+        self.undo_copy();
+        let (computed, size) = (self.computed, self.block_size);
+        self.blocks.iter().enumerate().map_while(move |(index, &block)| {
+            let held = computed.saturating_sub(index * size).min(size);
+            (held > 0).then_some((block, held))
+        })
+    }
+
     /// Lets others find all that is computed, a last block that is filled in part included.
     pub(crate) fn publish(&mut self) {
         if self.shares && self.copy.is_none() {

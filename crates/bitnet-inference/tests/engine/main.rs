@@ -14,5 +14,6 @@ mod prefix;
 mod reference;
 mod sampling;
 mod scheduler;
+mod session_file;
 mod support;
 mod ties;

@@ -1,6 +1,7 @@
 //! Calls of an executor beside `forward`: hidden states, copies of blocks, logits that each row chooses.
 
 use super::{Random, Sample, Tolerance, compare};
+use crate::kv_rows::KvRows;
 use crate::reference::ReferenceExecutor;
 use crate::{
     Batch, ExecError, Executor, Give, KvType, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant,
@@ -91,6 +92,70 @@ pub(super) fn check_copies(
         Err(ExecError::NoSuchBlock { block: u32::MAX, .. }) => Ok(()),
         other => Err(format!("{}: a copy to a block that does not exist gave {other:?}", sample.name)),
     }
+}
+
+/// A text goes on from blocks whose content was taken out and put into others, and from those of the oracle.
+pub(super) fn check_stored(
+    executor: &mut dyn Executor,
+    sample: &Sample,
+    kv_type: KvType,
+    tolerance: Tolerance,
+    text: &[u32],
+    want: &[f32],
+) -> Result<(), String> {
+    let (vocab, position) = (sample.spec.vocab_size, text.len() - 3);
+    let failed = |e: ExecError| format!("{}, stored blocks: {e}", sample.name);
+    let mut oracle = ReferenceExecutor::new(sample.spec.clone(), &sample.weights, kv_type).map_err(failed)?;
+    let rows = KvRows::new(&sample.spec, kv_type);
+    let own = stored(executor, rows, &text[..position]).map_err(failed)?;
+    let other = stored(&mut oracle, rows, &text[..position]).map_err(failed)?;
+    if tolerance == Tolerance::Bits && own != other {
+        return Err(format!("{}: stored keys and values differ from the oracle's", sample.name));
+    }
+    let block_size = executor.info().block_size;
+    let count = text.len().div_ceil(block_size) as u32;
+    executor.reserve_blocks(3 * count as usize).map_err(failed)?;
+    for (first, bytes, whose) in [(count, own, "its own"), (2 * count, other, "the oracle's")] {
+        let blocks: Vec<u32> = (first..first + count).collect();
+        for (block, bytes) in blocks.iter().zip(bytes.chunks(block_size * rows.position_bytes())) {
+            executor.write_block(*block, bytes.len() / rows.position_bytes(), bytes).map_err(failed)?;
+        }
+        let tokens = &text[position..];
+        let s = Sequence { tokens, position, blocks: &blocks, logits: LogitRows::All };
+        let mut logits = vec![f32::NAN; tokens.len() * vocab];
+        executor.forward(&Batch { sequences: &[s] }, &mut logits).map_err(failed)?;
+        let name = format!("{}, behind stored blocks, {whose}", sample.name);
+        compare(&name, tolerance, &logits, &want[position * vocab..], vocab)?;
+    }
+    let mut row = vec![0; rows.position_bytes()];
+    let wrong = [
+        executor.read_block(u32::MAX, 1, &mut row),
+        executor.write_block(u32::MAX, 1, &row),
+        executor.read_block(0, 2, &mut row),
+        executor.write_block(0, 2, &row),
+        executor.write_block(0, block_size + 1, &vec![0; (block_size + 1) * row.len()]),
+    ];
+    let refused = |r: &Result<(), ExecError>| {
+        matches!(r, Err(ExecError::NoSuchBlock { .. } | ExecError::BlockBytes { .. }))
+    };
+    match wrong.iter().find(|result| !refused(result)) {
+        Some(result) => Err(format!("{}: blocks or sizes that cannot be gave {result:?}", sample.name)),
+        None => Ok(()),
+    }
+}
+
+/// Computes a text and gives its keys and values.
+fn stored(executor: &mut dyn Executor, rows: KvRows, text: &[u32]) -> Result<Vec<u8>, ExecError> {
+    let block_size = executor.info().block_size;
+    let blocks: Vec<u32> = (0..text.len().div_ceil(block_size) as u32).collect();
+    executor.reserve_blocks(blocks.len())?;
+    let s = Sequence { tokens: text, position: 0, blocks: &blocks, logits: LogitRows::None };
+    executor.forward(&Batch { sequences: &[s] }, &mut [])?;
+    let mut all = vec![0; text.len() * rows.position_bytes()];
+    for (block, bytes) in blocks.iter().zip(all.chunks_mut(block_size * rows.position_bytes())) {
+        executor.read_block(*block, bytes.len() / rows.position_bytes(), bytes)?;
+    }
+    Ok(all)
 }
 
 /// Rows of one batch that want different things: what they get has the bits of `forward`, and is all that was asked for.

@@ -5,6 +5,7 @@ use bitnet_core::lanes;
 use super::BLOCK_SIZE;
 use crate::ModelSpec;
 use crate::kv::{self, INT8_BLOCK, KvType, RANGE};
+use crate::kv_rows::{KvPart, row_scale};
 
 /// Keys and values of one layer: `[block][slot][kv_size]` each, as the type rounds them. For int8 the elements are whole
 /// numbers, and each row of a head has a scale, `[block][slot][kv_heads]`.
@@ -52,6 +53,48 @@ impl LayerCache {
         for rows in [&mut self.keys, &mut self.values] {
             for (values, len) in [(&mut rows.elements, heads * self.head_dim), (&mut rows.scales, heads)] {
                 values.copy_within(from * len..(from + 1) * len, to * len);
+            }
+        }
+    }
+
+    /// Writes the row of one head in a slot as bytes.
+    pub(super) fn give_row(&self, slot: usize, part: KvPart, head: usize, out: &mut [u8]) {
+        let (index, d) = (slot * self.kv_heads + head, self.head_dim);
+        let rows = if part == KvPart::Key { &self.keys } else { &self.values };
+        let elements = &rows.elements[index * d..][..d];
+        match self.kv_type {
+            KvType::F32 => {
+                let out = out.as_chunks_mut().0.iter_mut().zip(elements);
+                out.for_each(|(o, x)| *o = x.to_le_bytes());
+            }
+            KvType::F16 => {
+                let out = out.as_chunks_mut().0.iter_mut().zip(elements);
+                out.for_each(|(o, &x)| *o = kv::f16_bits(x).to_le_bytes());
+            }
+            KvType::Int8 => {
+                let (q, scale) = out.split_at_mut(d);
+                q.iter_mut().zip(elements).for_each(|(o, &x)| *o = (x as i8).cast_unsigned());
+                scale.copy_from_slice(&rows.scales[index].to_le_bytes());
+            }
+        }
+    }
+
+    /// Takes the row of one head in a slot from bytes.
+    pub(super) fn take_row(&mut self, slot: usize, part: KvPart, head: usize, row: &[u8]) {
+        let (index, d) = (slot * self.kv_heads + head, self.head_dim);
+        let rows = if part == KvPart::Key { &mut self.keys } else { &mut self.values };
+        let elements = rows.elements[index * d..][..d].iter_mut();
+        match self.kv_type {
+            KvType::F32 => {
+                elements.zip(row.as_chunks().0).for_each(|(x, bytes)| *x = f32::from_le_bytes(*bytes));
+            }
+            KvType::F16 => {
+                let value = |bytes| kv::f16_value(u16::from_le_bytes(bytes));
+                elements.zip(row.as_chunks().0).for_each(|(x, bytes)| *x = value(*bytes));
+            }
+            KvType::Int8 => {
+                elements.zip(row).for_each(|(x, q)| *x = f32::from(q.cast_signed()));
+                rows.scales[index] = row_scale(&row[d..]);
             }
         }
     }
