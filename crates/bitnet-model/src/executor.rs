@@ -228,7 +228,9 @@ pub enum ExecError {
         given: usize,
     },
     /// Bytes that are not the keys and values of so many positions of a block.
-    #[error("{needed} bytes are the keys and values of {positions} positions of a KV block; {given} were given")]
+    #[error(
+        "{needed} bytes are the keys and values of {positions} positions of a KV block; {given} were given"
+    )]
     BlockBytes {
         /// Positions asked for.
         positions: usize,

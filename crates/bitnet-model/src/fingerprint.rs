@@ -15,7 +15,8 @@ const SAMPLES: usize = 4;
 pub fn fingerprint(spec: &ModelSpec, weights: &Weights) -> u64 {
     let mut hash = XxHash3_64::with_seed(0);
     // What does not change what is computed for a position is left out.
-    let spec = ModelSpec { architecture: String::new(), context_length: 0, tied_output: false, ..spec.clone() };
+    let spec =
+        ModelSpec { architecture: String::new(), context_length: 0, tied_output: false, ..spec.clone() };
     hash.write(format!("{spec:?}").as_bytes());
     hash_dense(&mut hash, &weights.embedding);
     hash_dense(&mut hash, weights.output_layer());
@@ -28,7 +29,8 @@ pub fn fingerprint(spec: &ModelSpec, weights: &Weights) -> u64 {
             for row in samples(matrix.rows()) {
                 // What cannot be decoded is for the executor to complain about.
                 if matrix.decode_row(row, &mut trits).is_ok() {
-                    trits.iter().for_each(|&trit| hash.write_i8(trit));
+                    let bytes: Vec<u8> = trits.iter().map(|trit| trit.cast_unsigned()).collect();
+                    hash.write(&bytes);
                 }
             }
         }
@@ -37,7 +39,11 @@ pub fn fingerprint(spec: &ModelSpec, weights: &Weights) -> u64 {
         let of_projections = layer.extras.projection_norms.iter().flatten();
         let sub_norms = [&layer.attn_sub_norm, &layer.ffn_sub_norm].into_iter().flatten();
         let norms = [&layer.attn_norm, &layer.ffn_norm].into_iter();
-        norms.chain(sub_norms).chain(extras).chain(of_projections).for_each(|norm| hash_floats(&mut hash, norm));
+        norms
+            .chain(sub_norms)
+            .chain(extras)
+            .chain(of_projections)
+            .for_each(|norm| hash_floats(&mut hash, norm));
     }
     hash.finish()
 }
@@ -58,5 +64,6 @@ fn hash_dense(hash: &mut XxHash3_64, table: &DenseTensor) {
 
 fn hash_floats(hash: &mut XxHash3_64, values: &[f32]) {
     hash.write_usize(values.len());
-    values.iter().for_each(|value| hash.write_u32(value.to_bits()));
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    hash.write(&bytes);
 }

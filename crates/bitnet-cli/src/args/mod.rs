@@ -25,7 +25,7 @@ use std::ffi::OsString;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
-pub(crate) use chat::ChatArgs;
+pub(crate) use chat::{ChatArgs, ChatFlags, RunArgs, SessionArgs, ToolArgs};
 pub(crate) use config::{ConfigAction, ConfigArgs};
 pub(crate) use constraint::{ConstraintArgs, GrammarType};
 pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
@@ -57,6 +57,7 @@ Examples:
   bitnet generate \"Once upon a time\"          text from the bundled model
   bitnet generate -m DIR -n 200 --chat \"Hi\"   an answer from a downloaded model
   bitnet chat                                 a conversation
+  bitnet run MODEL \"Hi\"                       an answer of a model by its name, fetched if it is not there
   bitnet serve                                a server with a chat page
   bitnet pull microsoft/bitnet-b1.58-2B-4T    fetch a model; -m ORG/NAME fetches it on first use
   bitnet inspect MODEL                        what is in a model
@@ -109,10 +110,11 @@ pub(crate) struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Continue a text, or answer once
-    #[command(visible_alias = "run")]
     Generate(GenerateArgs),
-    /// Talk with a model
+    /// Talk with a model, or have one question answered
     Chat(ChatArgs),
+    /// The same with a model by its name, fetched if it is not there
+    Run(RunArgs),
     /// Serve models over HTTP: the APIs of OpenAI, Anthropic, llama-server and ollama, and a chat page
     Serve(ServeArgs),
     /// Show which models a running server has loaded, and what they are doing

@@ -37,7 +37,8 @@ pub(super) fn constraint(args: &ConstraintArgs) -> Result<Option<Constraint>, Cl
     })
 }
 
-fn json_schema(schema: &str) -> Result<Constraint, CliError> {
+/// A schema, or the one in a file.
+pub(super) fn json_schema(schema: &str) -> Result<Constraint, CliError> {
     let is_text = schema.trim_start().starts_with(['{', '[']) || ["true", "false"].contains(&schema.trim());
     let text = if is_text { schema.to_owned() } else { read(Path::new(schema))? };
     Constraint::json_schema(&text).map_err(CliError::usage)

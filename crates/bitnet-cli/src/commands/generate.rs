@@ -157,7 +157,8 @@ fn prompt(args: &GenerateArgs) -> Result<String, CliError> {
     }
 }
 
-fn stdin() -> Result<String, CliError> {
+/// All of standard input.
+pub(super) fn stdin() -> Result<String, CliError> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut bytes);
     read.map_err(|error| CliError::failed(format!("cannot read stdin: {error}")))?;
@@ -192,9 +193,18 @@ fn text(bytes: Vec<u8>, origin: &str) -> Result<String, CliError> {
     Ok(text)
 }
 
+/// Takes what is generated.
+pub(super) trait Receiver {
+    /// Takes a token with the text that is certain by it, or the text that was left at the end; breaks to stop.
+    fn take(&mut self, token: Option<u32>, text: &str) -> ControlFlow<()>;
+
+    /// Why it stopped, if that was an error.
+    fn failure(&mut self) -> Option<CliError>;
+}
+
 /// Where generated text goes.
 #[derive(Debug)]
-pub(super) struct Sink {
+struct Sink {
     silent: bool,
     /// White space at the beginning is still to be left out: chat models begin their answers with it.
     trims: bool,
@@ -202,7 +212,7 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn stdout(trims: bool) -> Self {
+    fn stdout(trims: bool) -> Self {
         Self { silent: false, trims, closed: None }
     }
 
@@ -227,13 +237,23 @@ impl Sink {
     }
 }
 
-/// Runs a request, writing its text as it comes; Ctrl-C ends it.
+impl Receiver for Sink {
+    fn take(&mut self, _: Option<u32>, text: &str) -> ControlFlow<()> {
+        self.write(text)
+    }
+
+    fn failure(&mut self) -> Option<CliError> {
+        self.closed.take()
+    }
+}
+
+/// Runs a request, giving its text away as it comes; Ctrl-C ends it.
 pub(super) fn generate(
     engine: &InferenceEngine,
     session: &mut Session,
     request: &GenerateRequest,
     notes: Notes,
-    sink: &mut Sink,
+    receiver: &mut dyn Receiver,
 ) -> Result<Generation, CliError> {
     let mut progress = Progress::new("reading the prompt", notes);
     let listening = interrupt::listen();
@@ -243,15 +263,16 @@ pub(super) fn generate(
                 progress.set(done as u64, total as u64);
                 ControlFlow::Continue(())
             }
-            Event::Token { text, .. } | Event::Tail { text } => {
+            Event::Token { id, text, .. } => {
                 progress.clear();
-                sink.write(text)
+                receiver.take(Some(id), text)
             }
+            Event::Tail { text } => receiver.take(None, text),
         };
         if interrupt::requested() { ControlFlow::Break(()) } else { flow }
     })?;
     drop(listening);
-    match sink.closed.take() {
+    match receiver.failure() {
         Some(error) => Err(error),
         None => Ok(generation),
     }

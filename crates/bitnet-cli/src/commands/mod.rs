@@ -20,6 +20,7 @@ mod pull;
 mod quantize;
 mod reference;
 mod rm;
+mod run;
 mod serve;
 mod show;
 mod stop;
@@ -42,6 +43,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.command {
         Command::Generate(args) => generate::run(args, notes),
         Command::Chat(args) => chat::run(args, notes),
+        Command::Run(args) => run::run(args, notes),
         Command::Serve(args) => serve::run(args, cli.global, notes),
         Command::Ps(args) => ps::run(args, notes),
         Command::Stop(args) => stop::run(args, notes),

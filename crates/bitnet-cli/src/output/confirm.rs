@@ -22,3 +22,15 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<bool, CliError> {
     let _ = stdin.lock().read_line(&mut answer);
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
+
+/// Asks a person for a line; `None` if they end it with Ctrl-D.
+pub(crate) fn ask(question: &str) -> Option<String> {
+    let mut stderr = std::io::stderr();
+    let _ = write!(stderr, "{question}");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    match std::io::stdin().lock().read_line(&mut answer) {
+        Ok(count) if count > 0 => Some(answer.trim_end().to_owned()),
+        _ => None,
+    }
+}

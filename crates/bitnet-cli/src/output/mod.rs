@@ -4,6 +4,7 @@ mod confirm;
 mod downloads;
 mod events;
 mod file;
+mod markdown;
 mod progress;
 mod stats;
 mod table;
@@ -13,12 +14,13 @@ use std::io::{IsTerminal, Write};
 use crate::args::GlobalArgs;
 use crate::error::CliError;
 
-pub(crate) use confirm::confirm;
+pub(crate) use confirm::{ask, confirm};
 pub(crate) use downloads::Downloads;
 pub(crate) use events::{Level, failure, set_format, wants_json};
 pub(crate) use file::{check_writable, write_file, write_file_in_folder};
+pub(crate) use markdown::Markdown;
 pub(crate) use progress::Progress;
-pub(crate) use stats::{EngineFacts, print_stats, stats_json};
+pub(crate) use stats::{EngineFacts, Timings, print_stats, rate, stats_json};
 pub(crate) use table::{Table, ago, count, lasting};
 
 /// Writes to stdout at once.
@@ -87,6 +89,11 @@ impl Notes {
             let dim = console::Style::new().for_stderr().dim();
             let _ = write!(std::io::stderr().lock(), "{}", dim.apply_to(text));
         }
+    }
+
+    /// Whether to say more.
+    pub(crate) fn is_verbose(self) -> bool {
+        self.verbose
     }
 
     /// Whether progress may be drawn.

@@ -56,7 +56,7 @@ fn time(t: Duration) -> String {
 }
 
 /// A number with as many digits as matter.
-fn rate(r: f64) -> String {
+pub(crate) fn rate(r: f64) -> String {
     if r < 100.0 { format!("{r:.1}") } else { format!("{r:.0}") }
 }
 
@@ -112,6 +112,32 @@ pub(crate) fn print_stats(notes: Notes, generation: &Generation, facts: &EngineF
     ];
     for (name, value) in rows {
         notes.say(&format!("{name:<22}{value}"));
+    }
+}
+
+/// What an answer took, in the lines that users of ollama know.
+#[derive(Debug)]
+pub(crate) struct Timings<'a> {
+    pub(crate) load: Duration,
+    pub(crate) generation: &'a Generation,
+}
+
+impl std::fmt::Display for Timings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let s = &self.generation.stats;
+        let evaluated = s.prompt_tokens - s.cached_tokens;
+        let rows = [
+            ("total duration", time(s.time_to_first_token + s.decode)),
+            ("load duration", time(self.load)),
+            ("prompt eval count", format!("{evaluated} token(s)")),
+            ("prompt eval duration", time(s.prefill)),
+            ("prompt eval rate", format!("{:.2} tokens/s", s.prompt_tokens_per_second())),
+            ("eval count", format!("{} token(s)", s.generated_tokens)),
+            ("eval duration", time(s.decode)),
+            ("eval rate", format!("{:.2} tokens/s", s.tokens_per_second())),
+        ];
+        let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<22}{value}")).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 

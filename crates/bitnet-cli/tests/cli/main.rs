@@ -4,6 +4,9 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod chat_once;
+mod chat_sessions;
+mod chat_terminal;
 mod config;
 mod constraints;
 mod convert;

@@ -10,7 +10,7 @@ use assert_cmd::Command;
 /// The command with nothing of the tester's environment that changes what it does.
 pub(crate) fn bitnet(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("bitnet").unwrap();
-    for name in ["BITNET_MODEL", "BITNET_THREADS", "BITNET_KERNELS", "BITNET_HISTORY", "XDG_DATA_HOME"] {
+    for name in ["BITNET_MODEL", "BITNET_THREADS", "BITNET_KERNELS", "BITNET_HISTORY", "VISUAL", "EDITOR"] {
         command.env_remove(name);
     }
     for name in
@@ -22,6 +22,8 @@ pub(crate) fn bitnet(args: &[&str]) -> Command {
     command.env("BITNET_CONFIG", "").env("XDG_RUNTIME_DIR", "/dev/null/runtime");
     // No test reaches out; those that need a Hub bring one.
     command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent/huggingface");
+    // Nothing is kept in the tester's folders.
+    command.env("BITNET_STATE_DIR", "/nonexistent/bitnet");
     command.env("NO_COLOR", "1").args(args);
     command
 }

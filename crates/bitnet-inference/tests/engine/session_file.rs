@@ -66,7 +66,8 @@ fn texts_go_on_with_the_same_bits_and_compute_nothing_again() {
 fn logits_behind_restored_keys_and_values_are_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved");
-    let request = |prompt: &[u32]| GenerateRequest::new(Prompt::Tokens(prompt.to_vec())).max_tokens(1).logprobs(20);
+    let request =
+        |prompt: &[u32]| GenerateRequest::new(Prompt::Tokens(prompt.to_vec())).max_tokens(1).logprobs(20);
     let text: Vec<u32> = (0..75).map(|i| 300 + 7 * i).collect();
     let (first, second) = (engine(1), engine(1));
     let mut session = first.session();
@@ -105,7 +106,9 @@ fn what_does_not_fit_is_refused() {
     say(&engine, &mut session, &[ChatMessage::user("Hi")]);
     engine.save_session(&mut session, &path).unwrap();
     let int8 = builder(1).kv_type(KvType::Int8).build().unwrap();
-    assert!(matches!(refusal(&int8, &path), SessionFileError::Mismatch { what, .. } if what.contains("--kv-type")));
+    assert!(
+        matches!(refusal(&int8, &path), SessionFileError::Mismatch { what, .. } if what.contains("--kv-type"))
+    );
     let missing = refusal(&engine, &folder.path().join("missing"));
     assert!(matches!(missing, SessionFileError::Io { what: "open", .. }), "{missing}");
     let nowhere = engine.save_session(&mut session, &folder.path().join("no/such/folder")).unwrap_err();

@@ -1,11 +1,18 @@
-//! What `/set` changes: the flags of sampling by their names, and the limit of tokens.
+//! [`Settings`]: what `/set` changes: the flags of sampling by their names, and how answers are made and shown.
 
-use bitnet_inference::{Mirostat, PenaltyWindow, SamplingOverrides, SamplingParams};
+use bitnet_inference::{
+    Constraint, InferenceEngine, Mirostat, PenaltyWindow, SamplingOverrides, SamplingParams,
+};
 
-use crate::args::values;
+use super::screen::Looks;
+use crate::args::values::{self, Limit};
+use crate::args::{ChatFlags, SamplingArgs};
+use crate::commands::constraint::{constraint, json_schema};
+use crate::error::CliError;
+use crate::nearest::nearest;
 
-/// Names that `/set` takes.
-pub(super) const NAMES: [&str; 24] = [
+/// Parameters of sampling that `/set` takes.
+const SAMPLING: [&str; 23] = [
     "temp",
     "dynatemp-range",
     "dynatemp-exp",
@@ -29,11 +36,146 @@ pub(super) const NAMES: [&str; 24] = [
     "dry-penalty-last-n",
     "samplers",
     "seed",
-    "predict",
 ];
 
+/// What else it takes.
+const OTHERS: [&str; 9] =
+    ["predict", "stop", "system", "format", "markdown", "wordwrap", "stats", "context-shift", "history"];
+
+/// All names that `/set` takes.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    SAMPLING.into_iter().chain(OTHERS)
+}
+
+/// How answers are made and shown.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) sampling: SamplingOverrides,
+    /// The flags, for what `/set` does not change.
+    pub(super) flags: SamplingArgs,
+    pub(super) constraint: Option<Constraint>,
+    pub(super) predict: Option<Limit>,
+    pub(super) stop: Vec<String>,
+    pub(super) looks: Looks,
+    /// Whether all statistics follow each answer.
+    pub(super) stats: bool,
+    /// Whether the oldest turns go when the context is full.
+    pub(super) context_shift: bool,
+    /// Whether typed lines are kept.
+    pub(super) history: bool,
+}
+
+impl Settings {
+    pub(super) fn new(args: &ChatFlags) -> Result<Self, CliError> {
+        Ok(Self {
+            sampling: args.sampling.overrides(),
+            flags: args.sampling.clone(),
+            constraint: constraint(&args.constraint)?,
+            predict: args.predict,
+            stop: args.stop.clone(),
+            looks: Looks { markdown: !args.raw, wordwrap: !args.nowordwrap },
+            stats: args.stats,
+            context_shift: args.context_shift,
+            history: true,
+        })
+    }
+
+    /// Changes a setting, by its name or as ollama's users write it.
+    pub(super) fn set(&mut self, name: &str, value: &str, engine: &InferenceEngine) -> Result<(), CliError> {
+        let (name, value) = as_ours(name, value);
+        let name = name.replace('_', "-");
+        if value.is_empty() {
+            return Err(
+                CliError::usage(format!("/set {name} needs a value")).hint("/set alone shows all settings")
+            );
+        }
+        let wrong = |why: String| CliError::usage(format!("/set {name} {value}: {why}"));
+        if let Some(done) = set(&mut self.sampling, &name, value) {
+            return done.map_err(wrong);
+        }
+        match name.as_str() {
+            "predict" | "n" | "num-predict" => self.predict = Some(values::limit(value).map_err(wrong)?),
+            "stop" => self.stop = if value == "none" { Vec::new() } else { vec![value.to_owned()] },
+            "format" => self.constraint = format(value, engine)?,
+            "markdown" => self.looks.markdown = on(value).map_err(wrong)?,
+            "wordwrap" => self.looks.wordwrap = on(value).map_err(wrong)?,
+            "stats" => self.stats = on(value).map_err(wrong)?,
+            "context-shift" => self.context_shift = on(value).map_err(wrong)?,
+            "history" => self.history = on(value).map_err(wrong)?,
+            _ => {
+                let hint = match nearest(&name, names()) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+                };
+                return Err(CliError::usage(format!("there is no setting {name}")).hint(hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// All settings as they act now, with their names.
+    pub(super) fn rows(&self, engine: &InferenceEngine) -> Vec<(&'static str, String)> {
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+        let predict = match self.predict {
+            Some(Limit::Tokens(n)) => n.to_string(),
+            Some(Limit::None) | None => "-1".to_owned(),
+        };
+        let stop = if self.stop.is_empty() { "none".to_owned() } else { format!("{:?}", self.stop) };
+        let format = if self.constraint.is_some() { "constrained" } else { "off" };
+        let sampling = SamplingParams::resolve(&self.sampling, engine.defaults());
+        let mut all = sampling.map_or_else(|_| Vec::new(), |params| rows(&params));
+        all.extend([
+            ("predict", predict),
+            ("stop", stop),
+            ("format", format.to_owned()),
+            ("markdown", switch(self.looks.markdown)),
+            ("wordwrap", switch(self.looks.wordwrap)),
+            ("stats", switch(self.stats)),
+            ("context-shift", switch(self.context_shift)),
+            ("history", switch(self.history)),
+        ]);
+        all
+    }
+}
+
+/// What users of ollama write, in the words of this program: `parameter NAME VALUE`, `verbose`, `nowordwrap`.
+fn as_ours<'a>(name: &'a str, value: &'a str) -> (&'a str, &'a str) {
+    match name {
+        "parameter" => {
+            value.split_once(char::is_whitespace).map_or((value, ""), |(name, value)| (name, value.trim()))
+        }
+        "verbose" if value.is_empty() => ("stats", "on"),
+        "quiet" if value.is_empty() => ("stats", "off"),
+        "wordwrap" | "history" if value.is_empty() => (name, "on"),
+        "nowordwrap" => ("wordwrap", "off"),
+        "nohistory" => ("history", "off"),
+        "noformat" => ("format", "off"),
+        _ => (name, value),
+    }
+}
+
+/// Reads a switch.
+fn on(value: &str) -> Result<bool, String> {
+    match value {
+        "on" | "true" | "yes" | "1" => Ok(true),
+        "off" | "false" | "no" | "0" => Ok(false),
+        _ => Err("it must be on or off".to_owned()),
+    }
+}
+
+/// What answers must be: `json`, a schema or the name of a file with one, `off` for anything.
+pub(super) fn format(value: &str, engine: &InferenceEngine) -> Result<Option<Constraint>, CliError> {
+    let constraint = match value {
+        "off" | "none" => return Ok(None),
+        "json" => Constraint::JsonObject,
+        schema => json_schema(schema)?,
+    };
+    engine.check_constraint(&constraint)?;
+    Ok(Some(constraint))
+}
+
 /// Sets a parameter of sampling; `None` if there is none of this name.
-pub(super) fn set(s: &mut SamplingOverrides, name: &str, value: &str) -> Option<Result<(), String>> {
+fn set(s: &mut SamplingOverrides, name: &str, value: &str) -> Option<Result<(), String>> {
     let whole = |why: &str| format!("it must be a whole number{why}");
     Some(match name {
         "temp" | "temperature" => values::temperature(value).map(|v| s.temperature = Some(v)),
@@ -69,7 +211,7 @@ pub(super) fn set(s: &mut SamplingOverrides, name: &str, value: &str) -> Option<
 }
 
 /// The parameters of sampling as they act, with their names.
-pub(super) fn rows(p: &SamplingParams) -> Vec<(&'static str, String)> {
+fn rows(p: &SamplingParams) -> Vec<(&'static str, String)> {
     let window = |window| match window {
         PenaltyWindow::All => "-1".to_owned(),
         PenaltyWindow::Last(n) => n.to_string(),
