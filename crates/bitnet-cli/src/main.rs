@@ -13,7 +13,6 @@ mod hub;
 mod interrupt;
 mod model;
 mod output;
-#[allow(dead_code, unused_imports, reason = "commands that draw bars and points come next")]
 mod report;
 
 use clap::Parser;

@@ -7,6 +7,7 @@ mod chat;
 mod constraints;
 mod convert;
 mod embed;
+mod evaluate;
 mod generate;
 mod hub;
 mod machines;

@@ -15,8 +15,8 @@ use super::stats::{SlotState, SlotStats};
 use super::stream::StreamEvent;
 use crate::engine::Rows;
 use crate::error::EngineError;
-use crate::grammar::Mask;
 use crate::generate::{Completion, Event, FinishReason, GenerationStats};
+use crate::grammar::Mask;
 use crate::kv::Session;
 
 /// What all completions of a request have in common.

@@ -250,7 +250,10 @@ fn what_is_forced_is_told() {
         state.accept(token).unwrap();
         assert_eq!(state.mask().unwrap(), Some(&ahead));
     }
-    assert!(state.ahead(&[tokenizer().token_id("a").unwrap()]).is_empty(), "what does not fit has nothing behind it");
+    assert!(
+        state.ahead(&[tokenizer().token_id("a").unwrap()]).is_empty(),
+        "what does not fit has nothing behind it"
+    );
     assert!(matcher(&Constraint::Regex("[a-z]+".to_owned())).forced().is_empty());
 }
 
