@@ -18,7 +18,6 @@ mod interrupt;
 mod model;
 mod nearest;
 mod output;
-#[allow(dead_code, unused_imports, reason = "commands that draw bars and points come next")]
 mod report;
 mod running;
 

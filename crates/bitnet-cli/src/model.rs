@@ -51,18 +51,25 @@ pub(crate) fn engine_with(
 ) -> Result<InferenceEngine, CliError> {
     let options = load_options(&args.format)?;
     let source = source(args.model.as_deref(), &args.format.hub, notes)?;
+    let builder = InferenceEngine::builder().model(source).load_options(options);
+    build(adjust(builder.weight_form(args.storage.weight_form.into())), args, notes)
+}
+
+/// Builds an engine whose weights are described, with all else that the flags say.
+pub(crate) fn build(
+    builder: EngineBuilder,
+    args: &ModelArgs,
+    notes: Notes,
+) -> Result<InferenceEngine, CliError> {
     let mut progress = Progress::new("loading", notes);
-    let builder = InferenceEngine::builder()
-        .model(source)
-        .load_options(options)
+    let builder = builder
         .threads(args.threads)
         .kernels(args.kernels.clone())
-        .weight_form(args.storage.weight_form.into())
         .output_storage(args.storage.lm_head.into())
         .kv_type(args.storage.kv_type)
         .context_size(args.ctx_size)
         .progress(move |done, total| progress.set(done, total));
-    let engine = adjust(builder).build().map_err(|error| explain(error, args))?;
+    let engine = builder.build().map_err(|error| explain(error, args))?;
     for warning in &engine.model().warnings {
         notes.warn(warning);
     }

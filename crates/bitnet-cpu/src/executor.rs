@@ -1,5 +1,7 @@
 //! [`CpuExecutor`]: loading into this crate's layout, and the [`Executor`] implementation.
 
+use std::sync::Arc;
+
 use bitnet_core::MemorySize;
 use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
@@ -65,22 +67,69 @@ pub enum OutputStorage {
 const SCAN_BYTES: usize = 4 << 20;
 
 impl OutputStorage {
-    /// Makes the int8 rows of a table, if it is to have some.
-    fn int8_rows(
-        self,
-        pool: &mut ThreadPool,
-        kernels: &KernelSet,
-        table: &DenseTensor,
-    ) -> Result<Option<Int8Rows>, ExecError> {
+    /// Whether there are int8 rows of a table, and if so, whether they have error bounds.
+    fn bounds(self, table: &DenseTensor) -> Option<bool> {
         let wanted = match self {
             OutputStorage::Exact => table.data().len() >= SCAN_BYTES,
             OutputStorage::Scan | OutputStorage::Int8 => true,
             OutputStorage::Full => false,
         };
-        if !wanted || !Int8Rows::can_hold(table.cols()) {
-            return Ok(None);
+        (wanted && Int8Rows::can_hold(table.cols())).then_some(self != OutputStorage::Int8)
+    }
+
+    /// Makes the int8 rows of a table, if it is to have some and `known` are not the same.
+    fn int8_rows(
+        self,
+        host: &mut Host,
+        table: &DenseTensor,
+        known: Option<&Arc<Int8Rows>>,
+    ) -> Result<Option<Arc<Int8Rows>>, ExecError> {
+        let Some(bounds) = self.bounds(table) else { return Ok(None) };
+        if let Some(known) = known.filter(|known| known.is_exact() == bounds) {
+            return Ok(Some(Arc::clone(known)));
         }
-        Int8Rows::new(pool, kernels, table, self != OutputStorage::Int8).map(Some)
+        Int8Rows::new(&mut host.pool, host.kernels, table, bounds).map(|rows| Some(Arc::new(rows)))
+    }
+}
+
+/// Threads, and the kernels that they run.
+struct Host {
+    kernels: &'static KernelSet,
+    pool: ThreadPool,
+    warnings: Vec<String>,
+}
+
+impl Host {
+    fn start(options: &CpuOptions) -> Result<Self, ExecError> {
+        let threads = options.threads.unwrap_or_else(|| CpuFeatures::detect().cores);
+        if threads == 0 || threads > MAX_THREADS {
+            return Err(unsupported(format!("{threads} threads; choose 1 to {MAX_THREADS}")));
+        }
+        let from_env = std::env::var("BITNET_KERNELS").ok();
+        let wanted = options.kernels.as_deref().or(from_env.as_deref());
+        let (kernels, warnings) = kernels::self_test::checked(kernels::choose(wanted).map_err(unsupported)?);
+        Ok(Self { kernels, pool: ThreadPool::new(threads)?, warnings })
+    }
+}
+
+fn unsupported(what: String) -> ExecError {
+    ExecError::Unsupported { backend: "cpu", what }
+}
+
+/// The weights of an executor, for others that are to use the same memory.
+#[derive(Clone)]
+pub struct PackedWeights(Model);
+
+impl PackedWeights {
+    /// How ternary weights are kept.
+    pub fn form(&self) -> Form {
+        self.0.form()
+    }
+}
+
+impl std::fmt::Debug for PackedWeights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackedWeights({} layers, {})", self.0.layers.len(), self.form().name())
     }
 }
 
@@ -106,15 +155,7 @@ impl CpuExecutor {
         options: &CpuOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ExecError> {
-        let unsupported = |what| ExecError::Unsupported { backend: "cpu", what };
-        let threads = options.threads.unwrap_or_else(|| CpuFeatures::detect().cores);
-        if threads == 0 || threads > MAX_THREADS {
-            return Err(unsupported(format!("{threads} threads; choose 1 to {MAX_THREADS}")));
-        }
-        let from_env = std::env::var("BITNET_KERNELS").ok();
-        let wanted = options.kernels.as_deref().or(from_env.as_deref());
-        let (kernels, warnings) = kernels::self_test::checked(kernels::choose(wanted).map_err(unsupported)?);
-        let mut pool = ThreadPool::new(threads)?;
+        let mut host = Host::start(options)?;
         let form = match options.form {
             Some(Form::FourRows) => {
                 return Err(unsupported(
@@ -122,17 +163,49 @@ impl CpuExecutor {
                 ));
             }
             Some(form) => form,
-            None => choice::faster(kernels, &mut pool, weights)?,
+            None => choice::faster(host.kernels, &mut host.pool, weights)?,
         };
-        let layers = pack_layers(form, &mut pool, weights, progress)?;
+        let layers = pack_layers(form, &mut host.pool, weights, progress)?.into();
         let output = weights.output_layer().clone();
-        let int8 = options.output.int8_rows(&mut pool, kernels, &output)?;
-        let (kv, rope) = (KvCache::new(&spec, options.kv_type), RopeTable::new(&spec));
+        let int8 = options.output.int8_rows(&mut host, &output, None)?;
+        let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
+        let kernels = host.kernels;
+        Self::of(Model { spec, kernels, layers, embedding, output, int8, final_norm }, host, options)
+    }
+
+    /// Another executor over weights that are in memory already: with other kernels, threads, keys and values, or another
+    /// way to keep the output layer.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and if the options want another form of the weights.
+    pub fn sharing(weights: &PackedWeights, options: &CpuOptions) -> Result<Self, ExecError> {
+        let form = weights.form();
+        if let Some(other) = options.form.filter(|other| *other != form) {
+            let (other, form) = (other.name(), form.name());
+            return Err(unsupported(format!(
+                "{other} weights in the memory of {form} weights; load them again"
+            )));
+        }
+        let mut host = Host::start(options)?;
+        let mut model = weights.0.clone();
+        model.kernels = host.kernels;
+        model.int8 = options.output.int8_rows(&mut host, &model.output, weights.0.int8.as_ref())?;
+        Self::of(model, host, options)
+    }
+
+    /// The weights, for [`sharing`](Self::sharing).
+    pub fn packed_weights(&self) -> PackedWeights {
+        PackedWeights(self.model.clone())
+    }
+
+    fn of(model: Model, host: Host, options: &CpuOptions) -> Result<Self, ExecError> {
+        let Host { pool, warnings, .. } = host;
+        let spec = &model.spec;
+        let (kv, rope) = (KvCache::new(spec, options.kv_type), RopeTable::new(spec));
         let heads = Heads { query_heads: spec.num_heads, kv_heads: spec.num_kv_heads, layout: kv.layout() };
         let memory = options.memory.clone().unwrap_or_else(MemoryPool::unlimited);
-        let scratch = Scratch::new(threads, layers.len(), widths(&spec, form), heads, memory)?;
-        let (embedding, final_norm) = (weights.embedding.clone(), weights.final_norm.clone());
-        let model = Model { spec, kernels, layers, embedding, output, int8, final_norm };
+        let widths = widths(spec, model.form());
+        let scratch = Scratch::new(pool.threads(), model.layers.len(), widths, heads, memory)?;
         Ok(Self { model, pool, kv, rope, scratch, warnings })
     }
 
@@ -143,7 +216,7 @@ impl CpuExecutor {
 
     /// How ternary weights are kept.
     pub fn form(&self) -> Form {
-        self.model.layers.first().map_or(Form::TwoBit, |l| l.qkv.form())
+        self.model.form()
     }
 
     /// Threads in use.
@@ -186,7 +259,7 @@ impl CpuExecutor {
 
     fn traffic(&self) -> Traffic {
         let output = self.model.output.data().len();
-        let scan = self.model.int8.as_ref().map_or(output, Int8Rows::bytes);
+        let scan = self.model.int8.as_ref().map_or(output, |int8| int8.bytes());
         Traffic {
             layers: MemorySize::bytes(self.ternary_bytes() as u64),
             output: MemorySize::bytes(output as u64),
@@ -376,7 +449,7 @@ impl Executor for CpuExecutor {
     ) -> Result<(), ExecError> {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.block_count())?;
         batch.check_select(self.model.spec.vocab_size, wants, logits, top)?;
-        if !self.model.int8.as_ref().is_some_and(Int8Rows::is_exact) {
+        if !self.model.int8.as_ref().is_some_and(|int8| int8.is_exact()) {
             return full_as_select(self, batch, wants, logits, top);
         }
         let tops: Vec<TopWant<'_>> = wants.iter().filter_map(RowWant::top).collect();

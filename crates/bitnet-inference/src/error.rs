@@ -172,6 +172,22 @@ pub enum EngineError {
         /// What is missing, and what there is instead.
         why: String,
     },
+    /// Models that cannot be compared token by token.
+    #[error("{} and {} do not have the same vocabulary: {why}; compare models of one tokenizer", models[0], models[1])]
+    Vocabularies {
+        /// Names of the models.
+        models: [String; 2],
+        /// The first difference.
+        why: String,
+    },
+    /// An item of a task that cannot be used.
+    #[error("line {line}: {problem}")]
+    TaskItem {
+        /// Line of the file, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
     /// A text too short for what is asked.
     #[error("the text has {tokens} tokens; at least {needed} are needed")]
     TextTooShort {

@@ -106,7 +106,7 @@
 //! * [`stream`], [`mod@batch`], [`mod@parallel`]: many inputs; [`Process`] is what is done with them.
 //! * [`sampling`]: from logits to a token, the same on every machine for the same seed; [`CustomSampler`] is your own.
 //! * [`EmbedOptions`], [`Embeddings`]: vectors of texts.
-//! * [`Perplexity`]: how well a model predicts a text.
+//! * [`evaluate`]: perplexity, log-likelihoods of continuations, accuracy on tasks, and how two models differ.
 //! * [`device`], [`OptimizationLevel`], [`QuantizationConfig`], [`MemoryStats`]: what runs where, how, and in what memory.
 //! * [`model_cache`]: several models under a byte budget.
 //! * [`benchmark`]: how fast a model runs, beside what the machine could do.
@@ -122,6 +122,7 @@ pub mod device;
 mod embed;
 mod engine;
 mod error;
+pub mod evaluate;
 mod generate;
 pub mod grammar;
 pub mod infer;
@@ -129,7 +130,6 @@ pub mod kv;
 pub mod model_cache;
 mod optimization;
 pub mod parallel;
-mod perplexity;
 mod process;
 pub mod sampling;
 pub mod scheduler;
@@ -149,6 +149,7 @@ pub use device::{Device, DeviceSelector, DeviceStatus, Selection};
 pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};
+pub use evaluate::{LogLikelihood, LogLikelihoods, Perplexity, ScoredText, TextStart, TextWindows};
 pub use generate::{Event, FinishReason, GenerateRequest, Generation, GenerationStats, Prompt};
 pub use grammar::{Constraint, GrammarError};
 pub use infer::{InferInput, InferOutput, InferRequest, Inference};
@@ -158,7 +159,6 @@ pub use parallel::{
     Completed, ParallelConfig, ParallelInferenceProcessor, ParallelStats, RejectReason, Rejected,
     ShutdownMode, ShutdownReport,
 };
-pub use perplexity::Perplexity;
 pub use process::Process;
 pub use sampling::{
     CustomSampler, LogitBias, Mirostat, PenaltyWindow, SamplerOrder, SamplingOverrides, SamplingParams,

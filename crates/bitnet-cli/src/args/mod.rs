@@ -2,11 +2,13 @@
 
 mod bench;
 mod chat;
+mod compare;
 mod config;
 mod constraint;
 mod convert;
 mod devices;
 mod embed;
+mod eval;
 mod generate;
 mod hub;
 mod inspect;
@@ -26,11 +28,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::{ChatArgs, ChatFlags, RunArgs, SessionArgs, ToolArgs};
+pub(crate) use compare::CompareArgs;
 pub(crate) use config::{ConfigAction, ConfigArgs};
 pub(crate) use constraint::{ConstraintArgs, GrammarType};
 pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
 pub(crate) use devices::DevicesArgs;
 pub(crate) use embed::{EmbedArgs, EmbedFormat};
+pub(crate) use eval::EvalArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use hub::{DuArgs, HubArgs, ListArgs, PullArgs, RmArgs, ShowArgs};
 pub(crate) use inspect::InspectArgs;
@@ -140,6 +144,10 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     /// Measure how well a model predicts a text
     Perplexity(PerplexityArgs),
+    /// Answer the questions of a task, and count what is right
+    Eval(EvalArgs),
+    /// Compare two models, or one in two ways, over a text
+    Compare(CompareArgs),
     /// Measure how fast a model runs, beside what the machine can do
     Bench(BenchArgs),
     /// Write a model in another form, and verify it

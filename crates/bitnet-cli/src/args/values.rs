@@ -23,6 +23,26 @@ fn checked(text: &str, allowed: &str, ok: impl Fn(f32) -> bool) -> Result<f32, S
     number(text, allowed).and_then(|v| if ok(v) { Ok(v) } else { Err(format!("it must be {allowed}")) })
 }
 
+/// A text in which `\n`, `\t` and `\\` stand for a line break, a tab and a backslash.
+pub(crate) fn escaped(text: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match (c, if c == '\\' { rest.clone().next() } else { None }) {
+            ('\\', Some(escape @ ('n' | 't' | '\\'))) => {
+                out.push(match escape {
+                    'n' => '\n',
+                    't' => '\t',
+                    other => other,
+                });
+                rest.next();
+            }
+            (c, _) => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
 /// A temperature.
 pub(crate) fn temperature(text: &str) -> Result<f32, String> {
     checked(text, "a number, 0 (always the best token) or greater", |v| v >= 0.0)
@@ -196,5 +216,10 @@ mod tests {
         assert!(limit("0").is_err() && limit("-2").is_err());
         assert!(positive("0").is_err() && positive("99999999999999999999999").is_err());
         assert!(threads("1025").is_err());
+    }
+
+    #[test]
+    fn escapes_are_line_breaks_and_tabs() {
+        assert_eq!(escaped(r"Q:\tx\nA:\\n\d\"), Ok("Q:\tx\nA:\\n\\d\\".to_owned()));
     }
 }

@@ -159,31 +159,12 @@ fn prompt(args: &GenerateArgs) -> Result<String, CliError> {
 
 /// All of standard input.
 pub(super) fn stdin() -> Result<String, CliError> {
-    let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().read_to_end(&mut bytes);
-    read.map_err(|error| CliError::failed(format!("cannot read stdin: {error}")))?;
-    text(bytes, "stdin")
+    read(Path::new("-"))
 }
 
-/// The text of a file, without a line break at its end.
+/// The text of a file or of stdin, without the line break that editors and `echo` put at the end.
 pub(super) fn read(path: &Path) -> Result<String, CliError> {
-    if path == Path::new("-") {
-        return stdin();
-    }
-    let name = path.display();
-    let bytes =
-        std::fs::read(path).map_err(|error| CliError::failed(format!("cannot read {name}: {error}")))?;
-    text(bytes, &name.to_string())
-}
-
-/// Bytes as text, without the line break that editors and `echo` put at the end.
-fn text(bytes: Vec<u8>, origin: &str) -> Result<String, CliError> {
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        CliError::failed(format!(
-            "{origin} is not UTF-8 text: byte {at} begins no character; convert it first"
-        ))
-    })?;
+    let mut text = read_whole(path)?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -191,6 +172,20 @@ fn text(bytes: Vec<u8>, origin: &str) -> Result<String, CliError> {
         }
     }
     Ok(text)
+}
+
+/// The text of a file, or of stdin for `-`, as it is.
+pub(super) fn read_whole(path: &Path) -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    let (read, name) = match path == Path::new("-") {
+        true => (std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes), "stdin".to_owned()),
+        false => (std::fs::read(path), path.display().to_string()),
+    };
+    let bytes = read.map_err(|error| CliError::failed(format!("cannot read {name}: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        CliError::failed(format!("{name} is not UTF-8 text: byte {at} begins no character; convert it first"))
+    })
 }
 
 /// Takes what is generated.

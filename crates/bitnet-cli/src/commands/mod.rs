@@ -3,6 +3,7 @@
 mod bench;
 mod cached;
 mod chat;
+mod compare;
 mod completions;
 mod config;
 mod constraint;
@@ -10,6 +11,7 @@ mod convert;
 mod devices;
 mod du;
 mod embed;
+mod eval;
 mod generate;
 mod inspect;
 mod list;
@@ -56,6 +58,8 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Inspect(args) => inspect::run(args, notes),
         Command::Devices(args) => devices::run(args),
         Command::Perplexity(args) => perplexity::run(args, notes),
+        Command::Eval(args) => eval::run(args, notes),
+        Command::Compare(args) => compare::run(args, notes),
         Command::Bench(args) => bench::run(args, notes),
         Command::Convert(args) => convert::run(args, notes),
         Command::Quantize(args) => quantize::run(args, notes),

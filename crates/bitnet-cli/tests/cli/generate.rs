@@ -142,15 +142,3 @@ fn a_closed_stdout_ends_it_quietly() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
-
-#[test]
-fn perplexity_of_a_text() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("text.txt");
-    std::fs::write(&file, "The little dog ran to the park and played with a ball. ".repeat(3)).unwrap();
-    let args = ["perplexity", file.to_str().unwrap(), "--window", "20"];
-    let json: serde_json::Value = serde_json::from_str(&stdout(&[&args[..], &["--json"]].concat())).unwrap();
-    let value = json["perplexity"].as_f64().unwrap();
-    assert!(value > 1.0 && value < 1000.0, "{json}");
-    assert!(stdout(&args).starts_with(&format!("perplexity {value:.4} (")));
-}

@@ -11,6 +11,7 @@ mod config;
 mod constraints;
 mod convert;
 mod embed;
+mod evaluate;
 mod generate;
 mod hub;
 mod machines;

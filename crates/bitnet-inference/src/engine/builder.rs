@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bitnet_core::MemorySize;
 use bitnet_core::memory_pool::MemoryPool;
-use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage};
+use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage, PackedWeights};
 use bitnet_model::load::{LoadOptions, ModelSource, load};
 use bitnet_model::{Executor, KvType};
 use bitnet_quant::{QuantizationConfig, TritStorage};
@@ -21,6 +21,8 @@ const SESSIONS: usize = 4;
 /// Describes an engine; [`build`](Self::build) makes it. Only the model is required.
 pub struct EngineBuilder {
     model: Option<ModelSource>,
+    /// Weights that are in memory already, with what is known of their model.
+    shared: Option<(PackedWeights, EngineModel)>,
     load: LoadOptions,
     cpu: CpuOptions,
     level: OptimizationLevel,
@@ -44,6 +46,7 @@ impl Default for EngineBuilder {
     fn default() -> Self {
         Self {
             model: None,
+            shared: None,
             load: LoadOptions::default(),
             cpu: CpuOptions::default(),
             level: OptimizationLevel::default(),
@@ -72,6 +75,11 @@ impl std::fmt::Debug for EngineBuilder {
 }
 
 impl EngineBuilder {
+    /// An engine over weights that are in memory already.
+    pub(super) fn sharing(weights: PackedWeights, model: EngineModel) -> Self {
+        Self { shared: Some((weights, model)), ..Self::default() }
+    }
+
     /// Where the model is.
     #[must_use]
     pub fn model(mut self, source: ModelSource) -> Self {
@@ -219,19 +227,14 @@ impl EngineBuilder {
                 ParameterError { name: "threads", value: "0".to_owned(), allowed: "1 or more" }.into()
             );
         }
-        let source = self.model.take().ok_or(EngineError::NoModel)?;
         let mut options = self.options()?;
         let fallback = self.choose_device()?;
-        let (spec, weights, mut model) = EngineModel::split(load(&source, &self.load)?);
-        model.warnings.extend(fallback);
-        // What reading the files took goes back before the weights take theirs, which is when memory peaks.
-        bitnet_core::process::trim_heap();
-        // Refused before the weights are prepared, which takes seconds for a large model.
-        let context = checked_context(self.context, &spec, &model.name)?;
         let memory = MemoryPool::new(self.buffers());
         self.cpu.memory = Some(memory.clone());
-        let executor = CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?;
-        drop(weights);
+        let (executor, mut model) = self.executor()?;
+        let context = checked_context(self.context, executor.spec(), &model.name)?;
+        let packed = executor.packed_weights();
+        model.warnings.extend(fallback);
         model.warnings.extend_from_slice(executor.warnings());
         if options.kv_budget.is_none() {
             let per_token = executor.info().kv_bytes_per_token().as_bytes();
@@ -239,8 +242,22 @@ impl EngineBuilder {
             options.kv_budget = self.kv_limit.filter(|limit| limit.as_bytes() < full);
         }
         let mut core = Core::new(model, Box::new(executor), Some(context), self.sessions, options)?;
-        (core.load_time, core.memory) = (start.elapsed(), memory);
+        (core.load_time, core.memory, core.weights) = (start.elapsed(), memory, Some(packed));
         Ok(InferenceEngine::of_core(core))
+    }
+
+    /// The executor and its model: loaded, or over weights that are in memory.
+    fn executor(&mut self) -> Result<(CpuExecutor, EngineModel), EngineError> {
+        if let Some((weights, model)) = self.shared.take() {
+            return Ok((CpuExecutor::sharing(&weights, &self.cpu)?, model));
+        }
+        let source = self.model.take().ok_or(EngineError::NoModel)?;
+        let (spec, weights, model) = EngineModel::split(load(&source, &self.load)?);
+        // What reading the files took goes back before the weights take theirs, which is when memory peaks.
+        bitnet_core::process::trim_heap();
+        // Refused before the weights are prepared, which takes seconds for a large model.
+        checked_context(self.context, &spec, &model.name)?;
+        Ok((CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?, model))
     }
 
     /// Puts what was set explicitly and what the level says together, and checks it.

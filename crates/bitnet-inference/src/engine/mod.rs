@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bitnet_core::memory_pool::MemoryPool;
 use bitnet_core::{MemorySize, MemoryStats};
+use bitnet_cpu::PackedWeights;
 use bitnet_model::load::{EmbeddingDefaults, GenerationDefaults, LoadError, LoadedModel};
 use bitnet_model::{Executor, ExecutorInfo, ModelSpec, Weights, fingerprint};
 use bitnet_text::{ChatTemplate, Tokenizer};
@@ -94,6 +95,8 @@ pub(crate) struct Core {
     options: SchedulerOptions,
     backend: FairMutex<Backend>,
     pool: Arc<Mutex<BlockPool>>,
+    /// Its weights, for engines that share them.
+    weights: Option<PackedWeights>,
     /// Made when the first constraint comes, as it takes time and memory.
     grammars: OnceLock<Result<GrammarFactory, GrammarError>>,
 }
@@ -137,6 +140,15 @@ impl InferenceEngine {
     fn of_core(core: Core) -> Self {
         let core = Arc::new(core);
         Self { scheduler: Arc::new(Scheduler::new(Arc::clone(&core))), core }
+    }
+
+    /// Starts to describe another engine of the same model that uses the same weights in memory: with other kernels, threads,
+    /// keys and values, another context or output layer. `None` for engines of [`from_executor`](Self::from_executor).
+    pub fn sibling(&self) -> Option<EngineBuilder> {
+        let weights = self.core.weights.clone()?;
+        // What people should know of the model is told by this engine.
+        let model = EngineModel { warnings: Vec::new(), ..self.core.model.clone() };
+        Some(EngineBuilder::sharing(weights, model))
     }
 
     /// The scheduler, which runs many requests together. Its thread starts with the first request.
@@ -285,6 +297,7 @@ impl Core {
             context,
             load_time: Duration::ZERO,
             memory: MemoryPool::unlimited(),
+            weights: None,
             grammars: OnceLock::new(),
             options,
         })

@@ -179,6 +179,12 @@ fn largest(wants: &[RowWant<'_>]) -> Option<usize> {
     wants.iter().map(k).try_fold(0, |most, k| Some(most.max(k?)))
 }
 
+/// A sequence of all waiting tokens of a session, which has blocks for them.
+fn waiting(session: &Session, logits: LogitRows) -> Sequence<'_> {
+    let position = session.computed();
+    Sequence { tokens: &session.tokens()[position..], position, blocks: session.blocks(), logits }
+}
+
 impl InferenceEngine {
     /// Computes a session's waiting tokens up to `end` with the logits of each, `[tokens, vocab_size]`.
     pub(crate) fn score(
@@ -189,12 +195,43 @@ impl InferenceEngine {
     ) -> Result<(), EngineError> {
         self.core.compute(&mut self.backend(), session, end, Output::All(logits))
     }
+
+    /// Computes all waiting tokens of some sessions in one call, each with the logits it wants, `[rows, vocab_size]` in the
+    /// order of sessions and tokens.
+    pub(crate) fn score_together(
+        &self,
+        sessions: &mut [(Session, LogitRows)],
+        logits: &mut [f32],
+    ) -> Result<(), EngineError> {
+        let backend = &mut *self.backend();
+        for (session, _) in sessions.iter_mut() {
+            session.cover(session.tokens().len())?;
+        }
+        self.reserve_memory(backend)?;
+        for (session, _) in sessions.iter_mut() {
+            session.run_copy(backend.executor())?;
+        }
+        let sequences: Vec<Sequence<'_>> = sessions.iter().map(|(s, logits)| waiting(s, *logits)).collect();
+        backend.executor.forward(&Batch { sequences: &sequences }, logits)?;
+        sessions.iter_mut().for_each(|(session, _)| session.set_computed(session.tokens().len()));
+        Ok(())
+    }
 }
 
 impl Core {
     /// Computes a session's waiting tokens up to `end` without logits.
     pub(crate) fn prefill(&self, session: &mut Session, end: usize) -> Result<(), EngineError> {
         self.compute(&mut self.backend(), session, end, Output::None)
+    }
+
+    /// The same, in chunks that the executor likes.
+    pub(crate) fn prefill_to(&self, session: &mut Session, end: usize) -> Result<(), EngineError> {
+        let chunk = self.info().max_batch_tokens.max(1);
+        while session.computed() < end {
+            let next = (session.computed() + chunk).min(end);
+            self.prefill(session, next)?;
+        }
+        Ok(())
     }
 
     /// Computes all waiting tokens of a session and draws the token that follows, for the completion to take.

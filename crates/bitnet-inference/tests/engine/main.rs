@@ -4,6 +4,7 @@
 mod benchmark;
 mod constraints;
 mod embed;
+mod evaluate;
 mod generate;
 mod infer;
 mod library;
