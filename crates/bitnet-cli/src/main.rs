@@ -2,7 +2,7 @@
 //!
 //! [`args`] are the clap types and nothing else, [`config`] is the file that gives them their defaults, [`commands`] run
 //! them, [`output`] writes, [`report`] draws. Results go to stdout, all else to stderr. Exit codes: 0 done, 1 it failed,
-//! 2 it was asked for wrongly, 130 interrupted.
+//! 2 it was asked for wrongly, 3 some rows of a batch failed, 130 interrupted.
 #![allow(rustdoc::broken_intra_doc_links, reason = "comments of arguments are help texts, with brackets")]
 #![forbid(unsafe_code)]
 

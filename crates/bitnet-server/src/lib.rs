@@ -2,6 +2,7 @@
 //!
 //! * [`Server`] serves, or gives its routes to another axum application ([`Server::router`]).
 //! * [`ServerConfig`] is everything that can be set; [`config::ConfigSources`] reads it from flags, environment and file.
+//! * [`Server::answer`] answers a body without a connection, [`offline`] reads fields of one: for work from files.
 //! * [`AppState`], [`ModelHandle`], [`RequestContext`], [`ApiError`]: what handlers work with.
 //!
 //! Handlers translate: a request of some API becomes a request to an engine, its events become that API's events. Models
@@ -19,6 +20,7 @@ mod metrics;
 mod middleware;
 mod models;
 mod native;
+pub mod offline;
 mod ollama;
 mod openai;
 #[cfg(feature = "otel")]
@@ -35,6 +37,7 @@ pub use error::{ApiError, ServerError};
 pub use extract::ApiJson;
 pub use metrics::Metrics;
 pub use models::{ModelHandle, ModelState, ModelSummary, TrackedStream};
+pub use offline::Answered;
 pub use serve::{Address, Signals, signals};
 pub use server::{BoundServer, Server};
 pub use state::AppState;

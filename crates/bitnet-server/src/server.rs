@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use bitnet_inference::InferenceEngine;
 
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::middleware;
+use crate::models::Models;
 use crate::routes::routes;
 use crate::serve::{self, Address, Limits, Listener, Shared};
 use crate::state::AppState;
@@ -44,7 +46,20 @@ impl Server {
     /// # Errors
     /// [`ServerError`]: the configuration cannot be, or a model is not there.
     pub fn new(config: ServerConfig) -> Result<Self, ServerError> {
-        let state = AppState::new(config)?;
+        Self::with_state(AppState::new(config)?)
+    }
+
+    /// As [`new`](Self::new), but serves an engine that is there already, under the name of its model. What the configuration
+    /// says about models and how to build engines means nothing then.
+    ///
+    /// # Errors
+    /// [`ServerError`]: the configuration cannot be, or its memory budget is too small.
+    pub fn with_engine(config: ServerConfig, engine: &InferenceEngine) -> Result<Self, ServerError> {
+        let models = Models::of_engine(&config, engine)?;
+        Self::with_state(AppState::with_models(config, models)?)
+    }
+
+    fn with_state(state: AppState) -> Result<Self, ServerError> {
         // Tells now what would fail later.
         let _ = middleware::wrap(Router::new(), &state)?;
         Ok(Self { state, extra: Router::new() })

@@ -44,10 +44,17 @@ impl WeakState {
 impl AppState {
     pub(crate) fn new(config: ServerConfig) -> Result<Self, ServerError> {
         config.check()?;
+        let models = Models::new(&config)?;
+        Self::with_models(config, models)
+    }
+
+    /// The state of a server with these models.
+    pub(crate) fn with_models(config: ServerConfig, models: Models) -> Result<Self, ServerError> {
+        config.check()?;
         let keys = Keys::new(&config)?;
         let places = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
         Ok(Self(Arc::new(Shared {
-            models: Arc::new(Models::new(&config)?),
+            models: Arc::new(models),
             metrics: Metrics::new()?,
             keys,
             config,

@@ -1,5 +1,6 @@
 //! The command line as types. No logic here but the reading of single values.
 
+mod batch;
 mod bench;
 mod chat;
 mod compare;
@@ -26,6 +27,7 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub(crate) use batch::{BatchArgs, InputFormat, OutputFormat, TextMode};
 pub(crate) use bench::{BenchAction, BenchArgs, BenchFormat, OpsArgs};
 pub(crate) use chat::{ChatArgs, ChatFlags, RunArgs, SessionArgs, ToolArgs};
 pub(crate) use compare::CompareArgs;
@@ -62,6 +64,7 @@ Examples:
   bitnet generate -m DIR -n 200 --chat \"Hi\"   an answer from a downloaded model
   bitnet chat                                 a conversation
   bitnet run MODEL \"Hi\"                       an answer of a model by its name, fetched if it is not there
+  bitnet batch prompts.csv -o out.csv         texts for all rows of a file
   bitnet serve                                a server with a chat page
   bitnet pull microsoft/bitnet-b1.58-2B-4T    fetch a model; -m ORG/NAME fetches it on first use
   bitnet inspect MODEL                        what is in a model
@@ -119,6 +122,8 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// The same with a model by its name, fetched if it is not there
     Run(RunArgs),
+    /// Process files of prompts: text, JSONL, CSV, TSV, Parquet, OpenAI's batch files
+    Batch(BatchArgs),
     /// Serve models over HTTP: the APIs of OpenAI, Anthropic, llama-server and ollama, and a chat page
     Serve(ServeArgs),
     /// Show which models a running server has loaded, and what they are doing
@@ -180,16 +185,17 @@ pub(crate) fn sampling() -> clap::Command {
 /// Turns the spellings that users of llama.cpp know and clap cannot have, long names behind one dash, into ours. Leaves
 /// alone what stands behind `--`.
 pub(crate) fn with_llama_spellings(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    let (mut verbatim, mut bench, mut serve) = (false, false, false);
+    let (mut verbatim, mut bench, mut batch, mut serve) = (false, false, false, false);
     args.map(move |arg| {
         verbatim |= arg == "--";
         bench |= arg == "bench";
+        batch |= arg == "batch";
         serve |= arg == "serve";
         match arg.to_str() {
             Some("-sys") if !verbatim => "--system".into(),
             Some("-hf" | "--hf-repo") if !verbatim => "--model".into(),
             Some("-pg") if !verbatim && bench => "--pg".into(),
-            Some("-np") if !verbatim && serve => "--parallel".into(),
+            Some("-np") if !verbatim && (serve || batch) => "--parallel".into(),
             Some("-to") if !verbatim && serve => "--timeout".into(),
             _ => arg,
         }

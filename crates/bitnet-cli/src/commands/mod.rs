@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod batch;
 mod bench;
 mod cached;
 mod chat;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Generate(args) => generate::run(args, notes),
         Command::Chat(args) => chat::run(args, notes),
         Command::Run(args) => run::run(args, notes),
+        Command::Batch(args) => batch::run(args, notes),
         Command::Serve(args) => serve::run(args, cli.global, notes),
         Command::Ps(args) => ps::run(args, notes),
         Command::Stop(args) => stop::run(args, notes),

@@ -30,14 +30,26 @@ impl Progress {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} % {eta}");
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let bar = bar("{msg} {wide_bar} {percent:>3} % {eta}", Some(total));
             bar.set_message(self.what);
             bar
         });
         bar.set_length(total);
         bar.set_position(done);
+    }
+
+    /// As [`set`](Self::set), with words about the work in place of the time that is left. Without a total there is no bar.
+    pub(crate) fn tell(&mut self, done: u64, total: Option<u64>, words: impl FnOnce() -> String) {
+        if !self.draws || self.bar.is_none() && self.start.elapsed() < PATIENCE {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let template =
+                if total.is_some() { "{wide_bar} {percent:>3} % {msg}" } else { "{spinner} {msg}" };
+            bar(template, total)
+        });
+        bar.set_position(done);
+        bar.set_message(words());
     }
 
     /// Runs `f`, which writes, with the bar out of its way.
@@ -55,6 +67,13 @@ impl Progress {
         }
         self.draws = false;
     }
+}
+
+/// A bar, or without a total what turns instead.
+fn bar(template: &str, total: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
 }
 
 impl Drop for Progress {

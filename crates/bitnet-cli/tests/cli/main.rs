@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers as well")]
 
 mod bad_input;
+mod batch;
 mod bench;
 mod chat;
 mod chat_once;

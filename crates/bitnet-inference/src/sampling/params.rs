@@ -53,6 +53,14 @@ macro_rules! parameters {
             pub seed: Option<u64>,
         }
 
+        impl SamplingOverrides {
+            /// `self`, and where it says nothing, what `base` says.
+            #[must_use]
+            pub fn over(self, base: &Self) -> Self {
+                Self { $($name: self.$name.or(base.$name),)* seed: self.seed.or(base.seed) }
+            }
+        }
+
         /// Checked parameters of sampling. Which of the steps act in which order says [`samplers`](Self::samplers).
         ///
         /// "Needs all logits" at a parameter means: while it acts, the whole output layer is read for each token. Without

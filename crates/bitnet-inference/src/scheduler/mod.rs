@@ -156,7 +156,7 @@ impl Scheduler {
         self.start(&mut state)?;
         let id = state.next_id;
         state.next_id += 1;
-        let SubmitOptions { priority, deadline, client, id: request_id } = options;
+        let SubmitOptions { priority, deadline, client, id: request_id, ends_only } = options;
         let ticket = Ticket {
             id,
             request_id,
@@ -167,6 +167,7 @@ impl Scheduler {
             prompt,
             count,
             events: sender,
+            ends_only,
             open: AtomicUsize::new(count),
             begun: AtomicBool::new(false),
             ended: AtomicBool::new(false),

@@ -82,4 +82,7 @@ pub struct SubmitOptions {
     pub client: Option<Arc<str>>,
     /// A name for logs and [`SlotStats`](super::SlotStats).
     pub id: Option<Arc<str>>,
+    /// Whether only ends are told, [`StreamEvent::Finished`](super::StreamEvent) and errors: who does not read along need not
+    /// be woken for each token.
+    pub ends_only: bool,
 }

@@ -32,6 +32,8 @@ pub(super) struct Ticket {
     /// Completions there will be.
     pub(super) count: usize,
     pub(super) events: UnboundedSender<Result<StreamEvent, EngineError>>,
+    /// Whether nothing but ends is sent.
+    pub(super) ends_only: bool,
     /// Completions that are not whole yet.
     pub(super) open: AtomicUsize,
     /// Whether its first completion has left the queue.
@@ -48,6 +50,15 @@ impl Ticket {
         match self.events.send(Ok(event)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// As [`send`](Self::send) for what is told on the way to the end.
+    fn tell(&self, event: impl FnOnce() -> StreamEvent) -> ControlFlow<()> {
+        match self.ends_only {
+            false => self.send(event()),
+            true if self.events.is_closed() => ControlFlow::Break(()),
+            true => ControlFlow::Continue(()),
         }
     }
 
@@ -180,7 +191,7 @@ impl Sequence {
     pub(super) fn tell_start(&self) {
         let (prompt_tokens, cached_tokens) = (self.stats.prompt_tokens, self.stats.cached_tokens);
         if !self.ticket.begun.swap(true, Ordering::Relaxed) {
-            let _ = self.ticket.send(StreamEvent::Started { prompt_tokens, cached_tokens });
+            let _ = self.ticket.tell(|| StreamEvent::Started { prompt_tokens, cached_tokens });
         }
     }
 
@@ -188,7 +199,7 @@ impl Sequence {
     pub(super) fn tell_prefill(&self) {
         let (done, total) = (self.session.computed(), self.stats.prompt_tokens);
         if self.choice == 0 && self.first_token.is_none() {
-            let _ = self.ticket.send(StreamEvent::Prefill { done, total });
+            let _ = self.ticket.tell(|| StreamEvent::Prefill { done, total });
         }
     }
 
@@ -276,13 +287,15 @@ impl Sequence {
         let mut on_event = |event: Event<'_>| match event {
             // The scheduler tells of prompts itself.
             Event::Prefill { .. } => ControlFlow::Continue(()),
-            Event::Token { id, text, logprobs } => ticket.send(StreamEvent::Token {
+            Event::Token { id, text, logprobs } => ticket.tell(|| StreamEvent::Token {
                 choice: *choice,
                 id,
                 text: text.to_owned(),
                 logprobs: logprobs.map(Into::into),
             }),
-            Event::Tail { text } => ticket.send(StreamEvent::Tail { choice: *choice, text: text.to_owned() }),
+            Event::Tail { text } => {
+                ticket.tell(|| StreamEvent::Tail { choice: *choice, text: text.to_owned() })
+            }
         };
         for i in 0..input.logit_rows() {
             if i > 0 {
@@ -319,7 +332,7 @@ impl Sequence {
         let (ticket, choice) = (Arc::clone(&self.ticket), self.choice);
         let finish = self.completion.cancel(&mut self.session, &mut |event| {
             if let Event::Tail { text } = event {
-                let _ = ticket.send(StreamEvent::Tail { choice, text: text.to_owned() });
+                let _ = ticket.tell(|| StreamEvent::Tail { choice, text: text.to_owned() });
             }
             ControlFlow::Continue(())
         });

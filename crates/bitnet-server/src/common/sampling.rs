@@ -69,9 +69,9 @@ impl SamplingFields {
         Ok(fields)
     }
 
-    /// Puts what the client said into a request. Strings and biases are added to those that are there.
+    /// Puts what the client said into a request, over what it says. Strings and biases are added to those that are there.
     pub(crate) fn apply(self, request: &mut GenerateRequest) {
-        request.sampling = self.overrides;
+        request.sampling = self.overrides.over(&request.sampling);
         if let Some(max_tokens) = self.max_tokens {
             request.max_tokens = max_tokens;
         }

@@ -178,16 +178,7 @@ impl Models {
     /// # Errors
     /// [`ServerError::Model`] for a model that is not there.
     pub(crate) fn new(config: &ServerConfig) -> Result<Self, ServerError> {
-        let budget = config.memory_budget.map(|size| size.0);
-        let budget = budget.or_else(bitnet_core::process::total_memory);
-        let models = Self {
-            entries: RwLock::default(),
-            cache: ModelCache::new(budget.unwrap_or(MemorySize::bytes(u64::MAX / 2))),
-            settings: Settings::new(config),
-            folder: config.models_dir.clone(),
-            strict: config.strict_models,
-            keep_alive: (config.keep_alive > 0).then(|| Duration::from_secs(config.keep_alive)),
-        };
+        let models = Self::empty(config);
         let mut configured = config.models.clone();
         if configured.is_empty() && config.models_dir.is_none() {
             configured.push(Default::default());
@@ -213,6 +204,35 @@ impl Models {
         }
         models.search_folder();
         Ok(models)
+    }
+
+    /// Serves this engine and nothing else. A budget holds for it as for any model.
+    ///
+    /// # Errors
+    /// [`ServerError::Model`] if it does not fit into the budget.
+    pub(crate) fn of_engine(config: &ServerConfig, engine: &InferenceEngine) -> Result<Self, ServerError> {
+        let models = Self::empty(config);
+        let model = engine.model();
+        let source = Source::Given { name: model.name.clone(), bytes: model.file_bytes };
+        let wrong =
+            |error: CacheError| ServerError::Model { name: model.name.clone(), message: error.to_string() };
+        models.cache.get(&model.name, || Ok(engine.clone())).map_err(wrong)?;
+        models.add(model.name.clone(), config.alias.clone(), source, false);
+        Ok(models)
+    }
+
+    /// No models yet.
+    fn empty(config: &ServerConfig) -> Self {
+        let budget = config.memory_budget.map(|size| size.0);
+        let budget = budget.or_else(bitnet_core::process::total_memory);
+        Self {
+            entries: RwLock::default(),
+            cache: ModelCache::new(budget.unwrap_or(MemorySize::bytes(u64::MAX / 2))),
+            settings: Settings::new(config),
+            folder: config.models_dir.clone(),
+            strict: config.strict_models,
+            keep_alive: (config.keep_alive > 0).then(|| Duration::from_secs(config.keep_alive)),
+        }
     }
 
     fn add(&self, id: String, aliases: Vec<String>, source: Source, from_folder: bool) {

@@ -20,6 +20,13 @@ pub(super) enum Source {
     Path(PathBuf),
     /// A model on the Hub that must be in the cache.
     Cached(ModelName),
+    /// An engine that the program made itself.
+    Given {
+        /// Name of its model.
+        name: String,
+        /// Bytes of its files.
+        bytes: u64,
+    },
 }
 
 impl Source {
@@ -45,6 +52,7 @@ impl Source {
             Self::Bundled => bitnet_tiny::NAME.to_owned(),
             Self::Path(path) => name_of(path),
             Self::Cached(name) => name.repo.as_str().to_owned(),
+            Self::Given { name, .. } => name.clone(),
         }
     }
 
@@ -54,6 +62,7 @@ impl Source {
             Self::Bundled => "bundled with the program".to_owned(),
             Self::Path(path) => path.display().to_string(),
             Self::Cached(name) => name.to_string(),
+            Self::Given { .. } => "given by the program".to_owned(),
         }
     }
 
@@ -63,13 +72,14 @@ impl Source {
             Self::Bundled => bitnet_tiny::files().iter().map(|(_, bytes)| bytes.len() as u64).sum(),
             Self::Path(path) => size_of(path),
             Self::Cached(_) => self.path().map_or(0, |path| size_of(&path)),
+            Self::Given { bytes, .. } => *bytes,
         }
     }
 
     /// The path of the model; none for the bundled one, nor for one that is not in the cache.
     fn path(&self) -> Option<PathBuf> {
         match self {
-            Self::Bundled => None,
+            Self::Bundled | Self::Given { .. } => None,
             Self::Path(path) => Some(path.clone()),
             Self::Cached(name) => {
                 let hub = HubConfig::from_env().and_then(Hub::new).ok()?;
@@ -83,12 +93,15 @@ impl Source {
     /// What an engine is built from. Looks into the file system.
     ///
     /// # Errors
-    /// A message, if a model of the Hub is not in the cache.
+    /// A message, if a model of the Hub is not in the cache, or if there are no files to load again.
     pub(super) fn resolve(&self) -> Result<ModelSource, String> {
         if *self == Self::Bundled {
             let view = |(name, bytes): (&str, &'static [u8])| (name.to_owned(), ByteView::from_static(bytes));
             let files = bitnet_tiny::files().into_iter().map(view).collect();
             return Ok(ModelSource::Memory { name: bitnet_tiny::NAME.to_owned(), files });
+        }
+        if let Self::Given { name, .. } = self {
+            return Err(format!("the engine of {name} was given by the program and is gone"));
         }
         let missing = || format!("{0} is not in the cache; `bitnet pull {0}` fetches it", self.place());
         self.path().map(ModelSource::Path).ok_or_else(missing)

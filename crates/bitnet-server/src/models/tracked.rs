@@ -58,6 +58,7 @@ impl ModelHandle {
             deadline: Some(context.arrived + config.timeout()),
             client: Some(Arc::clone(&context.client)),
             id: Some(Arc::clone(&context.id)),
+            ends_only: false,
         };
         context.facts.set_model(self.shared_id());
         let stream = self.engine().scheduler().submit(request, options).map_err(|error| {

@@ -12,7 +12,7 @@ use crate::error::ApiError;
 ///
 /// # Errors
 /// 400 naming the first field that cannot be.
-pub(super) fn read(body: &Body, template: Option<&ChatTemplate>) -> Result<Vec<ChatMessage>, ApiError> {
+pub(crate) fn read(body: &Body, template: Option<&ChatTemplate>) -> Result<Vec<ChatMessage>, ApiError> {
     let missing =
         || ApiError::bad_param("messages", "messages is required: a list of messages, at least one");
     let list = match body.get("messages") {

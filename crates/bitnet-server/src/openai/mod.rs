@@ -28,6 +28,7 @@ mod usage;
 use axum::Router;
 use axum::routing::{get, post};
 
+pub(crate) use self::messages::read as messages;
 use crate::state::AppState;
 
 /// The routes of this family.

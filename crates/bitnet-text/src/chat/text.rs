@@ -1,7 +1,9 @@
 //! [`TextTemplate`]: a text with holes, filled from the fields of a row.
 
+use std::collections::BTreeSet;
+
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
 use super::{FUEL, NAME, filters, template_error};
@@ -33,7 +35,20 @@ impl TextTemplate {
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| template_error(origin, &error))?;
-        Ok(Self { environment, origin: origin.to_owned() })
+        // Filters and functions are looked up only when they are used.
+        let tried = environment.get_template(NAME).and_then(|template| template.render(()));
+        match tried {
+            Err(error) if is_unknown(error.kind()) => Err(template_error(origin, &error)),
+            _ => Ok(Self { environment, origin: origin.to_owned() }),
+        }
+    }
+
+    /// The fields that it names.
+    pub fn names(&self) -> BTreeSet<String> {
+        let template = self.environment.get_template(NAME);
+        template
+            .map(|template| template.undeclared_variables(false).into_iter().collect())
+            .unwrap_or_default()
     }
 
     /// The text for a row.
@@ -46,6 +61,12 @@ impl TextTemplate {
             .and_then(|template| template.render(Serde(row)))
             .map_err(|error| template_error(&self.origin, &error))
     }
+}
+
+/// Whether something is called that there is not.
+fn is_unknown(kind: ErrorKind) -> bool {
+    use ErrorKind::{TemplateNotFound, UnknownFilter, UnknownFunction, UnknownTest};
+    matches!(kind, UnknownFilter | UnknownFunction | UnknownTest | TemplateNotFound)
 }
 
 #[cfg(test)]
@@ -73,6 +94,10 @@ mod tests {
     fn what_a_row_lacks_is_an_error() {
         let error = render("Q: {{questoin}}").unwrap_err().to_string();
         assert!(error.contains("--template") && error.contains("undefined"), "{error}");
+        assert!(TextTemplate::new("{{ question|shout }}", "t").is_err(), "there is no such filter");
+        let names =
+            TextTemplate::new("{{b}} {{a.x}} {% for c in a %}{{c}}{% endfor %}", "t").unwrap().names();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "b"]);
         assert!(render("{{").unwrap_err().to_string().contains("--template"));
         assert!(
             render("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}")
