@@ -76,6 +76,7 @@ Exit codes:
   0    it is done
   1    it failed; stderr says why
   2    it was asked for wrongly: a flag, a setting
+  3    some rows of a batch failed; the others are done
   130  it was interrupted";
 
 /// Forms of what is said on stderr.

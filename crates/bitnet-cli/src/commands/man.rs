@@ -64,7 +64,8 @@ fn page(command: &Command) -> Result<String, CliError> {
         text += &format!(".SH NOTES\n.nf\n{}\n.fi\n", verbatim(&after.to_string()));
     }
     text += ".SH \"EXIT STATUS\"\n.TP\n0\nIt is done.\n.TP\n1\nIt failed; standard error says why.\n.TP\n2\nIt was asked for \
-             wrongly: a flag, a setting.\n.TP\n130\nIt was interrupted.\n";
+             wrongly: a flag, a setting.\n.TP\n3\nSome rows of a batch failed; the others are \
+             done.\n.TP\n130\nIt was interrupted.\n";
     text += ".SH FILES\n.TP\n\\fI~/.config/bitnet/config.toml\\fR\nDefaults of flags; see bitnet\\-config(1). BITNET_CONFIG \
              names another file.\n";
     Ok(text)
