@@ -17,9 +17,14 @@ pub(crate) fn source(name: Option<&Path>, args: &HubArgs, notes: Notes) -> Resul
         return Ok(ModelSource::Path(hub::resolve(name, args, notes)?));
     }
     notes.say(&format!("using the bundled model {} (choose another with --model)", bitnet_tiny::NAME));
+    Ok(bundled())
+}
+
+/// The bundled model.
+pub(crate) fn bundled() -> ModelSource {
     let view = |(name, bytes): (&str, &'static [u8])| (name.to_owned(), ByteView::from_static(bytes));
     let files = bitnet_tiny::files().into_iter().map(view).collect();
-    Ok(ModelSource::Memory { name: bitnet_tiny::NAME.to_owned(), files })
+    ModelSource::Memory { name: bitnet_tiny::NAME.to_owned(), files }
 }
 
 /// How to read it.

@@ -100,6 +100,14 @@ impl ByteView {
         Ok(Self { source: Arc::clone(&self.source), range: base + start as usize..base + end as usize })
     }
 
+    /// Where the view begins in its file or in the data of the program; `None` for memory of its own.
+    pub fn offset(&self) -> Option<u64> {
+        match &*self.source {
+            Source::Mapped(_) | Source::Static(_) => Some(self.range.start as u64),
+            Source::Owned(_) => None,
+        }
+    }
+
     /// Whether the bytes lie in a mapped file, so that touching them makes pages resident.
     pub fn is_mapped(&self) -> bool {
         matches!(&*self.source, Source::Mapped(_))

@@ -468,3 +468,13 @@ impl std::fmt::Debug for CpuExecutor {
 pub fn chosen_kernel_set(name: Option<&str>) -> Result<&'static str, String> {
     kernels::choose(name).map(|k: &KernelSet| k.name)
 }
+
+/// Compares the kernel set that `name` (or the default rule) gives with scalar code, as loading a model does. Gives the
+/// name of the set that is used then, and what a person should know if it is another one.
+///
+/// # Errors
+/// A sentence that says which sets there are, if `name` is unknown or not available.
+pub fn tested_kernel_set(name: Option<&str>) -> Result<(&'static str, Vec<String>), String> {
+    let (set, warnings) = kernels::self_test::checked(kernels::choose(name)?);
+    Ok((set.name, warnings))
+}

@@ -31,7 +31,9 @@ mod search;
 mod shared;
 mod want;
 
-pub use executor::{CpuExecutor, CpuOptions, OutputStorage, PackedWeights, chosen_kernel_set};
+pub use executor::{
+    CpuExecutor, CpuOptions, OutputStorage, PackedWeights, chosen_kernel_set, tested_kernel_set,
+};
 pub use kernels::{KernelSetInfo, kernel_sets};
 pub use layout::Form;
 pub use linear::BitLinear;

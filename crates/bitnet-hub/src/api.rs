@@ -1,12 +1,14 @@
 //! What the Hub is asked: which files a revision has, and what is known of one file.
 
 use std::io::Read;
+use std::time::Instant;
 
 use serde::Deserialize;
 
 use crate::digest::Digest;
 use crate::events::Observer;
 use crate::http::{Answer, Client, Follow};
+use crate::hub::Reached;
 use crate::name::{ModelName, is_commit, is_relative_path};
 use crate::retry::{Attempts, Failure};
 use crate::url::{encode, encode_path, without_query};
@@ -76,10 +78,42 @@ struct Lfs {
     size: Option<u64>,
 }
 
+#[derive(Deserialize)]
+struct Account {
+    name: String,
+}
+
 impl Api {
     /// Prepares; nothing is asked yet.
     pub(crate) fn new(config: HubConfig) -> Result<Self> {
         Ok(Self { client: Client::new(&config)?, config })
+    }
+
+    /// Whether the Hub answers, and whose the token is.
+    pub(crate) fn reach(&self) -> Result<Reached> {
+        if self.config.offline {
+            return Err(HubError::Offline { what: self.config.server() });
+        }
+        let (endpoint, token) = (&self.config.endpoint, self.client.has_token());
+        let path = if token { "api/whoami-v2" } else { "api/models?limit=1" };
+        let start = Instant::now();
+        let answer = self.client.send("GET", &format!("{endpoint}/{path}"), &[], Follow::SameOrigin);
+        let mut answer = answer.map_err(|failure| failure.error)?;
+        let (time, status) = (start.elapsed(), answer.status);
+        if token && matches!(status, 401 | 403) {
+            return Err(HubError::BadToken { server: endpoint.clone(), message: answer.message() });
+        }
+        if status >= 400 {
+            return Err(HubError::Server { url: without_query(&answer.url).to_owned(), status });
+        }
+        let mut text = Vec::new();
+        // Without a token the answer says nothing of interest.
+        if token {
+            let body = answer.body.as_reader().take(MOST_LIST_BYTES).read_to_end(&mut text);
+            body.map_err(|error| crate::http::broken_off("the name of the account", error).error)?;
+        }
+        let account: Option<Account> = serde_json::from_slice(&text).ok();
+        Ok(Reached { user: account.map(|account| account.name), time })
     }
 
     /// The commit and files of a revision.

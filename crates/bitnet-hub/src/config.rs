@@ -48,6 +48,8 @@ pub struct HubConfig {
     pub cache: PathBuf,
     /// The token, sent to `endpoint` only.
     pub token: Option<Token>,
+    /// The file that a token is stored in, whether it is there or not.
+    pub token_file: Option<PathBuf>,
     /// Whether the network must not be used.
     pub offline: bool,
     /// Whether snapshots may be symbolic links; without them they are files of their own.
@@ -100,6 +102,7 @@ impl HubConfig {
             } else {
                 vars.token(home.as_deref())?
             },
+            token_file: vars.token_file(home.as_deref()),
             offline: vars.flag("HF_HUB_OFFLINE") || vars.flag("TRANSFORMERS_OFFLINE"),
             symlinks: !vars.flag("HF_HUB_DISABLE_SYMLINKS"),
             connections: 4,
@@ -195,6 +198,10 @@ impl Vars<'_> {
         }
     }
 
+    fn token_file(&self, home: Option<&Path>) -> Option<PathBuf> {
+        self.path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")))
+    }
+
     /// The token of the variable, else the stored one.
     fn token(&self, home: Option<&Path>) -> Result<Option<Token>> {
         for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
@@ -202,9 +209,7 @@ impl Vars<'_> {
                 return Token::new(&text, name).map(Some);
             }
         }
-        let Some(path) = self.path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token"))) else {
-            return Ok(None);
-        };
+        let Some(path) = self.token_file(home) else { return Ok(None) };
         match std::fs::read_to_string(&path) {
             Ok(text) if text.trim().is_empty() => Ok(None),
             Ok(text) => Token::new(&text, "the stored token").map(Some),

@@ -4,6 +4,15 @@ use crate::api::Api;
 use crate::events::Observer;
 use crate::{Cache, Found, HubConfig, ModelName, Plan, Result, pull};
 
+/// An answer of the Hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// Whom the token belongs to; `None` without a token.
+    pub user: Option<String>,
+    /// How long the answer took.
+    pub time: std::time::Duration,
+}
+
 /// Finds models in the cache and fetches them from the Hub.
 ///
 /// ```no_run
@@ -52,6 +61,15 @@ impl Hub {
     /// As [`Cache::find`].
     pub fn find(&self, name: &ModelName) -> Result<Option<Found>> {
         self.cache.find(name)
+    }
+
+    /// Asks whether the Hub answers and takes the token, once.
+    ///
+    /// # Errors
+    /// [`HubError::Offline`](crate::HubError::Offline) if the network must not be used,
+    /// [`HubError::BadToken`](crate::HubError::BadToken) if the Hub does not take the token; else why there is no answer.
+    pub fn reach(&self) -> Result<Reached> {
+        self.api.reach()
     }
 
     /// Asks the Hub what a model needs. The index of sharded weights is fetched on the way.

@@ -3,7 +3,7 @@
 //! * [`Hub`] finds a model in the cache ([`Hub::find`]) and fetches it ([`Hub::plan`], [`Hub::fetch`]).
 //! * [`ModelName`] is what people write: `org/name[@revision][:file-or-quant]`.
 //! * [`HubConfig`] is where, with which token and how patiently; [`HubConfig::from_env`] reads what `huggingface_hub` does.
-//! * [`Cache`] lists, removes and budgets what is there.
+//! * [`Cache`] lists, removes, budgets and checks what is there.
 //!
 //! The cache has the layout of `huggingface_hub` and is shared with it in both directions:
 //!
@@ -36,14 +36,14 @@ mod retry;
 mod url;
 
 pub use cache::{
-    Budget, Cache, CachedFile, CachedModel, CachedRepo, CachedRevision, Eviction, Found, Leftover, Removal,
-    keeping_access_times,
+    Budget, Cache, CacheCheck, CacheFault, CachedFile, CachedModel, CachedRepo, CachedRevision, Eviction,
+    FaultKind, Found, Leftover, Removal, keeping_access_times,
 };
 pub use choose::WeightKind;
 pub use config::{HubConfig, Token};
 pub use error::{HubError, Result};
 pub use events::{Event, Observer, silent};
 pub use http::tls_config;
-pub use hub::Hub;
+pub use hub::{Hub, Reached};
 pub use name::{ModelName, RepoId};
 pub use pull::{FileState, Plan, PlannedFile};

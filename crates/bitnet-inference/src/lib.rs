@@ -109,12 +109,14 @@
 //! * [`evaluate`]: perplexity, log-likelihoods of continuations, accuracy on tasks, and how two models differ.
 //! * [`device`], [`OptimizationLevel`], [`QuantizationConfig`], [`MemoryStats`]: what runs where, how, and in what memory.
 //! * [`model_cache`]: several models under a byte budget.
+//! * [`anatomy`]: what is in the layers of a model, weights and activations.
 //! * [`benchmark`]: how fast a model runs, beside what the machine could do.
 //!
 //! Kernels, file formats and tokenizers live in the crates below; terminals and HTTP in the crates above. Nothing here
 //! prints. Features, both on by default: `tiny` (the bundled model) and `hub` (names of models in the Hub's cache).
 #![forbid(unsafe_code)]
 
+pub mod anatomy;
 mod background;
 pub mod batch;
 pub mod benchmark;

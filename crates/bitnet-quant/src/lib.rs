@@ -7,6 +7,7 @@
 //! * [`absmean`]: ternary weights from full-precision masters.
 //! * [`QuantizationConfig`]: a way to quantise as people write it down, and whether this engine computes with it.
 //! * [`absmax`]: int8 activations, one scale a token row.
+//! * [`statistics`]: how trits are distributed.
 //!
 //! Nothing here multiplies: executors decode rows once, at load, into the layout that suits their kernels.
 #![forbid(unsafe_code)]
@@ -19,9 +20,11 @@ pub mod elements;
 mod error;
 pub mod int2_tiles;
 pub mod matrix;
+pub mod statistics;
 
 pub use codec::{I2sLayout, TritCodec};
 pub use config::{QuantizationConfig, TritStorage};
 pub use elements::{Element, Elements};
 pub use error::{QuantError, Result};
 pub use matrix::{RowOrder, TernaryMatrix};
+pub use statistics::TritCounts;

@@ -8,6 +8,7 @@ mod config;
 mod constraint;
 mod convert;
 mod devices;
+mod doctor;
 mod embed;
 mod eval;
 mod generate;
@@ -21,6 +22,7 @@ mod sampling;
 mod serve;
 mod shell;
 mod synth;
+mod tokenize;
 pub(crate) mod values;
 
 use std::ffi::OsString;
@@ -35,11 +37,12 @@ pub(crate) use config::{ConfigAction, ConfigArgs};
 pub(crate) use constraint::{ConstraintArgs, GrammarType};
 pub(crate) use convert::{ConvertArgs, OutputArgs, QuantizeArgs};
 pub(crate) use devices::DevicesArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use embed::{EmbedArgs, EmbedFormat};
 pub(crate) use eval::EvalArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use hub::{DuArgs, HubArgs, ListArgs, PullArgs, RmArgs, ShowArgs};
-pub(crate) use inspect::InspectArgs;
+pub(crate) use inspect::{InspectArgs, SampleArgs};
 pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
 pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use running::{ClientArgs, PsArgs, StopArgs};
@@ -47,6 +50,7 @@ pub(crate) use sampling::SamplingArgs;
 pub(crate) use serve::ServeArgs;
 pub(crate) use shell::{CompletionsArgs, ManArgs, ReferenceAction, ReferenceArgs, Shell};
 pub(crate) use synth::SynthArgs;
+pub(crate) use tokenize::TokenizeArgs;
 
 /// Run BitNet b1.58 models (ternary weights) on this machine.
 #[derive(Debug, Parser)]
@@ -68,6 +72,7 @@ Examples:
   bitnet serve                                a server with a chat page
   bitnet pull microsoft/bitnet-b1.58-2B-4T    fetch a model; -m ORG/NAME fetches it on first use
   bitnet inspect MODEL                        what is in a model
+  bitnet doctor                               what is wrong here, and what to do
   bitnet bench                                how fast it runs
 
 Without --model the small bundled model is used. `bitnet config` keeps defaults of flags.
@@ -146,8 +151,12 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     /// Show what is in a model
     Inspect(InspectArgs),
+    /// Show a text as tokens, or tokens as a text
+    Tokenize(TokenizeArgs),
     /// Show the processor, kernels and memory
     Devices(DevicesArgs),
+    /// Look for what is wrong on this machine, and say what to do
+    Doctor(DoctorArgs),
     /// Measure how well a model predicts a text
     Perplexity(PerplexityArgs),
     /// Answer the questions of a task, and count what is right

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bitnet_hub::{CachedModel, CachedRepo, CachedRevision, keeping_access_times};
-use bitnet_model::load::{Outline, outline};
+use bitnet_model::load::{LoadError, Outline, outline};
 
 /// A model in the cache.
 pub(super) struct Model<'a> {
@@ -15,6 +15,8 @@ pub(super) struct Model<'a> {
     pub(super) model: CachedModel,
     /// What it is, or why it does not load.
     pub(super) outline: Result<Outline, String>,
+    /// Whether it does not load because a file is damaged.
+    pub(super) is_damaged: bool,
 }
 
 impl Model<'_> {
@@ -48,8 +50,8 @@ pub(super) fn models(repos: &[CachedRepo]) -> Vec<Model<'_>> {
             let files: Vec<PathBuf> = revision.files.iter().map(|file| file.content.clone()).collect();
             keeping_access_times(&files, || {
                 for model in revision.models(&repo.repo) {
-                    let outline = look(&model, revision);
-                    out.push(Model { repo, revision, model, outline });
+                    let (outline, is_damaged) = look(&model, revision);
+                    out.push(Model { repo, revision, model, outline, is_damaged });
                 }
             });
         }
@@ -57,12 +59,18 @@ pub(super) fn models(repos: &[CachedRepo]) -> Vec<Model<'_>> {
     out
 }
 
-/// What a model is, or why it does not load, without the path in front.
-fn look(model: &CachedModel, revision: &CachedRevision) -> Result<Outline, String> {
-    let path = model.path.as_ref().map_err(Clone::clone)?;
-    outline(path).map_err(|error| {
+/// What a model is, or why it does not load, without the path in front; and whether that is damage.
+fn look(model: &CachedModel, revision: &CachedRevision) -> (Result<Outline, String>, bool) {
+    let path = match &model.path {
+        Ok(path) => path,
+        Err(why) => return (Err(why.clone()), false),
+    };
+    let found = outline(path);
+    let is_damaged = found.as_ref().is_err_and(LoadError::is_damage);
+    let without_path = |error: LoadError| {
         let folder = revision.path.display().to_string();
         let text = error.to_string().replace(&format!("{folder}{}", std::path::MAIN_SEPARATOR), "");
         text.replace(&format!("{folder}: "), "")
-    })
+    };
+    (found.map_err(without_path), is_damaged)
 }

@@ -19,7 +19,8 @@ use crate::output::{self, EngineFacts, Notes, Progress};
 use crate::{interrupt, model};
 
 pub(super) fn run(args: &GenerateArgs, notes: Notes) -> Result<ExitCode, CliError> {
-    let prompt = prompt(args)?;
+    let prompt = given(args.prompt.as_deref().or(args.prompt_flag.as_deref()), args.file.as_deref())?
+        .ok_or_else(|| CliError::usage("no prompt").hint(GIVE_TEXT))?;
     let constraint = constraint::constraint(&args.constraint)?;
     let engine = model::engine(&args.model, notes)?;
     let request = GenerateRequest { constraint, ..request(args, &prompt, &engine) };
@@ -145,16 +146,18 @@ pub(super) fn max_tokens(limit: Option<Limit>, engine: &InferenceEngine) -> Opti
     })
 }
 
-/// The prompt, from wherever it comes.
-fn prompt(args: &GenerateArgs) -> Result<String, CliError> {
-    match (args.prompt.as_deref().or(args.prompt_flag.as_deref()), &args.file) {
-        (Some("-"), _) => stdin(),
-        (Some(text), _) => Ok(text.to_owned()),
-        (None, Some(path)) => read(path),
-        (None, None) if !std::io::stdin().is_terminal() => stdin(),
-        (None, None) => Err(CliError::usage("no prompt")
-            .hint("write one after the command, pipe it in, or name a file with --file")),
-    }
+/// What to do if there is no text.
+pub(super) const GIVE_TEXT: &str = "write one after the command, pipe it in, or name a file with --file";
+
+/// A text from wherever it comes: the command line (`-` is stdin), a file, or a pipe.
+pub(super) fn given(text: Option<&str>, file: Option<&Path>) -> Result<Option<String>, CliError> {
+    Ok(Some(match (text, file) {
+        (Some("-"), _) => stdin()?,
+        (Some(text), _) => text.to_owned(),
+        (None, Some(path)) => read(path)?,
+        (None, None) if !std::io::stdin().is_terminal() => stdin()?,
+        (None, None) => return Ok(None),
+    }))
 }
 
 /// All of standard input.

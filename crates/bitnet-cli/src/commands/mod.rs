@@ -10,6 +10,7 @@ mod config;
 mod constraint;
 mod convert;
 mod devices;
+mod doctor;
 mod du;
 mod embed;
 mod eval;
@@ -28,6 +29,7 @@ mod serve;
 mod show;
 mod stop;
 mod synth;
+mod tokenize;
 
 use std::process::ExitCode;
 
@@ -58,7 +60,9 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Du(args) => du::run(args, notes),
         Command::Embed(args) => embed::run(args, notes),
         Command::Inspect(args) => inspect::run(args, notes),
+        Command::Tokenize(args) => tokenize::run(args, notes),
         Command::Devices(args) => devices::run(args),
+        Command::Doctor(args) => doctor::run(args, notes),
         Command::Perplexity(args) => perplexity::run(args, notes),
         Command::Eval(args) => eval::run(args, notes),
         Command::Compare(args) => compare::run(args, notes),

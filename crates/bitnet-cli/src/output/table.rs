@@ -11,7 +11,12 @@ pub(crate) struct Table {
 impl Table {
     /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [&dyn std::fmt::Display; N]) {
-        self.rows.push(cells.iter().map(ToString::to_string).collect());
+        self.cells(cells.iter().map(ToString::to_string).collect());
+    }
+
+    /// Adds a row of any length.
+    pub(crate) fn cells(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
     }
 }
 

@@ -12,7 +12,7 @@ mod scatter;
 pub(crate) mod svg;
 
 pub(crate) use axes::{Axis, Frame, Legend};
-pub(crate) use bars::Bars;
+pub(crate) use bars::{Bar, Bars};
 pub(crate) use chart::{Chart, Series, Value};
 pub(crate) use page::{Column, Page};
 pub(crate) use scatter::{Points, Scatter};

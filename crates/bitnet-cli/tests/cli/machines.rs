@@ -5,9 +5,19 @@ use crate::support::{fails, run, stdout};
 #[test]
 fn every_command_has_help_with_examples() {
     let whole = stdout(&["--help"]);
-    for command in
-        ["generate", "chat", "inspect", "devices", "perplexity", "eval", "compare", "bench", "synth"]
-    {
+    for command in [
+        "generate",
+        "chat",
+        "inspect",
+        "tokenize",
+        "devices",
+        "doctor",
+        "perplexity",
+        "eval",
+        "compare",
+        "bench",
+        "synth",
+    ] {
         assert!(whole.contains(command), "{whole}");
         let help = stdout(&[command, "--help"]);
         assert!(help.contains("Examples:") && help.contains("Usage: bitnet"), "{help}");

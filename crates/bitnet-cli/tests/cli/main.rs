@@ -15,6 +15,7 @@ mod embed;
 mod evaluate;
 mod generate;
 mod hub;
+mod look;
 mod machines;
 mod models;
 mod running;

@@ -1,6 +1,7 @@
 //! [`Cache`]: the folder of models that `huggingface_hub` and this program share.
 
 mod budget;
+mod check;
 mod find;
 mod lock;
 mod place;
@@ -12,6 +13,7 @@ mod used;
 use std::path::{Path, PathBuf};
 
 pub use budget::{Budget, Eviction};
+pub use check::{CacheCheck, CacheFault, FaultKind};
 pub use find::{CachedModel, Found};
 pub use remove::Removal;
 pub use scan::{CachedFile, CachedRepo, CachedRevision, Leftover};
@@ -68,6 +70,11 @@ impl RepoFolder {
     /// The lock of a blob.
     pub(crate) fn lock(&self, etag: &str) -> PathBuf {
         self.locks.join(format!("{etag}.lock"))
+    }
+
+    /// The folder of the locks.
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.locks.clone()
     }
 
     /// The references.

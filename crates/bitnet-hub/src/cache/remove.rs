@@ -120,7 +120,8 @@ impl Cache {
         }
     }
 
-    fn remove_blob(&self, blob: &Path) -> Result<u64> {
+    /// Removes a blob, wherever it is stored. Gives the bytes that became free.
+    pub(super) fn remove_blob(&self, blob: &Path) -> Result<u64> {
         let stored = shared::target(self.root(), blob);
         let size = size_of(blob);
         remove_file(blob)?;
@@ -191,7 +192,7 @@ fn size_of(path: &Path) -> u64 {
 }
 
 /// The etag in the name of a blob or of a download that did not end.
-fn etag_of(blob: &Path) -> String {
+pub(super) fn etag_of(blob: &Path) -> String {
     let name = blob.file_name().unwrap_or_default().to_string_lossy();
     name.split('.').next().unwrap_or_default().to_owned()
 }

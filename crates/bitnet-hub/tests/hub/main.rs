@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the server is shared with the tests of the command")]
 
 mod cache;
+mod check;
 mod faults;
 mod layout;
 mod processes;

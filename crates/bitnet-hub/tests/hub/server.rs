@@ -77,7 +77,7 @@ impl Content {
 }
 
 /// A repository at one commit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Repo {
     pub commit: String,
     pub revisions: Vec<String>,
@@ -336,6 +336,11 @@ fn answer(state: &State, seen: &Seen) -> Reply {
     let parts: Vec<&str> = path.split('/').collect();
     let not_found = |code: &str| Reply::new(404, &[("x-error-code", code.to_owned())], b"");
     match parts.as_slice() {
+        ["api", "models"] => Reply::new(200, &[], b"[]"),
+        ["api", "whoami-v2"] => {
+            let named = Repo { token: Some("hf_person".to_owned()), ..Repo::default() };
+            refusal(&named, seen).unwrap_or_else(|| Reply::new(200, &[], br#"{"name":"person"}"#))
+        }
         ["api", "models", org, name, "revision", revision] => {
             let repos = state.repos.lock().unwrap();
             let Some(repo) = repos.get(&format!("{org}/{name}")) else {

@@ -50,6 +50,7 @@ impl World {
             endpoint: self.server.url().to_owned(),
             cache: self.cache(),
             token: None,
+            token_file: None,
             offline: false,
             symlinks: true,
             connections: 3,

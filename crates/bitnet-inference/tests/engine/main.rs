@@ -1,6 +1,7 @@
 //! The engine as a user has it, with the bundled model.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers as well")]
 
+mod anatomy;
 mod benchmark;
 mod constraints;
 mod embed;

@@ -187,5 +187,21 @@ pub enum LoadError {
     Core(#[from] bitnet_core::CoreError),
 }
 
+impl LoadError {
+    /// Whether a file is not what was once written: cut short, or changed. The others are models that cannot be loaded as
+    /// they are.
+    pub fn is_damage(&self) -> bool {
+        use bitnet_formats::FormatError as Format;
+        match self {
+            Self::Json { .. } | Self::NotFinite { .. } | Self::Quant { .. } => true,
+            Self::Format(error) => {
+                !matches!(error, Format::Unsupported { .. } | Format::WrongContainer { .. })
+            }
+            Self::Text(_) | Self::Core(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Result with [`LoadError`].
 pub(crate) type Result<T, E = LoadError> = std::result::Result<T, E>;

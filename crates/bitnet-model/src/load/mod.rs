@@ -93,6 +93,10 @@ pub struct TensorSummary {
     pub shape: Vec<u64>,
     /// Bytes it takes in the file.
     pub bytes: u64,
+    /// The file.
+    pub file: String,
+    /// Where it begins in the file; `None` if it does not lie there as it is used.
+    pub offset: Option<u64>,
 }
 
 /// A model ready for an executor, with what is needed to talk to it.
@@ -204,6 +208,8 @@ fn summaries(set: &TensorSet) -> Vec<TensorSummary> {
         stored: tensor.stored.to_string(),
         shape: tensor.shape.clone(),
         bytes: tensor.data.len() as u64,
+        file: tensor.origin.to_string(),
+        offset: tensor.data.offset(),
     };
     set.iter().map(summary).collect()
 }

@@ -15,6 +15,7 @@ mod library;
 mod merge;
 mod protobuf;
 mod sentencepiece;
+mod spans;
 mod split;
 mod spm;
 mod tiktoken;

@@ -218,3 +218,26 @@ fn types_cross_threads() {
     shared::<crate::ChatTemplate>();
     shared::<Detokenizer>();
 }
+
+#[test]
+fn tokens_know_their_place_in_the_text() {
+    let places = |tokenizer: &Tokenizer, text: &str, options: EncodeOptions| {
+        let ids = tokenizer.encode(text, options).unwrap();
+        let spans = tokenizer.spans(text, &ids, options);
+        assert_eq!(spans.len(), ids.len());
+        spans
+    };
+    let tokenizer = spm(None);
+    // The begin-of-text token is not in the text, nor is the space before the first word.
+    assert_eq!(places(&tokenizer, "abc", EncodeOptions::PROMPT), [None, Some(0..2), Some(2..3)]);
+    assert_eq!(places(&tokenizer, "<s>a", EncodeOptions::TEMPLATE), [Some(0..3), Some(3..4)]);
+    // What spells a special token and is text takes its bytes, and the token that was added takes none.
+    let spelled = places(&tokenizer, "<s>", EncodeOptions::PROMPT);
+    assert_eq!(spelled, [None, Some(0..0), Some(0..1), Some(1..2), Some(2..3)]);
+    // A character of several bytes has a token for each.
+    let bytes = places(&tokenizer, "a\u{e9}b", EncodeOptions::PLAIN);
+    assert_eq!(bytes, [Some(0..1), Some(1..2), Some(2..3), Some(3..4)]);
+    // Tokens of another text.
+    let ids = tokenizer.encode("abcd", EncodeOptions::PLAIN).unwrap();
+    assert!(tokenizer.spans("xyz", &ids, EncodeOptions::PLAIN).iter().all(Option::is_none));
+}

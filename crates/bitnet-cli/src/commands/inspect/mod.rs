@@ -1,4 +1,9 @@
-//! `bitnet inspect`: what is in a model, without running it.
+//! `bitnet inspect`: what is in a model.
+//!
+//! This module tells what the files say, `layers` what is in the layers, `page` draws that.
+
+mod layers;
+mod page;
 
 use std::process::ExitCode;
 
@@ -8,6 +13,7 @@ use bitnet_model::{Extras, LayerWeights, RopeScaling};
 use bitnet_text::ChatTemplate;
 use serde_json::{Value, json};
 
+use self::layers::Layers;
 use crate::args::InspectArgs;
 use crate::error::CliError;
 use crate::model;
@@ -16,11 +22,27 @@ use crate::output::{self, Notes, Table, count};
 pub(super) fn run(args: &InspectArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let options = model::load_options(&args.format)?;
     let model = load(&model::source(args.model.as_deref(), &args.format.hub, notes)?, &options)?;
+    if let Some(path) = &args.html {
+        output::check_writable(path)?;
+    }
     let facts = Facts::of(&model);
+    let wanted = args.layers || args.html.is_some() || args.sample.is_given();
+    let layers = wanted.then(|| Layers::of(&model, &args.sample, notes)).transpose()?;
+    if let (Some(path), Some(layers)) = (&args.html, &layers) {
+        output::write_file(path, page::page(&model, &facts, layers).as_bytes())?;
+    }
     if args.json {
-        output::json(&as_json(&model, &facts, args.tensors))?;
+        let mut out = as_json(&model, &facts, args.tensors);
+        for (key, value) in layers.iter().flat_map(Layers::json) {
+            out[key] = value;
+        }
+        output::json(&out)?;
     } else {
-        output::result(&as_text(&model, &facts, args.tensors))?;
+        match (&args.html, &layers) {
+            (Some(path), _) => output::result(&format!("{}\n", path.display()))?,
+            (None, Some(layers)) => output::result(&layers.text())?,
+            (None, None) => output::result(&as_text(&model, &facts, args.tensors))?,
+        }
         for warning in &model.warnings {
             notes.warn(warning);
         }
@@ -94,17 +116,21 @@ fn as_text(model: &LoadedModel, facts: &Facts, tensors: bool) -> String {
     let mut out = table.to_string();
     if tensors {
         let mut list = Table::default();
+        let one_file = model.tensors.iter().all(|tensor| tensor.file == model.tensors[0].file);
         for tensor in &model.tensors {
-            list.row([
-                &tensor.name,
-                &tensor.stored,
-                &format!("{:?}", tensor.shape),
-                &MemorySize::bytes(tensor.bytes),
-            ]);
+            let offset = tensor.offset.map_or_else(|| "-".to_owned(), |at| format!("at {at}"));
+            let file = if one_file { "" } else { file_name(&tensor.file) };
+            let (shape, size) = (format!("{:?}", tensor.shape), MemorySize::bytes(tensor.bytes));
+            list.row([&tensor.name, &tensor.stored, &shape, &size, &offset, &file]);
         }
         out += &format!("\n{list}");
     }
     out
+}
+
+/// The last part of a path.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
 /// What the architecture has beside the plain shape, in words.
@@ -235,8 +261,16 @@ fn as_json(model: &LoadedModel, facts: &Facts, tensors: bool) -> Value {
         "warnings": model.warnings,
     });
     if tensors {
-        let tensor =
-            |t: &TensorSummary| json!({"name": t.name, "type": t.stored, "shape": t.shape, "bytes": t.bytes});
+        let tensor = |t: &TensorSummary| {
+            json!({
+                "name": t.name,
+                "type": t.stored,
+                "shape": t.shape,
+                "bytes": t.bytes,
+                "file": t.file,
+                "offset": t.offset,
+            })
+        };
         out["tensors"] = model.tensors.iter().map(tensor).collect();
     }
     out
