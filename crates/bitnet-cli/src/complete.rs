@@ -19,15 +19,22 @@ pub(crate) fn answer() {
 
 /// The command line with what completes models and settings.
 fn with_completers(command: Command) -> Command {
-    let is_config = command.get_name() == "config";
-    let command = command.mut_args(|arg| match arg.get_id().as_str() {
-        "model" | "models" => arg.add(ArgValueCompleter::new(models)),
-        _ => arg,
-    });
+    let name = command.get_name().to_owned();
+    let is_config = name == "config";
+    let command = command
+        .mut_args(|arg| if is_model(&name, &arg) { arg.add(ArgValueCompleter::new(models)) } else { arg });
     command.mut_subcommands(|sub| {
         let sub = with_completers(sub);
         if is_config { sub.mut_args(setting) } else { sub }
     })
+}
+
+/// Whether an argument of a command is a model.
+fn is_model(command: &str, arg: &Arg) -> bool {
+    matches!(
+        (command, arg.get_id().as_str()),
+        (_, "model" | "models") | ("run", "name") | ("compare", "a" | "b")
+    )
 }
 
 fn setting(arg: Arg) -> Arg {

@@ -9,7 +9,7 @@ use super::{LIMIT, scratch, unreadable};
 use crate::process::{Failure, run_within};
 
 /// Far above what one block takes.
-const BLOCK_LIMIT: Duration = Duration::from_secs(180);
+const BLOCK_LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs the blocks of a page one after another, in a folder and a home of its own; gives how many.
 pub(super) fn run(

@@ -26,6 +26,8 @@ const PAGES: &str = "docs/src";
 /// Those that the program writes.
 const REFERENCE: &str = "docs/src/cli";
 const CONTENTS: &str = "SUMMARY.md";
+/// What stands in the table of contents before the pages that the program writes.
+const REFERENCE_HEADING: &str = "# Reference\n\n";
 /// The page that is not part of the book.
 const README: &str = "README.md";
 
@@ -39,7 +41,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn step(workspace: &Workspace) -> Result<Option<String>, Failure> {
     let program = smoke::build(workspace)?;
     reference(workspace, &program, false)?;
-    contents(workspace.root())?;
+    contents(workspace.root(), false)?;
     commands(workspace.root(), &program).map(Some)
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn step(workspace: &Workspace) -> Result<Option<String>, Failure> {
 pub(crate) fn run(workspace: &Workspace, write: bool) -> Outcome {
     if write {
         reference(workspace, &smoke::build(workspace)?, true)?;
+        contents(workspace.root(), true)?;
     }
     let remark = step(workspace)?;
     eprintln!("{}", remark.unwrap_or_default());
@@ -120,19 +123,41 @@ fn pages(root: &Path, folder: &Path, found: &mut Vec<String>) -> Outcome {
     Ok(())
 }
 
-/// Every page stands in the table of contents.
-fn contents(root: &Path) -> Outcome {
+/// Every page stands in the table of contents, those of the reference in their order.
+fn contents(root: &Path, write: bool) -> Outcome {
     let book = root.join(PAGES);
     let path = book.join(CONTENTS);
-    let contents = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+    let mut contents = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
     let mut found = Vec::new();
     pages(&book, &book, &mut found)?;
+    let right = with_reference(&contents, &found);
+    if write && contents != right {
+        fs::write(&path, &right).map_err(|error| unreadable(&path, &error))?;
+        contents = right;
+    } else if contents != right {
+        let message = "does not list the reference as it is; `cargo xtask book --write` mends it";
+        return Err(Failure(format!("{PAGES}/{CONTENTS} {message}")));
+    }
     let missing: Vec<String> = missing(&contents, found);
     if missing.is_empty() {
         Ok(())
     } else {
         Err(Failure(format!("{PAGES}/{CONTENTS} lacks {}", missing.join(", "))))
     }
+}
+
+/// The table of contents with the pages of the reference: a command behind the one that it belongs to.
+fn with_reference(contents: &str, pages: &[String]) -> String {
+    let (before, _) = contents.split_once(REFERENCE_HEADING).unwrap_or((contents, ""));
+    let stem = |page: &String| Some(page.strip_prefix("cli/")?.strip_suffix(".md")?.to_owned());
+    let mut names: Vec<String> = pages.iter().filter_map(stem).collect();
+    names.sort();
+    let mut out = format!("{before}{REFERENCE_HEADING}");
+    for name in &names {
+        let depth = names.iter().filter(|other| name.starts_with(&format!("{other}-"))).count();
+        out += &format!("{}- [{}](cli/{name}.md)\n", "  ".repeat(depth), name.replace('-', " "));
+    }
+    out
 }
 
 fn missing(contents: &str, pages: Vec<String>) -> Vec<String> {
@@ -178,6 +203,15 @@ fn commands(root: &Path, program: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reference_is_listed_by_commands() {
+        let pages = ["a.md", "cli/b-c-d.md", "cli/b-c.md", "cli/b-e.md", "cli/b.md"].map(str::to_owned);
+        let old = "- [A](a.md)\n\n# Reference\n\n- [gone](cli/gone.md)\n";
+        let new = "- [A](a.md)\n\n# Reference\n\n- [b](cli/b.md)\n  - [b c](cli/b-c.md)\n    - [b c d](cli/b-c-d.md)\n  \
+                   - [b e](cli/b-e.md)\n";
+        assert_eq!(with_reference(old, &pages), new);
+    }
 
     #[test]
     fn pages_that_no_contents_name_are_found() {
