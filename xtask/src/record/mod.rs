@@ -1,6 +1,6 @@
 //! `cargo xtask record`: the recorded terminal session of the README, `docs/session.svg`.
 //!
-//! `docs/session.txt` lists commands. Each is shown as if it were typed, and run in a terminal of its own by `script` of
+//! `docs/session.txt` lists commands; a line of dashes clears the screen. Each is shown as if it were typed, and run in a terminal of its own by `script` of
 //! util-linux, with the program just built; what it writes is interpreted as a terminal does ([`terminal`]) and becomes an
 //! animated picture ([`svg`]). Texts and speeds are those of the machine that records.
 
@@ -20,8 +20,11 @@ use crate::smoke;
 const SESSION: &str = "docs/session.txt";
 const PICTURE: &str = "docs/session.svg";
 
+/// The line that clears the screen.
+const CLEAR: &str = "---";
+
 /// Size of the terminal.
-const ROWS: u16 = 26;
+const ROWS: u16 = 22;
 const COLUMNS: u16 = 100;
 
 /// How long a letter takes to type.
@@ -51,6 +54,10 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let commands = commands(&text);
     let mut recorder = Recorder::new(ROWS, COLUMNS);
     for command in &commands {
+        if command == CLEAR {
+            recorder.clear();
+            continue;
+        }
         type_in(&mut recorder, command);
         play(&mut recorder, command, &program)?;
         recorder.wait(PAUSE);

@@ -72,9 +72,9 @@ fn palette() -> String {
 fn keyframes(name: usize, from: Duration, until: Option<Duration>, length: f64) -> String {
     let percent = |time: Duration| time.as_secs_f64() / length * 100.0;
     let mut steps = String::from("0%{opacity:0}");
-    let _ = write!(steps, "{:.2}%{{opacity:1}}", percent(from));
+    let _ = write!(steps, "{:.1}%{{opacity:1}}", percent(from));
     if let Some(until) = until {
-        let _ = write!(steps, "{:.2}%{{opacity:0}}", percent(until));
+        let _ = write!(steps, "{:.1}%{{opacity:0}}", percent(until));
     }
     format!("@keyframes k{name}{{{steps}}}\n")
 }
@@ -123,7 +123,7 @@ mod tests {
         let picture =
             picture(&Recording { rows: 3, columns: 10, lines: vec![line], length: Duration::from_secs(4) });
         for part in [
-            "@keyframes k0{0%{opacity:0}25.00%{opacity:1}50.00%{opacity:0}}",
+            "@keyframes k0{0%{opacity:0}25.0%{opacity:1}50.0%{opacity:0}}",
             "<tspan x=\"32.8\" textLength=\"25.2\" class=\"c2 b\">a&lt;b</tspan>",
             "prefers-color-scheme:light",
         ] {

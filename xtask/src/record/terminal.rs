@@ -5,7 +5,7 @@ use std::time::Duration;
 use vt100::{Cell, Color, Parser};
 
 /// Changes that are nearer to each other than this are shown together.
-const FRAME: Duration = Duration::from_millis(90);
+const FRAME: Duration = Duration::from_millis(120);
 
 /// How a piece of text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,7 +24,10 @@ pub(super) struct Span {
     pub(super) style: Style,
 }
 
-/// A row of the terminal for as long as it did not change.
+/// A letter in its column.
+type Letter = (u16, String, Style);
+
+/// A row of the terminal, or what was written behind it later, for as long as it did not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) row: u16,
@@ -49,14 +52,14 @@ pub(super) struct Recorder {
     now: Duration,
     /// When the screen was last looked at.
     seen: Duration,
-    /// What each row shows, and since when.
-    shown: Vec<(Vec<Span>, Duration)>,
+    /// What each row shows, and how many letters since when.
+    shown: Vec<(Vec<Letter>, Vec<(usize, Duration)>)>,
     lines: Vec<Line>,
 }
 
 impl Recorder {
     pub(super) fn new(rows: u16, columns: u16) -> Self {
-        let shown = vec![(Vec::new(), Duration::ZERO); usize::from(rows)];
+        let shown = vec![(Vec::new(), Vec::new()); usize::from(rows)];
         Self {
             parser: Parser::new(rows, columns, 0),
             now: Duration::ZERO,
@@ -84,62 +87,74 @@ impl Recorder {
         self.write(b"\x1b[1;32m$\x1b[0m ");
     }
 
-    /// Notes which rows have changed.
+    /// Clears the screen.
+    pub(super) fn clear(&mut self) {
+        self.write(b"\x1b[2J\x1b[H");
+    }
+
+    /// Notes which rows have changed. What is only written behind a row leaves the row as it is.
     fn look(&mut self) {
         self.seen = self.now;
         for row in 0..u16::try_from(self.shown.len()).unwrap_or(u16::MAX) {
-            let spans = self.spans(row);
-            let (old, since) = &mut self.shown[usize::from(row)];
-            if *old != spans {
-                let spans = std::mem::replace(old, spans);
-                let from = std::mem::replace(since, self.now);
-                self.lines.push(Line { row, spans, from, until: Some(self.now) });
+            let new = self.letters(row);
+            let (old, parts) = &mut self.shown[usize::from(row)];
+            if *old == new {
+                continue;
             }
+            if !new.starts_with(old) {
+                self.lines.extend(lines(row, old, parts, Some(self.now)));
+                parts.clear();
+            }
+            parts.push((new.len(), self.now));
+            *old = new;
         }
     }
 
-    /// A row as pieces of one look; blanks at its end left out.
-    fn spans(&self, row: u16) -> Vec<Span> {
+    /// What a row shows, without blanks.
+    fn letters(&self, row: u16) -> Vec<Letter> {
         let screen = self.parser.screen();
-        let mut spans: Vec<Span> = Vec::new();
-        for column in 0..screen.size().1 {
-            let Some(cell) = screen.cell(row, column) else { continue };
-            if cell.is_wide_continuation() {
-                continue;
-            }
-            let (style, text) = (style(cell), if cell.has_contents() { cell.contents() } else { " " });
-            match spans.last_mut() {
-                Some(span) if span.style == style => span.text.push_str(text),
-                _ => spans.push(Span { column, text: text.to_owned(), style }),
-            }
-        }
-        while let Some(last) = spans.last_mut() {
-            last.text.truncate(last.text.trim_end().len());
-            if !last.text.is_empty() {
-                break;
-            }
-            spans.pop();
-        }
-        // Blanks between pieces need no piece of their own.
-        spans.retain(|span| !span.text.trim().is_empty());
-        spans
+        let cells = (0..screen.size().1).filter_map(|column| Some((column, screen.cell(row, column)?)));
+        let shown = cells.filter(|(_, cell)| !cell.contents().trim().is_empty());
+        shown.map(|(column, cell)| (column, cell.contents().to_owned(), style(cell))).collect()
     }
 
     /// The session, with its end shown for some time.
     pub(super) fn finish(mut self, end: Duration) -> Recording {
         self.look();
         let (rows, columns) = self.parser.screen().size();
-        let last = self.shown.into_iter().zip(0..).map(|((spans, from), row)| Line {
-            row,
-            spans,
-            from,
-            until: None,
-        });
-        let mut lines = self.lines;
-        lines.extend(last);
-        lines.retain(|line| !line.spans.is_empty() && line.until != Some(line.from));
-        Recording { rows, columns, lines, length: self.now + end }
+        let mut all = self.lines;
+        for ((letters, parts), row) in self.shown.iter().zip(0..) {
+            all.extend(lines(row, letters, parts, None));
+        }
+        all.retain(|line| line.until != Some(line.from));
+        Recording { rows, columns, lines: all, length: self.now + end }
     }
+}
+
+/// The parts of a row, each with the time since when it is there.
+fn lines(row: u16, letters: &[Letter], parts: &[(usize, Duration)], until: Option<Duration>) -> Vec<Line> {
+    let begins = std::iter::once(0).chain(parts.iter().map(|(end, _)| *end));
+    let parts = begins.zip(parts).filter(|(begin, (end, _))| begin < end);
+    parts.map(|(begin, &(end, from))| Line { row, spans: spans(&letters[begin..end]), from, until }).collect()
+}
+
+/// Letters as pieces of one look. A single blank between words belongs to them.
+fn spans(letters: &[Letter]) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    let mut next = 0;
+    for (column, text, style) in letters {
+        match spans.last_mut() {
+            Some(span) if span.style == *style && *column <= next + 1 => {
+                if *column > next {
+                    span.text.push(' ');
+                }
+                span.text.push_str(text);
+            }
+            _ => spans.push(Span { column: *column, text: text.clone(), style: *style }),
+        }
+        next = column + 1;
+    }
+    spans
 }
 
 fn style(cell: &Cell) -> Style {
@@ -174,12 +189,27 @@ mod tests {
         assert_eq!(
             told,
             [
-                (0, "one".to_owned(), second, Some(2 * second)),
-                (0, "one two".to_owned(), 2 * second, None),
-                (1, "red plain".to_owned(), 2 * second, None),
+                (0, "one".to_owned(), second, None),
+                (0, "two".to_owned(), 2 * second, None),
+                (1, "redplain".to_owned(), 2 * second, None),
             ]
         );
         assert_eq!(recording.lines[2].spans[0].style.color, Some(1));
-        assert_eq!((recording.lines[2].spans[1].column, recording.length), (3, 3 * second));
+        assert_eq!((recording.lines[2].spans[1].column, recording.length), (4, 3 * second));
+    }
+
+    #[test]
+    fn what_is_overwritten_goes() {
+        let mut recorder = Recorder::new(2, 20);
+        let second = Duration::from_secs(1);
+        recorder.write(b"10 %");
+        recorder.wait(second);
+        recorder.write(b"\r20 %");
+        recorder.wait(second);
+        recorder.clear();
+        let recording = recorder.finish(second);
+        let told: Vec<_> =
+            recording.lines.iter().map(|line| (line.spans[0].text.as_str(), line.until)).collect();
+        assert_eq!(told, [("10 %", Some(2 * second))]);
     }
 }
