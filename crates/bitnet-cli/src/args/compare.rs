@@ -10,10 +10,10 @@ use super::{FormatArgs, ModelArgs, StorageArgs, values};
 
 const EXAMPLES: &str = "\
 Examples:
-  bitnet compare 2b4t-bf16 2b4t.gguf -f book.txt           two forms of a model
-  bitnet compare MODEL --b-kv-type int8                    what int8 keys and values change
-  bitnet compare MODEL --a-kernels scalar --b-kernels avx2 two kernel sets: no difference
-  bitnet compare MODEL --b-lm-head int8 --html out.html    a page with plots
+  bitnet compare 2b4t-bf16 2b4t.gguf -f book.txt             two forms of a model
+  bitnet compare MODEL --b-kv-type int8                      what int8 keys and values change
+  bitnet compare MODEL --a-kernels scalar --b-kernels avx2   two kernel sets: no difference
+  bitnet compare MODEL --b-lm-head int8 --html out.html      a page with plots
   bitnet compare A B --json | jq .kl.mean
 
 Both predict the same text in the same windows. A is the reference: KL is the divergence of B's distribution from A's, in

@@ -8,13 +8,13 @@ use super::{FormatArgs, values};
 
 const EXAMPLES: &str = "\
 Examples:
-  bitnet inspect                          the bundled model
+  bitnet inspect                            the bundled model
   bitnet inspect ./bitnet-b1.58-2B-4T
   bitnet inspect ggml-model-i2_s.gguf --tensors
   bitnet inspect MODEL --json | jq .parameters
-  bitnet inspect --layers                 weights and activations of every projection
+  bitnet inspect --layers                   weights and activations of every projection
   bitnet inspect --layers --sample-file notes.txt --sample-tokens 200
-  bitnet inspect MODEL --html layers.html a page with plots
+  bitnet inspect MODEL --html layers.html   a page with plots
 
 --layers tells of each projection the shares of the weights -1, 0 and +1, how many bits a weight a code needs that
 codes each weight by itself ('bits') or five neighbours together ('of 5'), and the scale. From a sample text it tells

@@ -79,7 +79,8 @@ fn insert_on_top(root: &mut Table, key: &str, value: Value) {
     let comments = root
         .iter_mut()
         .filter_map(|(_, item)| item.as_table_mut())
-        .find(|table| is_first && table.position() == Some(0))
+        .filter(|table| is_first && table.position().is_some())
+        .min_by_key(|table| table.position())
         .and_then(|section| {
             let comments = section.decor().prefix()?.as_str()?.to_owned();
             section.decor_mut().set_prefix("\n");
