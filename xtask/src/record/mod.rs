@@ -52,6 +52,10 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let text = fs::read_to_string(&session)
         .map_err(|error| Failure(format!("cannot read {}: {error}", session.display())))?;
     let commands = commands(&text);
+    // Files that the commands write go with it.
+    let folder = std::env::temp_dir().join(format!("bitnet-xtask-{}-session", std::process::id()));
+    fs::create_dir_all(&folder)
+        .map_err(|error| Failure(format!("cannot make {}: {error}", folder.display())))?;
     let mut recorder = Recorder::new(ROWS, COLUMNS);
     for command in &commands {
         if command == CLEAR {
@@ -59,10 +63,11 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
             continue;
         }
         type_in(&mut recorder, command);
-        play(&mut recorder, command, &program)?;
+        play(&mut recorder, command, &program, &folder)?;
         recorder.wait(PAUSE);
     }
     recorder.prompt();
+    let _ = fs::remove_dir_all(&folder);
     let recording = recorder.finish(END);
     write(workspace, &recording)
 }
@@ -99,15 +104,16 @@ fn type_in(recorder: &mut Recorder, command: &str) {
 }
 
 /// Runs a command in a terminal, and records what it writes when it writes it.
-fn play(recorder: &mut Recorder, command: &str, program: &Path) -> Outcome {
-    let folder = program.parent().unwrap_or(Path::new("."));
+fn play(recorder: &mut Recorder, command: &str, program: &Path, folder: &Path) -> Outcome {
+    let programs = program.parent().unwrap_or(Path::new("."));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let paths = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+    let paths = std::iter::once(programs.to_owned()).chain(std::env::split_paths(&path));
     let path = std::env::join_paths(paths).map_err(|error| Failure(error.to_string()))?;
     let inside = format!("stty cols {COLUMNS} rows {ROWS}; {command}");
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--command", &inside, "/dev/null"]);
     script
+        .current_dir(folder)
         .env("PATH", path)
         .env("TERM", "xterm-256color")
         .env("BITNET_CONFIG", "")

@@ -46,20 +46,26 @@ pub(super) struct Recording {
     pub(super) length: Duration,
 }
 
+/// A row: what it shows, and how many letters of it since when.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    letters: Vec<Letter>,
+    parts: Vec<(usize, Duration)>,
+}
+
 /// A terminal that remembers.
 pub(super) struct Recorder {
     parser: Parser,
     now: Duration,
     /// When the screen was last looked at.
     seen: Duration,
-    /// What each row shows, and how many letters since when.
-    shown: Vec<(Vec<Letter>, Vec<(usize, Duration)>)>,
+    shown: Vec<Row>,
     lines: Vec<Line>,
 }
 
 impl Recorder {
     pub(super) fn new(rows: u16, columns: u16) -> Self {
-        let shown = vec![(Vec::new(), Vec::new()); usize::from(rows)];
+        let shown = vec![Row::default(); usize::from(rows)];
         Self {
             parser: Parser::new(rows, columns, 0),
             now: Duration::ZERO,
@@ -97,16 +103,16 @@ impl Recorder {
         self.seen = self.now;
         for row in 0..u16::try_from(self.shown.len()).unwrap_or(u16::MAX) {
             let new = self.letters(row);
-            let (old, parts) = &mut self.shown[usize::from(row)];
-            if *old == new {
+            let old = &mut self.shown[usize::from(row)];
+            if old.letters == new {
                 continue;
             }
-            if !new.starts_with(old) {
-                self.lines.extend(lines(row, old, parts, Some(self.now)));
-                parts.clear();
+            if !new.starts_with(&old.letters) {
+                self.lines.extend(lines(row, old, Some(self.now)));
+                old.parts.clear();
             }
-            parts.push((new.len(), self.now));
-            *old = new;
+            old.parts.push((new.len(), self.now));
+            old.letters = new;
         }
     }
 
@@ -123,8 +129,8 @@ impl Recorder {
         self.look();
         let (rows, columns) = self.parser.screen().size();
         let mut all = self.lines;
-        for ((letters, parts), row) in self.shown.iter().zip(0..) {
-            all.extend(lines(row, letters, parts, None));
+        for (shown, row) in self.shown.iter().zip(0..) {
+            all.extend(lines(row, shown, None));
         }
         all.retain(|line| line.until != Some(line.from));
         Recording { rows, columns, lines: all, length: self.now + end }
@@ -132,10 +138,12 @@ impl Recorder {
 }
 
 /// The parts of a row, each with the time since when it is there.
-fn lines(row: u16, letters: &[Letter], parts: &[(usize, Duration)], until: Option<Duration>) -> Vec<Line> {
-    let begins = std::iter::once(0).chain(parts.iter().map(|(end, _)| *end));
-    let parts = begins.zip(parts).filter(|(begin, (end, _))| begin < end);
-    parts.map(|(begin, &(end, from))| Line { row, spans: spans(&letters[begin..end]), from, until }).collect()
+fn lines(row: u16, shown: &Row, until: Option<Duration>) -> Vec<Line> {
+    let begins = std::iter::once(0).chain(shown.parts.iter().map(|(end, _)| *end));
+    let parts = begins.zip(&shown.parts).filter(|(begin, (end, _))| begin < end);
+    parts
+        .map(|(begin, &(end, from))| Line { row, spans: spans(&shown.letters[begin..end]), from, until })
+        .collect()
 }
 
 /// Letters as pieces of one look. A single blank between words belongs to them.
