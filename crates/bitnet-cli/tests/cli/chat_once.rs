@@ -83,16 +83,15 @@ fn a_command_runs_calls_and_its_output_is_the_result() {
     let asked = run_with(&flags, lines);
     assert_eq!(asked.code, Some(2), "nothing is run unasked: {asked:?}");
     assert!(!log.exists() && asked.stderr.contains("--yes"), "{asked:?}");
-    // Whatever the model wants to say, it is a call: after some of them it is not asked again.
+    // Whatever the model wants to say, it is a call, until the context is full.
     let output = run_with(&[&flags[..], &["--yes"]].concat(), lines);
     assert_eq!(output.code, Some(0), "{output:?}");
-    for part in ["(running weather({\"city\":\"Oslo\"}))", "Result of weather:\n3 degrees", "times in a row"]
-    {
+    for part in ["(running weather({\"city\":\"Oslo\"}))", "Result of weather:\n3 degrees"] {
         assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
     }
     let calls = std::fs::read_to_string(&log).unwrap();
     let ids: Vec<String> =
         calls.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string()).collect();
-    assert_eq!(ids.len(), 10);
-    assert!(ids[0].contains("call_1") && ids[9].contains("call_10"), "{ids:?}");
+    let numbered = |(i, id): (usize, &String)| *id == format!("\"call_{}\"", i + 1);
+    assert!(ids.len() >= 2 && ids.iter().enumerate().all(numbered), "{ids:?}");
 }
