@@ -86,8 +86,7 @@ fn a_command_runs_calls_and_its_output_is_the_result() {
     // Whatever the model wants to say, it is a call, until the context is full.
     let output = run_with(&[&flags[..], &["--yes"]].concat(), lines);
     assert_eq!(output.code, Some(0), "{output:?}");
-    for part in ["(running weather({\"city\":\"Oslo\"}))", "Result of weather:\n3 degrees"]
-    {
+    for part in ["(running weather({\"city\":\"Oslo\"}))", "Result of weather:\n3 degrees"] {
         assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
     }
     let calls = std::fs::read_to_string(&log).unwrap();

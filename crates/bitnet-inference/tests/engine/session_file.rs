@@ -66,8 +66,9 @@ fn texts_go_on_with_the_same_bits_and_compute_nothing_again() {
 fn logits_behind_restored_keys_and_values_are_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved");
-    let request =
-        |prompt: &[u32]| GenerateRequest::new(Prompt::Tokens(prompt.to_vec())).max_tokens(1).logprobs(20);
+    let request = |prompt: &[u32]| {
+        GenerateRequest::new(Prompt::Tokens(prompt.to_vec())).max_tokens(1).seed(1).logprobs(20)
+    };
     let text: Vec<u32> = (0..75).map(|i| 300 + 7 * i).collect();
     let (first, second) = (engine(1), engine(1));
     let mut session = first.session();
