@@ -234,7 +234,8 @@ mod tests {
     fn a_section_of_another_file_is_weaker_than_a_file() {
         let Value::Object(values) = json!({"queue": 3, "port": 4}) else { unreachable!() };
         let section = Section { origin: "file all.toml".to_owned(), values };
-        let sources = ConfigSources { section: Some(section), ..sources(&file("port = 5"), &[], json!({})) };
+        let toml = file("port = 5");
+        let sources = ConfigSources { section: Some(section), ..sources(&toml, &[], json!({})) };
         let effective = sources.load().unwrap();
         assert_eq!((effective.config.queue, effective.config.port), (3, 5));
         assert_eq!(effective.origin("queue"), "file all.toml");
