@@ -1,4 +1,4 @@
-//! [`Store`]: where results go. A file grows as `OUT.part` beside its [journal](super::journal) and gets its name when it is
+//! [`Store`]: where results go. A file grows as `OUT.part` beside its [`super::journal`] and gets its name when it is
 //! whole; stdout gets results as they come.
 
 use std::ffi::OsString;

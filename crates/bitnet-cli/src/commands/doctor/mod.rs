@@ -1,7 +1,7 @@
 //! `bitnet doctor`: what is well on this machine, what is not, and what to do about it.
 //!
 //! Each module has the checks of one area and gives [`Finding`]s. What Linux tells in files is read through
-//! [`System`](system::System), which can have any root. Nothing is changed without `--fix`.
+//! [`system::System`], which can have any root. Nothing is changed without `--fix`.
 
 mod cache;
 mod finding;
