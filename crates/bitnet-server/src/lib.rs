@@ -2,7 +2,7 @@
 //!
 //! * [`Server`] serves, or gives its routes to another axum application ([`Server::router`]).
 //! * [`ServerConfig`] is everything that can be set; [`config::ConfigSources`] reads it from flags, environment and file.
-//! * [`Server::answer`] answers a body without a connection, [`offline`] reads fields of one: for work from files.
+//! * [`Offline::answer`] answers a body without a connection, [`offline`] reads fields of one: for work from files.
 //! * [`AppState`], [`ModelHandle`], [`RequestContext`], [`ApiError`]: what handlers work with.
 //!
 //! Handlers translate: a request of some API becomes a request to an engine, its events become that API's events. Models
@@ -37,7 +37,7 @@ pub use error::{ApiError, ServerError};
 pub use extract::ApiJson;
 pub use metrics::Metrics;
 pub use models::{ModelHandle, ModelState, ModelSummary, TrackedStream};
-pub use offline::Answered;
+pub use offline::{Answered, Offline};
 pub use serve::{Address, Signals, signals};
 pub use server::{BoundServer, Server};
 pub use state::AppState;

@@ -1,6 +1,7 @@
-//! Requests that do not come over HTTP: bodies from files ([`Server::answer`]), and objects some of whose fields say how to
+//! Requests that do not come over HTTP: bodies from files ([`Offline::answer`]), and objects some of whose fields say how to
 //! continue a text ([`apply`], [`conversation`]), in the spellings that the APIs know.
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request};
@@ -24,32 +25,39 @@ pub struct Answered {
     pub body: Value,
 }
 
+/// The routes of a server, asked without a connection. Made by [`Server::offline`].
+#[derive(Debug, Clone)]
+pub struct Offline {
+    routes: Router,
+}
+
 impl Server {
-    /// Answers a body that is posted to a path, as a client would be answered over a connection; `id` is the request's. Answers
-    /// that would be streams come as one text.
+    /// The server for requests that do not come over HTTP.
     ///
     /// # Errors
-    /// As [`router`](Self::router). What is wrong with the request is in the answer.
-    pub async fn answer(
-        &self,
-        path: &str,
-        id: &str,
-        body: &Map<String, Value>,
-    ) -> Result<Answered, ServerError> {
-        let routes = self.router()?;
-        let text = Value::Object(body.clone()).to_string();
+    /// As [`router`](Self::router).
+    pub fn offline(&self) -> Result<Offline, ServerError> {
+        Ok(Offline { routes: self.router()? })
+    }
+}
+
+impl Offline {
+    /// Answers a body that is posted to a path, as a client would be answered over a connection; `id` is the request's. What
+    /// is wrong with the request is in the answer. Answers that would be streams come as one text.
+    pub async fn answer(&self, path: &str, id: &str, body: &Map<String, Value>) -> Answered {
+        let text = serde_json::to_string(body).unwrap_or_default();
         let request =
             Request::builder().method(Method::POST).uri(path).header(CONTENT_TYPE, "application/json");
         let Ok(request) = request.header(REQUEST_ID, id).body(Body::from(text)) else {
             let error = ApiError::bad_request(format!("{path:?} is no path, or {id:?} is no id"));
-            return Ok(Answered { status: error.status.as_u16(), body: error.openai_body() });
+            return Answered { status: error.status.as_u16(), body: error.openai_body() };
         };
-        let Ok(response) = routes.oneshot(request).await;
+        let Ok(response) = self.routes.clone().oneshot(request).await;
         let status = response.status().as_u16();
         // What a handler answers with is in memory already.
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
-        Ok(Answered { status, body })
+        Answered { status, body }
     }
 }
 
@@ -94,9 +102,9 @@ mod tests {
     #[tokio::test]
     async fn a_given_engine_answers_bodies() {
         let engine = InferenceEngine::bundled().threads(1).build().unwrap();
-        let server = Server::with_engine(ServerConfig::default(), &engine).unwrap();
+        let server = Server::with_engine(ServerConfig::default(), &engine).unwrap().offline().unwrap();
         let body = object(json!({"prompt": "The cat", "max_tokens": 3, "seed": 1, "temperature": 0.5}));
-        let answered = server.answer("/v1/completions", "r1", &body).await.unwrap();
+        let answered = server.answer("/v1/completions", "r1", &body).await;
         assert_eq!(answered.status, 200, "{answered:?}");
         let sampling = SamplingOverrides { temperature: Some(0.5), ..SamplingOverrides::default() };
         let request = GenerateRequest::new(Prompt::text("The cat")).max_tokens(3).sampling(sampling).seed(1);
@@ -110,7 +118,7 @@ mod tests {
             ("/v1/none", json!({}), 404),
             ("no path", json!({}), 400),
         ] {
-            let answered = server.answer(path, "r2", &object(body)).await.unwrap();
+            let answered = server.answer(path, "r2", &object(body)).await;
             assert_eq!(answered.status, status, "{path}: {answered:?}");
             assert!(answered.body["error"]["message"].is_string(), "{answered:?}");
         }

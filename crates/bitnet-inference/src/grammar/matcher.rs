@@ -77,18 +77,12 @@ pub(crate) struct Matcher {
 
 impl Clone for Matcher {
     fn clone(&self) -> Self {
-        Self {
-            // The lexer's tables would be shared otherwise, and with them their limit and their lock.
-            inner: self.inner.deep_clone(),
-            fresh: Arc::clone(&self.fresh),
-            tokenizer: Arc::clone(&self.tokenizer),
-            end: self.end,
-            stop_tokens: Arc::clone(&self.stop_tokens),
-            all_stop_tokens: Arc::clone(&self.all_stop_tokens),
-            tokens: self.tokens.clone(),
-            mask: self.mask.clone(),
-            next: self.next,
-        }
+        // The lexer's tables would be shared otherwise, and with them their limit and their lock.
+        let mut other = self.with(self.inner.deep_clone());
+        other.tokens.clone_from(&self.tokens);
+        other.mask.clone_from(&self.mask);
+        other.next = self.next;
+        other
     }
 }
 
@@ -116,6 +110,21 @@ impl Matcher {
             end: vocab_size as u32,
             stop_tokens,
             all_stop_tokens: Arc::clone(all_stop_tokens),
+            tokens: Vec::new(),
+            mask: Mask::default(),
+            next: Next::Unknown,
+        }
+    }
+
+    /// The same rules, in the state of this parser; its tokens count from here on.
+    fn with(&self, inner: llguidance::Matcher) -> Self {
+        Self {
+            inner,
+            fresh: Arc::clone(&self.fresh),
+            tokenizer: Arc::clone(&self.tokenizer),
+            end: self.end,
+            stop_tokens: Arc::clone(&self.stop_tokens),
+            all_stop_tokens: Arc::clone(&self.all_stop_tokens),
             tokens: Vec::new(),
             mask: Mask::default(),
             next: Next::Unknown,
@@ -204,18 +213,11 @@ impl Matcher {
 
     /// What may follow each of these tokens, if they come next; as far as they fit and something follows.
     pub(crate) fn ahead(&self, tokens: &[u32]) -> Vec<Mask> {
+        if tokens.is_empty() {
+            return Vec::new();
+        }
         // Nobody goes on with this state, so that the lexer's tables may be shared.
-        let mut state = Self {
-            inner: self.inner.clone(),
-            fresh: Arc::clone(&self.fresh),
-            tokenizer: Arc::clone(&self.tokenizer),
-            end: self.end,
-            stop_tokens: Arc::clone(&self.stop_tokens),
-            all_stop_tokens: Arc::clone(&self.all_stop_tokens),
-            tokens: Vec::new(),
-            mask: Mask::default(),
-            next: Next::Unknown,
-        };
+        let mut state = self.with(self.inner.clone());
         let mut masks = Vec::with_capacity(tokens.len());
         for &token in tokens {
             let fits = token < self.end && state.accept(token).is_ok();

@@ -108,7 +108,9 @@ impl Runner {
     pub(super) fn step(&mut self) -> Progress {
         let closing = self.leave();
         self.start_sequences();
-        self.publish();
+        if self.shared.state().held > 0 {
+            self.publish();
+        }
         self.plan();
         let parts: Vec<usize> =
             (0..self.running.len()).filter(|&i| self.running[i].input.rows() > 0).collect();

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::run::{Progress, Runner};
 use super::{
-    GenerationStream, Scheduler, SchedulerOptions, SlotState, Speculation, StreamEvent, SubmitOptions,
+    GenerationStream, Scheduler, SchedulerOptions, SchedulerStats, SlotState, Speculation, StreamEvent,
+    SubmitOptions,
 };
 use crate::sampling::{Mirostat, SamplingOverrides};
 use crate::{
@@ -233,19 +234,21 @@ fn further_completions_leave_room_for_others() {
     driver.assert_whole();
 }
 
+/// The text of a request that has a scheduler for itself, and what that did.
+fn alone(request: &GenerateRequest, speculation: Speculation) -> (Generation, SchedulerStats) {
+    let mut driver = Driver::new(bundled(), SchedulerOptions { speculation, ..SchedulerOptions::default() });
+    let stream = driver.submit(request);
+    driver.finish();
+    driver.assert_whole();
+    (stream.blocking_finish().unwrap().remove(0), driver.scheduler.stats())
+}
+
 #[test]
 fn what_a_constraint_demands_is_computed_together() {
     let regex = "[a-z]{3} went to the big dark forest, and there the [a-z]{2,4} sat on the mat\\.";
     let request = GenerateRequest::new(Prompt::text("The cat was sad. The")).max_tokens(60).seed(3);
     let request = GenerateRequest { constraint: Some(Constraint::Regex(regex.to_owned())), ..request };
-    let run = |speculation| {
-        let mut driver =
-            Driver::new(bundled(), SchedulerOptions { speculation, ..SchedulerOptions::default() });
-        let stream = driver.submit(&request);
-        driver.finish();
-        driver.assert_whole();
-        (stream.blocking_finish().unwrap().remove(0), driver.scheduler.stats())
-    };
+    let run = |speculation| alone(&request, speculation);
     let (plain, without) = run(Speculation::Off);
     assert_eq!(without.drafted, 0);
     let (guessed, with) = run(Speculation::Always(8));
@@ -259,14 +262,7 @@ fn guesses_save_steps_and_change_nothing() {
     let text = "The cat sat on the mat. The dog sat on the mat. The cat sat on the mat. The dog sat on";
     let request = GenerateRequest::new(Prompt::text(text)).max_tokens(60);
     let request = GenerateRequest { ignore_eos: true, ..request.sampling(SamplingOverrides::greedy()) };
-    let run = |speculation| {
-        let mut driver =
-            Driver::new(bundled(), SchedulerOptions { speculation, ..SchedulerOptions::default() });
-        let stream = driver.submit(&request);
-        driver.finish();
-        driver.assert_whole();
-        (stream.blocking_finish().unwrap().remove(0), driver.scheduler.stats())
-    };
+    let run = |speculation| alone(&request, speculation);
     let (plain, without) = run(Speculation::Off);
     assert_eq!((without.drafted, plain.stats.drafted), (0, 0));
     for most in [1, 4, 40] {

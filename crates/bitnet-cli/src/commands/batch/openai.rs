@@ -1,7 +1,7 @@
 //! Rows that are requests of OpenAI's batch API, answered by the same code as those over HTTP.
 
 use bitnet_inference::InferenceEngine;
-use bitnet_server::{Server, ServerConfig};
+use bitnet_server::{Offline, Server, ServerConfig};
 use serde_json::{Map, Value, json};
 
 use super::input::{Content, Row};
@@ -19,7 +19,7 @@ const TIMEOUT: u64 = 86_400;
 /// Answers rows.
 #[derive(Debug)]
 pub(super) struct Answers {
-    server: Server,
+    server: Offline,
     seed: u64,
     /// When the run began, in seconds since 1970: what answers tell as the time they were made.
     created: u64,
@@ -46,7 +46,7 @@ impl Answers {
         config.timeout = TIMEOUT;
         config.body_limit =
             bitnet_server::config::Size(bitnet_core::MemorySize::bytes(super::input::LARGEST));
-        Ok(Self { server: Server::with_engine(config, engine)?, seed, created, timings })
+        Ok(Self { server: Server::with_engine(config, engine)?.offline()?, seed, created, timings })
     }
 
     /// What a row calls itself, and its answer, which is being made from now on.
@@ -72,8 +72,7 @@ impl Answers {
         let request_id = format!("req_{:016x}", mixed(self.seed, row.number));
         let (server, created, timings) = (self.server.clone(), self.created, self.timings);
         let answer = tokio::spawn(async move {
-            let answered =
-                server.answer(path, &request_id, &body).await.map_err(|error| error.to_string())?;
+            let answered = server.answer(path, &request_id, &body).await;
             let mut body = answered.body;
             settle(&mut body, &request_id, created, timings);
             Ok(Done::Answer { status: answered.status, request_id, body })
