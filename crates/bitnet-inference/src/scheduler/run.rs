@@ -456,12 +456,21 @@ impl Runner {
         let most = self.core.options().max_running;
         let free = most.saturating_sub(self.running.len() + self.parked.len());
         let mut state = self.shared.state();
-        state.held = self.parked.iter().filter(|s| s.waits()).count();
+        state.held = self.waiting();
         let more = std::mem::replace(&mut state.free, free) < free;
         drop(state);
         if more {
             self.shared.room.notify_waiters();
         }
+    }
+
+    /// Requests of which nothing runs or has its place, though completions are still to come.
+    fn waiting(&self) -> usize {
+        // Sorted by rank, completions of one request are neighbours.
+        let requests = self.parked.chunk_by(|a, b| a.ticket.id == b.ticket.id);
+        let runs = |id| self.running.iter().any(|s| s.ticket.id == id);
+        let waits = |list: &&[Sequence]| list.iter().all(|s| s.started.is_none()) && !runs(list[0].ticket.id);
+        requests.filter(waits).count()
     }
 }
 

@@ -177,11 +177,6 @@ impl Sequence {
         self.choice == 0 || self.started.is_some() || self.ticket.prompt_computed.load(Ordering::Relaxed)
     }
 
-    /// Whether it stands for a request that has not begun.
-    pub(super) fn waits(&self) -> bool {
-        self.choice == 0 && self.started.is_none()
-    }
-
     /// Whether it is a further completion, and has not begun.
     pub(super) fn is_further(&self) -> bool {
         self.choice > 0 && self.started.is_none()

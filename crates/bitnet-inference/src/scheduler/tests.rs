@@ -60,8 +60,15 @@ impl Driver {
         self.scheduler.submit(request.clone(), options).unwrap()
     }
 
+    /// One step; behind each, every request runs, waits or is counted among those that ended.
     fn step(&mut self) -> Progress {
-        self.runner.step()
+        let progress = self.runner.step();
+        let stats = self.scheduler.stats();
+        if stats.running == 0 && stats.queued == 0 && stats.slots.is_empty() {
+            let ended = stats.finished + stats.cancelled + stats.failed;
+            assert_eq!(ended, stats.requests_total, "{stats:?}");
+        }
+        progress
     }
 
     fn steps(&mut self, count: usize) {
@@ -119,6 +126,25 @@ fn events(stream: &mut GenerationStream) -> Vec<StreamEvent> {
 
 fn drawn(stream: &mut GenerationStream) -> usize {
     events(stream).iter().filter(|event| matches!(event, StreamEvent::Token { .. })).count()
+}
+
+#[test]
+fn who_gives_up_within_a_step_is_not_lost_sight_of() {
+    let options = SchedulerOptions { max_running: 2, ..SchedulerOptions::default() };
+    let mut driver = Driver::new(bundled(), options);
+    for round in 0..20 {
+        let mut request = of_tokens(tokens(5, round), 100);
+        request.n = 6;
+        let stream = driver.submit(&request);
+        driver.steps(2);
+        std::thread::scope(|scope| {
+            // At some moment of the steps below, most often while one is computed.
+            scope.spawn(move || drop(stream));
+            driver.finish();
+        });
+        driver.assert_whole();
+    }
+    assert_eq!(driver.scheduler.stats().cancelled, 20);
 }
 
 #[test]

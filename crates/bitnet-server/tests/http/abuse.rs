@@ -167,7 +167,7 @@ fn who_does_not_read_is_dropped() {
     client.request("POST", PATH, &[], request.to_string().as_bytes());
     assert_eq!(client.head().unwrap().status, 200);
     let stats = server.wait_until_idle();
-    assert_eq!((stats.finished, stats.cancelled), (0, 1));
+    assert_eq!((stats.finished, stats.cancelled), (0, 1), "{stats:?}");
     is_well(&server);
 }
 
