@@ -166,6 +166,15 @@ impl InferenceEngine {
         options: &EmbedOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Embeddings, EngineError> {
+        self.core().again_if_lost(|| self.embed_lists(lists.clone(), options, progress))
+    }
+
+    fn embed_lists(
+        &self,
+        lists: Vec<Vec<u32>>,
+        options: &EmbedOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Embeddings, EngineError> {
         let pooling = self.pooling(options);
         let total = lists.len();
         let counts = lists.iter().map(Vec::len).collect();

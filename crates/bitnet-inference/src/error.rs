@@ -199,6 +199,13 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether a device failed with all that was computed, and another has taken its place.
+    pub(crate) fn is_context_lost(&self) -> bool {
+        matches!(self, Self::Exec(ExecError::ContextLost { .. }))
+    }
+}
+
+impl EngineError {
     /// Whether the request could never have worked, whatever the model: a matter of usage, not of running.
     pub fn is_usage(&self) -> bool {
         match self {

@@ -258,6 +258,31 @@ pub enum ExecError {
         /// What it lacks.
         what: String,
     },
+    /// The device failed: it is gone, was reset, or refused what it should do.
+    #[error("{backend}: {what}")]
+    Device {
+        /// The backend.
+        backend: &'static str,
+        /// What happened, in the words of the driver.
+        what: String,
+    },
+    /// The device has not enough memory.
+    #[error("{backend}: {needed} of device memory are needed{}", .free.map_or(String::new(), |free| format!(", {free} are free")))]
+    OutOfDeviceMemory {
+        /// The backend.
+        backend: &'static str,
+        /// What was asked for.
+        needed: MemorySize,
+        /// What there is, where that is known.
+        free: Option<MemorySize>,
+    },
+    /// All keys and values are lost, since the device that held them failed. The next calls run on another one: what was
+    /// computed of texts must be computed again.
+    #[error("what was computed is lost ({why}); it must be computed again")]
+    ContextLost {
+        /// What failed, and where computing goes on.
+        why: String,
+    },
     /// Memory, threads or mapping failed.
     #[error(transparent)]
     Core(#[from] bitnet_core::CoreError),
@@ -294,6 +319,12 @@ pub trait Executor: Send {
     /// # Errors
     /// If the memory is not there; the blocks of before stay usable.
     fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError>;
+
+    /// Whether all keys and values were lost since this was asked the last time: some call gave
+    /// [`ExecError::ContextLost`]. Blocks that are reserved stay so.
+    fn take_loss(&mut self) -> bool {
+        false
+    }
 
     /// Copies the keys and values of all layers from one block to another, so that a text can go on from within a block that
     /// others read.

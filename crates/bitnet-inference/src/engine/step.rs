@@ -1,4 +1,5 @@
-//! One forward call: blocks, memory, executor. For one session, or for the scheduler's batch of many.
+//! One forward call: blocks, memory, executor. For one session, or for the scheduler's batch of many. And what follows when
+//! a device failed with all that was computed: it is computed again, on the device that took its place.
 
 use std::time::{Duration, Instant};
 
@@ -118,7 +119,7 @@ impl Backend {
     }
 
     /// Runs the executor over `session.tokens()[computed..end]`, for which the block table has room.
-    fn forward(&mut self, session: &Session, end: usize, output: Output<'_>) -> Result<(), EngineError> {
+    fn forward(&mut self, session: &Session, end: usize, output: &mut Output<'_>) -> Result<(), EngineError> {
         let position = session.computed();
         let logits = match &output {
             Output::None => LogitRows::None,
@@ -139,7 +140,7 @@ impl Backend {
                 let top = std::slice::from_mut(&mut self.top);
                 match want.allowed {
                     None => self.executor.forward_top(&batch, want.k, top)?,
-                    Some(_) => self.executor.forward_select(&batch, &[RowWant::Top(want)], &mut [], top)?,
+                    Some(_) => self.executor.forward_select(&batch, &[RowWant::Top(*want)], &mut [], top)?,
                 }
             }
         }
@@ -204,17 +205,16 @@ impl InferenceEngine {
         logits: &mut [f32],
     ) -> Result<(), EngineError> {
         let backend = &mut *self.backend();
-        for (session, _) in sessions.iter_mut() {
-            session.cover(session.tokens().len())?;
+        let starts: Vec<usize> = sessions.iter().map(|(session, _)| session.computed()).collect();
+        match self.core.compute_together(backend, sessions, logits) {
+            Err(error) if error.is_context_lost() => {}
+            result => return result,
         }
-        self.reserve_memory(backend)?;
-        for (session, _) in sessions.iter_mut() {
-            session.run_copy(backend.executor())?;
+        self.core.note_loss(backend);
+        for ((session, _), start) in sessions.iter_mut().zip(starts) {
+            self.core.restore(backend, session, start)?;
         }
-        let sequences: Vec<Sequence<'_>> = sessions.iter().map(|(s, logits)| waiting(s, *logits)).collect();
-        backend.executor.forward(&Batch { sequences: &sequences }, logits)?;
-        sessions.iter_mut().for_each(|(session, _)| session.set_computed(session.tokens().len()));
-        Ok(())
+        self.core.compute_together(backend, sessions, logits)
     }
 }
 
@@ -256,13 +256,42 @@ impl Core {
         completion.draw(session.tokens(), Logits::All(&mut backend.logits))
     }
 
-    /// Finds blocks and their memory, then runs the executor.
+    /// Finds blocks and their memory, then runs the executor. If what was computed of the session is lost, it is computed
+    /// again first.
     fn compute(
         &self,
         backend: &mut Backend,
         session: &mut Session,
         end: usize,
-        output: Output<'_>,
+        mut output: Output<'_>,
+    ) -> Result<(), EngineError> {
+        let start = session.computed();
+        match self.try_compute(backend, session, end, &mut output) {
+            Err(error) if error.is_context_lost() => {}
+            result => return result,
+        }
+        self.note_loss(backend);
+        self.restore(backend, session, start)?;
+        self.try_compute(backend, session, end, &mut output)
+    }
+
+    /// Computes the first `end` tokens of a session again if they were lost.
+    fn restore(&self, backend: &mut Backend, session: &mut Session, end: usize) -> Result<(), EngineError> {
+        session.renew();
+        let chunk = backend.executor.info().max_batch_tokens.max(1);
+        while session.computed() < end {
+            let next = (session.computed() + chunk).min(end);
+            self.try_compute(backend, session, next, &mut Output::None)?;
+        }
+        Ok(())
+    }
+
+    fn try_compute(
+        &self,
+        backend: &mut Backend,
+        session: &mut Session,
+        end: usize,
+        output: &mut Output<'_>,
     ) -> Result<(), EngineError> {
         session.cover(end)?;
         self.reserve_memory(backend)?;
@@ -272,8 +301,49 @@ impl Core {
         Ok(())
     }
 
+    /// One call for all waiting tokens of some sessions.
+    fn compute_together(
+        &self,
+        backend: &mut Backend,
+        sessions: &mut [(Session, LogitRows)],
+        logits: &mut [f32],
+    ) -> Result<(), EngineError> {
+        for (session, _) in sessions.iter_mut() {
+            session.cover(session.tokens().len())?;
+        }
+        self.reserve_memory(backend)?;
+        for (session, _) in sessions.iter_mut() {
+            session.run_copy(backend.executor())?;
+        }
+        let sequences: Vec<Sequence<'_>> = sessions.iter().map(|(s, logits)| waiting(s, *logits)).collect();
+        backend.executor.forward(&Batch { sequences: &sequences }, logits)?;
+        sessions.iter_mut().for_each(|(session, _)| session.set_computed(session.tokens().len()));
+        Ok(())
+    }
+
+    /// If the executor has lost all keys and values, sessions learn it before they compute.
+    pub(crate) fn note_loss(&self, backend: &mut Backend) {
+        if backend.executor.take_loss() {
+            backend.selects = true;
+            lock(self.pool()).lose_contents();
+        }
+    }
+
+    /// Does something that takes several forward calls and keeps its blocks between them; once more, if their content was lost.
+    pub(crate) fn again_if_lost<T>(&self, mut run: impl FnMut() -> T) -> T {
+        loop {
+            let losses = lock(self.pool()).losses();
+            let result = run();
+            self.note_loss(&mut self.backend());
+            if lock(self.pool()).losses() == losses {
+                return result;
+            }
+        }
+    }
+
     /// Lets the executor have memory for all blocks that are taken.
     pub(crate) fn reserve_memory(&self, backend: &mut Backend) -> Result<(), EngineError> {
+        self.note_loss(backend);
         let mut pool = lock(self.pool());
         if let Some(count) = pool.missing_memory() {
             backend.executor.reserve_blocks(count)?;

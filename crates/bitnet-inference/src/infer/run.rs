@@ -115,6 +115,10 @@ type Results = Vec<Option<Result<Inference, EngineError>>>;
 impl InferenceEngine {
     /// Computes inputs together; one result each.
     pub(crate) fn infer_all(&self, requests: &[&InferRequest]) -> Vec<Result<Inference, EngineError>> {
+        self.core().again_if_lost(|| self.infer_groups(requests))
+    }
+
+    fn infer_groups(&self, requests: &[&InferRequest]) -> Vec<Result<Inference, EngineError>> {
         let mut results: Results = requests.iter().map(|_| None).collect();
         // A forward call computes from tokens or from rows, and gives logits or states.
         let mut groups: [VecDeque<Job<'_>>; 4] = Default::default();

@@ -169,6 +169,7 @@ impl InferenceEngine {
         if !session.is_of(self.pool()) {
             return Err(EngineError::ForeignSession);
         }
+        session.renew();
         let file = File::create(path).map_err(|source| io("create", path, source))?;
         let mut out = Checked::new(BufWriter::with_capacity(1 << 18, file), path);
         let rows = KvRows::new(self.spec(), self.info().kv_type);

@@ -52,6 +52,8 @@ pub struct BlockPool {
     tree: PrefixTree,
     /// Cached blocks.
     cached: Lru,
+    /// How often the content of all blocks was lost.
+    losses: u64,
     counters: Counters,
 }
 
@@ -68,6 +70,7 @@ impl BlockPool {
             references: Vec::new(),
             tree: PrefixTree::new(block_size),
             cached: Lru::new(),
+            losses: 0,
             counters: Counters::default(),
         }
     }
@@ -296,6 +299,18 @@ impl BlockPool {
             let Some(block) = first else { return };
             self.forget(block);
         }
+    }
+
+    /// Notes that the memory behind the blocks was lost with its content. Sessions notice it before they compute, by
+    /// [`losses`](Self::losses).
+    pub fn lose_contents(&mut self) {
+        self.losses += 1;
+        self.forget_cached();
+    }
+
+    /// How often the content of all blocks was lost.
+    pub fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// How many blocks the executor should reserve so that all blocks in use have memory; `None` if it has enough.

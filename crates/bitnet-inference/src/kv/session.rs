@@ -29,6 +29,9 @@ pub struct Session {
     shares: bool,
     /// What must be copied before the next forward call.
     copy: Option<Copy>,
+    /// The pool's [`losses`](BlockPool::losses) when its first block was computed. If there were more since, nothing in its
+    /// blocks is what it was.
+    losses: u64,
 }
 
 /// A block of the table that others rely on was replaced, and its content must be copied before anything is computed.
@@ -48,9 +51,12 @@ pub(crate) fn lock(pool: &Mutex<BlockPool>) -> MutexGuard<'_, BlockPool> {
 impl Session {
     /// An empty conversation of at most `context` tokens that takes its blocks from `pool`.
     pub fn new(pool: Arc<Mutex<BlockPool>>, context: usize) -> Self {
-        let block_size = lock(&pool).block_size();
+        let (block_size, losses) = {
+            let pool = lock(&pool);
+            (pool.block_size(), pool.losses())
+        };
         let (tokens, blocks) = (Vec::new(), Vec::new());
-        Self { tokens, computed: 0, blocks, block_size, context, pool, shares: true, copy: None }
+        Self { tokens, computed: 0, blocks, block_size, context, pool, shares: true, copy: None, losses }
     }
 
     /// The same, but it computes all of its text itself, and nobody finds what it computes.
@@ -87,7 +93,7 @@ impl Session {
         let most = text.len().saturating_sub(1);
         let own = common(&self.tokens[..self.computed], text).min(most);
         match self.find(&text[..most], own) {
-            Some(found) => self.adopt(found),
+            Some((found, losses)) => self.adopt(found, losses),
             None => self.truncate(own),
         }
         self.tokens.clear();
@@ -103,32 +109,33 @@ impl Session {
     /// Finds what is left of the blocks of a suspended session. Returns how many tokens need not be computed, never the last.
     pub fn recall(&mut self) -> usize {
         let most = self.tokens.len().saturating_sub(1);
-        if let Some(found) = self.find(&self.tokens[..most], self.computed) {
-            self.adopt(found);
+        if let Some((found, losses)) = self.find(&self.tokens[..most], self.computed) {
+            self.adopt(found, losses);
         }
         self.computed
     }
 
     /// Finds the blocks of a beginning of `text` that the pool knows, if it is longer than the `own` tokens that the session
-    /// has of it itself.
-    fn find(&self, text: &[u32], own: usize) -> Option<PrefixMatch> {
+    /// has of it itself. Gives them with the pool's losses of that moment.
+    fn find(&self, text: &[u32], own: usize) -> Option<(PrefixMatch, u64)> {
         if !self.shares || own >= text.len() {
             return None;
         }
         let mut pool = lock(&self.pool);
         let found = pool.lookup(text);
         if found.tokens > own {
-            return Some(found);
+            return Some((found, pool.losses()));
         }
         pool.give_back(found.blocks);
         None
     }
 
     /// Puts blocks that were found in the place of its own.
-    fn adopt(&mut self, found: PrefixMatch) {
+    fn adopt(&mut self, found: PrefixMatch, losses: u64) {
         self.release(0);
         self.blocks.extend(found.blocks);
         self.computed = found.tokens;
+        self.losses = losses;
     }
 
     /// Another conversation with the same tokens, which shares what is computed of them.
@@ -160,7 +167,7 @@ impl Session {
         let keep = computed.div_ceil(self.block_size);
         if keep < self.blocks.len() {
             let mut pool = lock(&self.pool);
-            if self.shares {
+            if self.shares && self.losses == pool.losses() {
                 // Full blocks are known already, a last one that is filled in part not yet.
                 pool.register(&self.tokens[..self.computed], &mut self.blocks);
             }
@@ -208,8 +215,17 @@ impl Session {
     /// Must come before the forward call. If the executor cannot copy, the tokens of that block are to be computed again.
     ///
     /// # Errors
-    /// As [`Executor::copy_block`]; the session is then as if nothing had been covered.
+    /// As [`Executor::copy_block`]; the session is then as if nothing had been covered. [`ExecError::ContextLost`] if what it
+    /// had computed was lost since; [`renew`](Self::renew) it then.
     pub fn run_copy(&mut self, executor: &mut dyn Executor) -> Result<(), ExecError> {
+        let losses = lock(&self.pool).losses();
+        if self.computed == 0 {
+            self.losses = losses;
+        } else if self.losses != losses {
+            return Err(ExecError::ContextLost {
+                why: "another text met a failure of the device".to_owned(),
+            });
+        }
         self.copy_by(|from, to| executor.copy_block(from, to))
     }
 
@@ -246,10 +262,23 @@ impl Session {
         assert!(self.copy.is_none(), "`run_copy` comes before a forward call");
         let full = len / self.block_size;
         if self.shares && full > self.computed / self.block_size {
-            let tokens = &self.tokens[..full * self.block_size];
-            lock(&self.pool).register(tokens, &mut self.blocks[..full]);
+            let (tokens, mut pool) = (&self.tokens[..full * self.block_size], lock(&self.pool));
+            if self.losses == pool.losses() {
+                pool.register(tokens, &mut self.blocks[..full]);
+            }
         }
         self.computed = len;
+    }
+
+    /// Keeps the tokens, but nothing of what was computed of them if that was lost. Returns whether it was.
+    pub fn renew(&mut self) -> bool {
+        let losses = lock(&self.pool).losses();
+        let lost = self.losses != losses;
+        if lost {
+            self.release(0);
+            self.losses = losses;
+        }
+        lost
     }
 
     /// The blocks of what is computed, with how many tokens each of them holds.
@@ -264,8 +293,9 @@ impl Session {
 
     /// Lets others find all that is computed, a last block that is filled in part included.
     pub(crate) fn publish(&mut self) {
-        if self.shares && self.copy.is_none() {
-            lock(&self.pool).register(&self.tokens[..self.computed], &mut self.blocks);
+        let mut pool = lock(&self.pool);
+        if self.shares && self.copy.is_none() && self.losses == pool.losses() {
+            pool.register(&self.tokens[..self.computed], &mut self.blocks);
         }
     }
 

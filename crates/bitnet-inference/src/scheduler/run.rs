@@ -322,6 +322,7 @@ impl Runner {
         let prompt: usize = inputs().filter(|input| !input.generates()).map(|input| input.tokens).sum();
         let rows: usize = inputs().map(Input::rows).sum();
         let result = self.forward(parts);
+        let mut lost = false;
         let mut ended: Vec<(usize, Result<crate::FinishReason, EngineError>)> = Vec::new();
         match result {
             Ok(()) => {
@@ -335,11 +336,16 @@ impl Runner {
                     first += count;
                 }
             }
+            Err(error) if error.is_context_lost() => lost = true,
             // One by one, so that only those fail that cannot be computed.
             Err(_) if parts.len() > 1 => {
                 for &i in parts {
                     let end = match self.forward(&[i]) {
                         Ok(()) => self.advance(i, 0),
+                        Err(error) if error.is_context_lost() => {
+                            lost = true;
+                            break;
+                        }
                         Err(error) => Some(Err(error)),
                     };
                     ended.extend(end.map(|end| (i, end)));
@@ -359,6 +365,17 @@ impl Runner {
                 }
                 Err(error) => fail(&mut self.stats, &sequence.ticket, error),
             }
+        }
+        if lost {
+            self.start_over();
+        }
+    }
+
+    /// What was computed of all texts is lost: they wait until their prompts, and what was drawn, are computed again.
+    fn start_over(&mut self) {
+        self.core.note_loss(&mut self.core.backend());
+        while !self.running.is_empty() {
+            self.preempt_last();
         }
     }
 

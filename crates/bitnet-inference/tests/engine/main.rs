@@ -17,5 +17,6 @@ mod reference;
 mod sampling;
 mod scheduler;
 mod session_file;
+mod standby;
 mod support;
 mod ties;

@@ -19,6 +19,8 @@
 //! # Ok::<(), bitnet_inference::EngineError>(())
 //! ```
 
+mod standby;
+
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -26,6 +28,7 @@ use std::str::FromStr;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::{MemorySize, process};
 
+pub use self::standby::{Reserve, Standby};
 use crate::error::{EngineError, ParameterError};
 
 /// Something that models can run on.
