@@ -70,6 +70,9 @@ pub(crate) fn build(
     let builder = builder
         .threads(args.threads)
         .kernels(args.kernels.clone())
+        .device(args.device.device)
+        .gpu_memory(args.device.gpu_memory)
+        .on_device_failure(args.device.on_device_error)
         .output_storage(args.storage.lm_head.into())
         .kv_type(args.storage.kv_type)
         .context_size(args.ctx_size)

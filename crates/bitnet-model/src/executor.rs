@@ -6,7 +6,7 @@
 //!
 //! Prefill, decode, chunked prefill and continuous batching are one call with different batches.
 
-use bitnet_core::MemorySize;
+use bitnet_core::{MemorySize, MemoryStats};
 
 use crate::ModelSpec;
 use crate::kv::KvType;
@@ -324,6 +324,11 @@ pub trait Executor: Send {
     /// [`ExecError::ContextLost`]. Blocks that are reserved stay so.
     fn take_loss(&mut self) -> bool {
         false
+    }
+
+    /// How the memory of a device that is not the processor is used: weights, keys and values, buffers.
+    fn device_memory(&self) -> Option<MemoryStats> {
+        None
     }
 
     /// Copies the keys and values of all layers from one block to another, so that a text can go on from within a block that

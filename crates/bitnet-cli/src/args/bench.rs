@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{FormatArgs, StorageArgs, lists, values};
+use super::{DeviceArgs, FormatArgs, StorageArgs, lists, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,6 +99,8 @@ pub(crate) struct BenchArgs {
     /// Do not measure the limits of the machine
     #[arg(long)]
     pub(crate) no_limits: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
     #[command(flatten)]

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use bitnet_inference::{Device, OnDeviceFailure};
 use bitnet_model::KvType;
 use clap::Args;
 
 use super::model::{LmHeadName, WeightFormName};
-use super::{FormatArgs, ModelArgs, StorageArgs, values};
+use super::{DeviceArgs, FormatArgs, ModelArgs, StorageArgs, values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,6 +63,12 @@ pub(crate) struct CompareArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A and B")]
 pub(crate) struct SideArgs {
+    /// Device of A: cpu, cuda, vulkan and so on
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    a_device: Device,
+    /// Device of B
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    b_device: Device,
     /// Kernel set of A, as `bitnet devices` lists them [default: the fastest]
     #[arg(long, value_name = "SET")]
     a_kernels: Option<String>,
@@ -91,11 +98,13 @@ pub(crate) struct SideArgs {
 impl CompareArgs {
     /// The flags of A and of B as those of a model each.
     pub(crate) fn models(&self) -> [ModelArgs; 2] {
-        let model = |model: &Option<PathBuf>, kernels: &Option<String>, storage| ModelArgs {
+        let model = |model: &Option<PathBuf>, device, kernels: &Option<String>, storage| ModelArgs {
             model: model.clone(),
             threads: self.threads,
             kernels: kernels.clone(),
             ctx_size: None,
+            // What is compared must not change on the way.
+            device: DeviceArgs { device, gpu_memory: None, on_device_error: OnDeviceFailure::Fail },
             storage,
             format: self.format.clone(),
         };
@@ -103,8 +112,8 @@ impl CompareArgs {
         let storage = |weight_form, lm_head, kv_type| StorageArgs { weight_form, lm_head, kv_type };
         let b = if self.b.is_some() { &self.b } else { &self.a };
         [
-            model(&self.a, &s.a_kernels, storage(s.a_weight_form, s.a_lm_head, s.a_kv_type)),
-            model(b, &s.b_kernels, storage(s.b_weight_form, s.b_lm_head, s.b_kv_type)),
+            model(&self.a, s.a_device, &s.a_kernels, storage(s.a_weight_form, s.a_lm_head, s.a_kv_type)),
+            model(b, s.b_device, &s.b_kernels, storage(s.b_weight_form, s.b_lm_head, s.b_kv_type)),
         ]
     }
 }

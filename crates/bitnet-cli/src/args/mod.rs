@@ -43,7 +43,7 @@ pub(crate) use eval::EvalArgs;
 pub(crate) use generate::GenerateArgs;
 pub(crate) use hub::{DuArgs, HubArgs, ListArgs, PullArgs, RmArgs, ShowArgs};
 pub(crate) use inspect::{InspectArgs, SampleArgs};
-pub(crate) use model::{FormatArgs, ModelArgs, StorageArgs};
+pub(crate) use model::{DeviceArgs, FormatArgs, ModelArgs, StorageArgs};
 pub(crate) use perplexity::PerplexityArgs;
 pub(crate) use running::{ClientArgs, PsArgs, StopArgs};
 pub(crate) use sampling::SamplingArgs;

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use bitnet_core::MemorySize;
 use bitnet_cpu::Form;
-use bitnet_inference::OutputStorage;
+use bitnet_inference::{Device, OnDeviceFailure, OutputStorage};
 use bitnet_model::{Activation, KvType};
 use bitnet_quant::I2sLayout;
 use clap::{Args, ValueEnum};
@@ -113,6 +114,22 @@ pub(crate) struct FormatArgs {
     pub(crate) hub: HubArgs,
 }
 
+/// Where the model runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Device")]
+pub(crate) struct DeviceArgs {
+    /// auto, cpu, cuda, cuda:N, metal, vulkan, dx12 or mlx; `bitnet devices` says what there is
+    #[arg(long, value_name = "DEVICE", env = "BITNET_DEVICE", hide_env_values = true, default_value_t = Device::Auto)]
+    pub(crate) device: Device,
+    /// Most memory of a GPU to use, such as 6GB [default: nearly all that is free]
+    #[arg(long, value_name = "SIZE", env = "BITNET_GPU_MEMORY", hide_env_values = true)]
+    pub(crate) gpu_memory: Option<MemorySize>,
+    /// When a GPU fails: go on with the processor (cpu), or end with its error (fail)
+    #[arg(long, value_name = "WHAT", env = "BITNET_ON_DEVICE_ERROR", hide_env_values = true)]
+    #[arg(default_value_t = OnDeviceFailure::FallBack)]
+    pub(crate) on_device_error: OnDeviceFailure,
+}
+
 /// How weights and context are kept in memory.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Memory")]
@@ -148,6 +165,8 @@ pub(crate) struct ModelArgs {
     #[arg(short, long, value_name = "N", value_parser = values::positive)]
     #[arg(env = "BITNET_CTX_SIZE", hide_env_values = true)]
     pub(crate) ctx_size: Option<usize>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) storage: StorageArgs,
     #[command(flatten)]

@@ -94,6 +94,15 @@ pub(crate) struct EngineArgs {
     /// Threads that compute [default: one for each core]
     #[arg(short, long, value_name = "N", value_parser = values::threads)]
     pub(crate) threads: Option<usize>,
+    /// Device that models run on: auto, cpu, cuda, cuda:N, metal, vulkan, dx12 or mlx [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Most memory of a GPU for each model, such as 6GB [default: nearly all that is free]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) gpu_memory: Option<String>,
+    /// When a GPU fails: go on with the processor (cpu), or end requests with its error (fail) [default: cpu]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) on_device_error: Option<String>,
     /// Kernel set, as `bitnet devices` lists them [default: the fastest]
     #[arg(long, value_name = "SET")]
     pub(crate) kernels: Option<String>,

@@ -104,6 +104,9 @@ fn flags(args: &ServeArgs, global: GlobalArgs) -> Map<String, Value> {
     set("parallel", number(engine.parallel));
     set("ctx_size", number(engine.ctx_size));
     set("threads", number(engine.threads));
+    set("device", text(&engine.device));
+    set("gpu_memory", text(&engine.gpu_memory));
+    set("on_device_error", text(&engine.on_device_error));
     set("kernels", text(&engine.kernels));
     set("weight_form", text(&engine.weight_form));
     set("kv_type", text(&engine.kv_type));

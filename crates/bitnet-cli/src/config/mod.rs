@@ -37,7 +37,17 @@ pub(crate) const VARIABLE: &str = "BITNET_CONFIG";
 const HUB_SWITCH: &str = "hub.offline";
 
 /// Settings outside `[server]` that a server obeys as well, where `[server]` says nothing else.
-const SHARED: [&str; 6] = ["threads", "kernels", "ctx_size", "weight_form", "kv_type", "log_format"];
+const SHARED: [&str; 9] = [
+    "threads",
+    "device",
+    "gpu_memory",
+    "on_device_error",
+    "kernels",
+    "ctx_size",
+    "weight_form",
+    "kv_type",
+    "log_format",
+];
 
 static CURRENT: OnceLock<Settings> = OnceLock::new();
 

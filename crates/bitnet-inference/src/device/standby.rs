@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bitnet_core::MemoryStats;
 use bitnet_model::{Batch, ExecError, Executor, ExecutorInfo, Give, ModelSpec, RowWant, TopLogits};
 
 /// Makes the executor that takes over, of the same model and with the same [`ExecutorInfo::block_size`].
@@ -79,6 +80,10 @@ impl Executor for Standby {
 
     fn info(&self) -> ExecutorInfo {
         self.active.info()
+    }
+
+    fn device_memory(&self) -> Option<MemoryStats> {
+        self.active.device_memory()
     }
 
     fn take_loss(&mut self) -> bool {

@@ -1,16 +1,17 @@
-//! [`EngineBuilder`]: from a model source to an engine on the CPU.
+//! [`EngineBuilder`]: from a model source to an engine on the processor or a GPU.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bitnet_core::MemorySize;
 use bitnet_core::memory_pool::MemoryPool;
 use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage, PackedWeights};
 use bitnet_model::load::{LoadOptions, ModelSource, load};
-use bitnet_model::{Executor, KvType};
+use bitnet_model::{ExecError, Executor, KvType, ModelSpec, Weights};
 use bitnet_quant::{QuantizationConfig, TritStorage};
 
 use super::{Core, EngineModel, InferenceEngine, checked_context};
-use crate::device::{Device, DeviceSelector};
+use crate::device::{Device, DeviceSelector, GpuOptions, OnDeviceFailure, Reserve, Standby, open};
 use crate::error::{EngineError, ParameterError};
 use crate::optimization::OptimizationLevel;
 use crate::scheduler::SchedulerOptions;
@@ -33,6 +34,8 @@ pub struct EngineBuilder {
     batch_size: Option<usize>,
     device: Device,
     gpu: bool,
+    gpu_memory: Option<MemorySize>,
+    on_device_failure: OnDeviceFailure,
     quantization: Option<QuantizationConfig>,
     memory_pool: Option<MemorySize>,
     /// Most memory of keys and values, where it is less than full conversations take.
@@ -40,6 +43,23 @@ pub struct EngineBuilder {
     context: Option<usize>,
     sessions: usize,
     progress: Box<dyn FnMut(u64, u64)>,
+}
+
+/// An executor with its model.
+struct Ready {
+    executor: Box<dyn Executor>,
+    model: EngineModel,
+    /// Its weights, for others on the processor.
+    packed: Option<PackedWeights>,
+    /// What people should know.
+    warnings: Vec<String>,
+}
+
+impl Ready {
+    fn on_processor(executor: CpuExecutor, model: EngineModel) -> Self {
+        let (packed, warnings) = (Some(executor.packed_weights()), executor.warnings().to_vec());
+        Self { executor: Box::new(executor), model, packed, warnings }
+    }
 }
 
 impl Default for EngineBuilder {
@@ -56,6 +76,8 @@ impl Default for EngineBuilder {
             batch_size: None,
             device: Device::default(),
             gpu: false,
+            gpu_memory: None,
+            on_device_failure: OnDeviceFailure::default(),
             quantization: None,
             memory_pool: None,
             kv_limit: None,
@@ -193,11 +215,26 @@ impl EngineBuilder {
         self
     }
 
-    /// Prefers a GPU, if no [`device`](Self::device) was named. Without a usable one the engine runs on the processor, and
-    /// its model's [`warnings`](EngineModel::warnings) say why.
+    /// Says that a GPU is expected, if no [`device`](Self::device) was named. Without a usable one the engine runs on the
+    /// processor all the same, but its model's [`warnings`](EngineModel::warnings) say why.
     #[must_use]
     pub fn enable_gpu_acceleration(mut self, prefer: bool) -> Self {
         self.gpu = prefer;
+        self
+    }
+
+    /// Most memory of a GPU that the engine may take for weights, keys and values and buffers; nearly all that is free by
+    /// default.
+    #[must_use]
+    pub fn gpu_memory(mut self, size: impl Into<Option<MemorySize>>) -> Self {
+        self.gpu_memory = size.into();
+        self
+    }
+
+    /// What happens when a GPU fails while the engine runs: by default the processor goes on, and no request is lost.
+    #[must_use]
+    pub fn on_device_failure(mut self, what: OnDeviceFailure) -> Self {
+        self.on_device_failure = what;
         self
     }
 
@@ -216,10 +253,11 @@ impl EngineBuilder {
         self
     }
 
-    /// Loads the model and prepares it for this machine's processor.
+    /// Loads the model and prepares it for the device.
     ///
     /// # Errors
-    /// [`EngineError`]: the model cannot be loaded, the processor lacks what the kernels need, or a parameter is not possible.
+    /// [`EngineError`]: the model cannot be loaded, the device is not there or lacks what the kernels need, or a parameter is
+    /// not possible.
     pub fn build(mut self) -> Result<InferenceEngine, EngineError> {
         let start = Instant::now();
         if self.cpu.threads == Some(0) {
@@ -228,36 +266,72 @@ impl EngineBuilder {
             );
         }
         let mut options = self.options()?;
-        let fallback = self.choose_device()?;
         let memory = MemoryPool::new(self.buffers());
         self.cpu.memory = Some(memory.clone());
-        let (executor, mut model) = self.executor()?;
+        let Ready { executor, mut model, packed, warnings } = self.executor()?;
         let context = checked_context(self.context, executor.spec(), &model.name)?;
-        let packed = executor.packed_weights();
-        model.warnings.extend(fallback);
-        model.warnings.extend_from_slice(executor.warnings());
+        model.warnings.extend(warnings);
         if options.kv_budget.is_none() {
             let per_token = executor.info().kv_bytes_per_token().as_bytes();
             let full = per_token.saturating_mul(context as u64).saturating_mul(self.sessions as u64);
-            options.kv_budget = self.kv_limit.filter(|limit| limit.as_bytes() < full);
+            // Of what a GPU has left, a part is for the buffers of calls.
+            let left = |stats: bitnet_core::MemoryStats| stats.free().as_bytes() / 8 * 7;
+            let on_device = executor.device_memory().map_or(u64::MAX, left);
+            let limit = self.kv_limit.map_or(u64::MAX, MemorySize::as_bytes).min(on_device);
+            options.kv_budget = (limit < full).then_some(MemorySize::bytes(limit));
         }
-        let mut core = Core::new(model, Box::new(executor), Some(context), self.sessions, options)?;
-        (core.load_time, core.memory, core.weights) = (start.elapsed(), memory, Some(packed));
+        let mut core = Core::new(model, executor, Some(context), self.sessions, options)?;
+        (core.load_time, core.memory, core.weights) = (start.elapsed(), memory, packed);
         Ok(InferenceEngine::of_core(core))
     }
 
     /// The executor and its model: loaded, or over weights that are in memory.
-    fn executor(&mut self) -> Result<(CpuExecutor, EngineModel), EngineError> {
+    fn executor(&mut self) -> Result<Ready, EngineError> {
         if let Some((weights, model)) = self.shared.take() {
-            return Ok((CpuExecutor::sharing(&weights, &self.cpu)?, model));
+            // They are the processor's.
+            if !matches!(self.device, Device::Auto | Device::Cpu) {
+                let what = format!("running weights of the processor on the device {}", self.device);
+                let why = "load the model for it".to_owned();
+                return Err(EngineError::Unsupported { what, why });
+            }
+            return Ok(Ready::on_processor(CpuExecutor::sharing(&weights, &self.cpu)?, model));
         }
+        let (mut devices, mut warnings) = self.devices()?;
         let source = self.model.take().ok_or(EngineError::NoModel)?;
         let (spec, weights, model) = EngineModel::split(load(&source, &self.load)?);
         // What reading the files took goes back before the weights take theirs, which is when memory peaks.
         bitnet_core::process::trim_heap();
         // Refused before the weights are prepared, which takes seconds for a large model.
         checked_context(self.context, &spec, &model.name)?;
-        Ok((CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?, model))
+        while let Some(device) = devices.pop_front().filter(|&device| device != Device::Cpu) {
+            match self.on_gpu(device, &spec, &weights) {
+                Ok(executor) => return Ok(Ready { executor, model, packed: None, warnings }),
+                Err(error) if devices.is_empty() => return Err(error.into()),
+                Err(error) => warnings.push(format!("{device} cannot be used: {error}")),
+            }
+        }
+        let executor = CpuExecutor::new(spec, &weights, &self.cpu, &mut self.progress)?;
+        let mut ready = Ready::on_processor(executor, model);
+        ready.warnings.splice(0..0, warnings);
+        Ok(ready)
+    }
+
+    /// An executor on a GPU, with one on the processor in reserve.
+    fn on_gpu(
+        &mut self,
+        device: Device,
+        spec: &ModelSpec,
+        weights: &Weights,
+    ) -> Result<Box<dyn Executor>, ExecError> {
+        let options = GpuOptions { kv_type: self.cpu.kv_type, memory: self.gpu_memory };
+        let executor = open(device, spec.clone(), weights, &options, &mut self.progress)?;
+        if self.on_device_failure == OnDeviceFailure::Fail {
+            return Ok(executor);
+        }
+        let (spec, weights, cpu) = (spec.clone(), weights.clone(), self.cpu.clone());
+        let reserve: Reserve =
+            Box::new(move || Ok(Box::new(CpuExecutor::new(spec, &weights, &cpu, &mut |_, _| {})?)));
+        Ok(Box::new(Standby::new(executor, reserve)))
     }
 
     /// Puts what was set explicitly and what the level says together, and checks it.
@@ -284,15 +358,23 @@ impl EngineBuilder {
         Ok(options)
     }
 
-    /// Looks whether there is a backend for what was asked for; why there is none, if the processor does it as well.
-    fn choose_device(&self) -> Result<Option<String>, EngineError> {
-        let selector = DeviceSelector::new();
-        if self.device != Device::Auto {
-            selector.require(self.device)?;
-            return Ok(None);
+    /// The devices to try, in this order, and what is to be said of those that are not there. What was named alone is tried
+    /// alone.
+    fn devices(&self) -> Result<(VecDeque<Device>, Vec<String>), EngineError> {
+        // Whoever names kernels means the processor.
+        let wanted =
+            if self.cpu.kernels.is_some() && self.device == Device::Auto { Device::Cpu } else { self.device };
+        if wanted != Device::Auto {
+            let device = match wanted {
+                Device::Cpu => Device::Cpu,
+                device => DeviceSelector::new().require(device)?,
+            };
+            return Ok((VecDeque::from([device]), Vec::new()));
         }
+        let selector = if self.gpu { DeviceSelector::new() } else { DeviceSelector::quick() };
         let why = self.gpu.then(|| selector.select_gpu().fallback).flatten();
-        Ok(why.map(|why| format!("no GPU can be used, the model runs on the processor ({why})")))
+        let note = why.map(|why| format!("no GPU can be used, the model runs on the processor ({why})"));
+        Ok((selector.automatic().into(), Vec::from_iter(note)))
     }
 
     /// Memory for buffers and results.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Share of a step's time that prompts may add to it: half, less what attention to a growing prompt takes before it is
 /// noticed.
-const SHARE: f64 = 0.45;
+const SHARE: f64 = 0.4;
 /// How many steps' time is kept.
 const KEPT_STEPS: f64 = 1.0;
 /// Seconds that no one notices: prompts may always add so much.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bitnet_inference::scheduler::{SchedulerOptions, Speculation};
-use bitnet_inference::{Form, KvType};
+use bitnet_inference::{Device, Form, KvType, OnDeviceFailure};
 use serde::{Deserialize, Serialize};
 
 pub use self::size::Size;
@@ -94,12 +94,20 @@ pub struct ServerConfig {
     pub ctx_size: Option<usize>,
     /// Threads that compute, each model; None: one for each core.
     pub threads: Option<usize>,
+    /// Device that models run on: `auto`, `cpu`, `cuda`, `cuda:1`, `vulkan`, `metal`, `dx12`, `mlx`.
+    #[serde(with = "size::named")]
+    pub device: Device,
+    /// Most memory of a GPU for each model; None: nearly all that is free.
+    pub gpu_memory: Option<Size>,
+    /// What happens when a GPU fails: `cpu` goes on with the processor, `fail` ends requests with an error.
+    #[serde(with = "size::named")]
+    pub on_device_error: OnDeviceFailure,
     /// Kernel set; None: the fastest.
     pub kernels: Option<String>,
     /// How ternary weights are kept; the text is the same.
     pub weight_form: WeightForm,
     /// How keys and values are kept: `f32`, `f16` or `int8`.
-    #[serde(with = "size::kv_type")]
+    #[serde(with = "size::named")]
     pub kv_type: KvType,
     /// Memory for keys and values of each model; None: the engine's choice.
     pub kv_budget: Option<Size>,
@@ -173,6 +181,9 @@ impl Default for ServerConfig {
             keep_alive: 0,
             ctx_size: None,
             threads: None,
+            device: Device::default(),
+            gpu_memory: None,
+            on_device_error: OnDeviceFailure::default(),
             kernels: None,
             weight_form: WeightForm::default(),
             kv_type: KvType::default(),

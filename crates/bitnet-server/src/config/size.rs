@@ -74,17 +74,23 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// [`KvType`](bitnet_inference::KvType) by name.
-pub(super) mod kv_type {
-    use bitnet_inference::KvType;
+/// What has a name, by its name.
+pub(super) mod named {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
 
-    pub(crate) fn serialize<S: Serializer>(value: &KvType, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(value.name())
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KvType, D::Error> {
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

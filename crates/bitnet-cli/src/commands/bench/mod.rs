@@ -125,6 +125,7 @@ fn engine(
         threads: setup.threads,
         kernels: setup.kernels.clone(),
         ctx_size: None,
+        device: bench.device.clone(),
         storage: bench.storage.clone(),
         format: bench.format.clone(),
     };

@@ -94,7 +94,7 @@ fn engines(args: &CompareArgs, notes: Notes) -> Result<(InferenceEngine, Inferen
 fn same_weights(a: &ModelArgs, b: &ModelArgs) -> bool {
     let forms = [a, b].map(|args| args.storage.weight_form.into());
     let [a_form, b_form]: [Option<bitnet_cpu::Form>; 2] = forms;
-    a.model == b.model && (b_form.is_none() || a_form == b_form)
+    a.model == b.model && a.device.device == b.device.device && (b_form.is_none() || a_form == b_form)
 }
 
 fn explain(error: EngineError) -> CliError {

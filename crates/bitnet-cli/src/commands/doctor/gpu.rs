@@ -1,4 +1,4 @@
-//! GPUs and their drivers: what is there, and that this version computes on the processor.
+//! GPUs and their drivers: what is there, and whether models run on it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub(super) fn findings(system: &System, programs: Option<OsString>) -> Vec<Findi
         let reason = selector.devices().iter().find(|status| same(status.device, device));
         let reason = reason.and_then(|status| status.reason.as_deref());
         match (is_there, reason) {
-            (true, Some(_)) => "; not used: this version computes on the processor".to_owned(),
+            (true, Some(why)) => format!("; not used: {why}"),
             _ => String::new(),
         }
     };
@@ -84,7 +84,7 @@ fn vulkan(system: &System, unused: &dyn Fn(Device, bool) -> String, used: bool) 
             format!(
                 "Vulkan: loader, {n} drivers, {} GPUs in /dev/dri{}",
                 nodes.len(),
-                unused(Device::Wgpu, n > 0)
+                unused(Device::Vulkan, n > 0)
             )
         }
     };
@@ -159,7 +159,7 @@ mod tests {
         }
         assert!(all[1].message.contains("1 drivers, 1 GPUs"), "{}", all[1].message);
         if !DeviceSelector::new().is_cuda_available() {
-            assert!(nvidia.contains("computes on the processor"));
+            assert!(nvidia.contains("not used: "), "{nvidia}");
         }
         let (_root, half) = machine(&[("/dev/nvidia0", "")]);
         assert!(findings(&half, None)[0].message.contains("no libcuda"));
