@@ -258,9 +258,32 @@ pub enum ExecError {
         /// What it lacks.
         what: String,
     },
+    /// A device that is not there, failed or was lost.
+    #[error("{backend}: {what}")]
+    Device {
+        /// The backend.
+        backend: &'static str,
+        /// What happened.
+        what: String,
+    },
+    /// Memory of a device is not there, or is more than the budget allows.
+    #[error("{backend}: {needed} of device memory are needed{}", free_memory(*free))]
+    OutOfDeviceMemory {
+        /// The backend.
+        backend: &'static str,
+        /// What was asked for.
+        needed: MemorySize,
+        /// What is free, where it is known.
+        free: Option<MemorySize>,
+    },
     /// Memory, threads or mapping failed.
     #[error(transparent)]
     Core(#[from] bitnet_core::CoreError),
+}
+
+/// The end of a sentence about memory that is not there.
+fn free_memory(free: Option<MemorySize>) -> String {
+    free.map_or_else(String::new, |free| format!(", {free} are free"))
 }
 
 /// Some logits of one row: at least the largest ones, values as [`Executor::forward`] gives them.

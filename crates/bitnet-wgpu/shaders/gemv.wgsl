@@ -1,0 +1,71 @@
+// Ternary product for up to M rows: out[m][n] = (sum of (code - 1) * q) * scale[n] / s[m].
+//
+// LANES threads share four rows of the matrix; each thread takes every LANES-th word of them, sixteen codes trit + 1 a
+// word: bits 2j and 2j + 1 of byte b are element 4j + b, so that a shift and a mask give what `dot4` takes. The sums are
+// exact, so their order is free; the sum of q is taken off at the end.
+// site: n = rows of the matrix in this part, words = words of one, stride = floats of an output row, offset = where this
+// part begins in it, first = row of the quantised input, in quads of words.
+
+@group(0) @binding(2) var<storage, read> weights: array<u32>;
+@group(0) @binding(3) var<storage, read> scales: array<f32>;
+@group(0) @binding(4) var<storage, read> q: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> info: array<vec2<u32>>;
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+
+const WG: u32 = 128u;
+const GROUP_ROWS: u32 = 4u;
+const ROWS: u32 = WG / LANES * GROUP_ROWS;
+
+var<workgroup> sums: array<atomic<i32>, ROWS * M>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+#if SUBGROUPS
+    @builtin(subgroup_invocation_id) lane_of_subgroup: u32,
+#endif
+) {
+    let first = (group.x + group.y * groups.x) * ROWS;
+    let local_row = index / LANES * GROUP_ROWS;
+    var starts: array<u32, GROUP_ROWS>;
+    for (var i = 0u; i < GROUP_ROWS; i++) {
+        starts[i] = min(first + local_row + i, site.n - 1u) * site.words;
+    }
+    var acc: array<i32, GROUP_ROWS * M>;
+    for (var k = index % LANES; k < site.words; k += LANES) {
+        var w: array<u32, GROUP_ROWS>;
+        for (var i = 0u; i < GROUP_ROWS; i++) {
+            w[i] = weights[starts[i] + k];
+        }
+        for (var m = 0u; m < M; m++) {
+            let a = q[min(m, call.rows - 1u) * site.words + k];
+            for (var i = 0u; i < GROUP_ROWS; i++) {
+                acc[i * M + m] += dot4(w[i] & 0x03030303u, a.x) + dot4((w[i] >> 2u) & 0x03030303u, a.y)
+                    + dot4((w[i] >> 4u) & 0x03030303u, a.z) + dot4((w[i] >> 6u) & 0x03030303u, a.w);
+            }
+        }
+    }
+    for (var i = 0u; i < GROUP_ROWS * M; i++) {
+#if SUBGROUPS
+        // A subgroup is no larger than LANES, so all of it has the same rows.
+        let part = subgroupAdd(acc[i]);
+        if lane_of_subgroup == 0u {
+            atomicAdd(&sums[local_row * M + i], part);
+        }
+#else
+        atomicAdd(&sums[local_row * M + i], acc[i]);
+#endif
+    }
+    workgroupBarrier();
+    for (var i = index; i < ROWS * M; i += WG) {
+        let n = first + i / M;
+        let m = i % M;
+        if n < site.n && m < call.rows {
+            let row = info[m];
+            let sum = atomicLoad(&sums[i]) - bitcast<i32>(row.y);
+            out[m * site.stride + site.offset + n] = f32(sum) * (scales[n] * bitcast<f32>(row.x));
+        }
+    }
+}
