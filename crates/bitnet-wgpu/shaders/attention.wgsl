@@ -4,7 +4,7 @@
 // position j of the range for the scores; for the values threads have a query and a word of its result. Sums go in the
 // oracle's order: scores over the head, values over positions, weights in sixteen lanes. So neither the tile nor the
 // neighbours change a bit, and ranges depend on positions alone.
-// Constants of the model: HEAD_DIM, HEADS, KV_HEADS, GROUP, G, TILE.
+// Constants of the model: HEAD_DIM, HEADS, KV_HEADS, GROUP, G, TILE, T.
 // site: stride = floats of a row of `qkv`, window (0: none), scale.
 // A work item has 4 words: first row, rows, range.
 
@@ -15,7 +15,6 @@
 
 const WG: u32 = 256u;
 const RANGE: u32 = 256u;
-const T: u32 = TILE * G;
 const WIDTH: u32 = HEAD_DIM + 2u;
 const LOWEST: f32 = -3.4e38;
 
@@ -83,42 +82,44 @@ fn quantize_weights(index: u32, kv_head: u32) {
 }
 #endif
 
-// Scores of all queries with the key of one position.
-fn scores(key: u32) -> array<f32, T> {
-    var s: array<f32, T>;
+// Scores of all queries with the key of one position, which go to `weights` behind `at`.
+fn scores(key: u32, at: u32) {
 #if KV_INT8
-    var sum: array<i32, T>;
+#each t T
+    var sum$t = 0;
+#end
     for (var i = 0u; i < KV_WORDS; i++) {
         let word = kv[key + i * BLOCK];
-        for (var t = 0u; t < T; t++) {
-            sum[t] += dot4(query_words[t * KV_WORDS + i], word);
-        }
+#each t T
+        sum$t += dot4(query_words[$tu * KV_WORDS + i], word);
+#end
     }
     let scale = bitcast<f32>(kv[key + KEY_SCALES]);
-    for (var t = 0u; t < T; t++) {
-        s[t] = f32(sum[t]) * ((query_scales[t] * site.scale) * scale);
-    }
+#each t T
+    weights[$tu * RANGE + at] = f32(sum$t) * ((query_scales[$t] * site.scale) * scale);
+#end
 #else
+#each t T
+    var s$t = 0.0;
+#end
     for (var i = 0u; i < KV_WORDS; i++) {
         let word = kv[key + i * BLOCK];
 #if KV_F32
         let k = bitcast<f32>(word);
-        for (var t = 0u; t < T; t++) {
-            s[t] = fma(queries[t * HEAD_DIM + i], k, s[t]);
-        }
+#each t T
+        s$t = fma(queries[$tu * HEAD_DIM + i], k, s$t);
+#end
 #else
         let k = unpack2x16float(word);
-        for (var t = 0u; t < T; t++) {
-            let at = t * HEAD_DIM + 2u * i;
-            s[t] = fma(queries[at + 1u], k.y, fma(queries[at], k.x, s[t]));
-        }
+#each t T
+        s$t = fma(queries[$tu * HEAD_DIM + 2u * i + 1u], k.y, fma(queries[$tu * HEAD_DIM + 2u * i], k.x, s$t));
+#end
 #endif
     }
-    for (var t = 0u; t < T; t++) {
-        s[t] = s[t] * site.scale;
-    }
+#each t T
+    weights[$tu * RANGE + at] = s$t * site.scale;
+#end
 #endif
-    return s;
 }
 
 fn weigh(query: u32, word: u32, count: u32, kv_head: u32, out: u32) {
@@ -197,11 +198,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
 
     if index < count {
-        let s = scores(piece_at(blocks[index / BLOCK], kv_head) + index % BLOCK);
+        // The key scale of a position lies at the same distance behind its piece as its first word.
+        scores(piece_at(blocks[index / BLOCK], kv_head) + index % BLOCK, index);
         for (var t = 0u; t < T; t++) {
             let position = first_position + min(t / G, rows - 1u);
             let seen = start + index <= position && (site.window == 0u || start + index + site.window > position);
-            weights[t * RANGE + index] = select(LOWEST, s[t], seen);
+            if !seen {
+                weights[t * RANGE + index] = LOWEST;
+            }
         }
     } else {
         for (var t = 0u; t < T; t++) {

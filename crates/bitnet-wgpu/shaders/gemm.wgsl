@@ -17,6 +17,19 @@ const DEPTH: u32 = 16u;
 var<workgroup> tile_q: array<u32, DEPTH * TM>;
 var<workgroup> tile_w: array<u32, DEPTH * TN>;
 
+// Four results of a row.
+fn put(m: u32, n: u32, sums: vec4<i32>) {
+    if m < call.rows {
+        let row = info[m];
+#each j 4
+        if n + $ju < site.n {
+            let factor = scales[n + $ju] * bitcast<f32>(row.x);
+            out[m * site.stride + site.offset + n + $ju] = f32(sums[$j] - bitcast<i32>(row.y)) * factor;
+        }
+#end
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
     let first_n = group.x * TN;
@@ -24,7 +37,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let n4 = (index % 16u) * 4u;
     let m4 = (index / 16u) * 4u;
     let q_row = min(first_m + index / 4u, call.rows - 1u) * site.words;
-    var acc: array<i32, 16>;
+#each i 4
+    var acc$i = vec4<i32>();
+#end
     for (var k = 0u; k < site.words; k += 4u) {
         // WG = 4 TM: each thread brings one quad of words of the rows.
         let a = q[q_row + k + index % 4u];
@@ -46,32 +61,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var d = 0u; d < DEPTH; d++) {
             let pa = d * TM + m4;
             let pb = d * TN + n4;
-            let b0 = tile_w[pb];
-            let b1 = tile_w[pb + 1u];
-            let b2 = tile_w[pb + 2u];
-            let b3 = tile_w[pb + 3u];
-            for (var i = 0u; i < 4u; i++) {
-                let v = tile_q[pa + i];
-                acc[4u * i] += dot4(b0, v);
-                acc[4u * i + 1u] += dot4(b1, v);
-                acc[4u * i + 2u] += dot4(b2, v);
-                acc[4u * i + 3u] += dot4(b3, v);
-            }
+#each j 4
+            let b$j = tile_w[pb + $ju];
+#end
+#each i 4
+            let v$i = tile_q[pa + $iu];
+            acc$i += vec4<i32>(dot4(b0, v$i), dot4(b1, v$i), dot4(b2, v$i), dot4(b3, v$i));
+#end
         }
         workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        let m = first_m + m4 + i;
-        if m >= call.rows {
-            break;
-        }
-        let row = info[m];
-        for (var j = 0u; j < 4u; j++) {
-            let n = first_n + n4 + j;
-            if n < site.n {
-                let sum = acc[4u * i + j] - bitcast<i32>(row.y);
-                out[m * site.stride + site.offset + n] = f32(sum) * (scales[n] * bitcast<f32>(row.x));
-            }
-        }
-    }
+#each i 4
+    put(first_m + m4 + $iu, first_n + n4, acc$i);
+#end
 }

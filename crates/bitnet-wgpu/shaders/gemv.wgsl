@@ -16,6 +16,12 @@ const WG: u32 = 128u;
 const GROUP_ROWS: u32 = 4u;
 const ROWS: u32 = WG / LANES * GROUP_ROWS;
 
+// Sixteen codes times sixteen int8.
+fn dot16(w: u32, a: vec4<u32>) -> i32 {
+    return dot4(w & 0x03030303u, a.x) + dot4((w >> 2u) & 0x03030303u, a.y)
+        + dot4((w >> 4u) & 0x03030303u, a.z) + dot4((w >> 6u) & 0x03030303u, a.w);
+}
+
 var<workgroup> sums: array<atomic<i32>, ROWS * M>;
 
 @compute @workgroup_size(WG)
@@ -29,35 +35,37 @@ fn main(
 ) {
     let first = (group.x + group.y * groups.x) * ROWS;
     let local_row = index / LANES * GROUP_ROWS;
-    var starts: array<u32, GROUP_ROWS>;
-    for (var i = 0u; i < GROUP_ROWS; i++) {
-        starts[i] = min(first + local_row + i, site.n - 1u) * site.words;
-    }
-    var acc: array<i32, GROUP_ROWS * M>;
+#each i 4
+    let start$i = min(first + local_row + $iu, site.n - 1u) * site.words;
+#each m M
+    var acc$i_$m = 0;
+#end
+#end
     for (var k = index % LANES; k < site.words; k += LANES) {
-        var w: array<u32, GROUP_ROWS>;
-        for (var i = 0u; i < GROUP_ROWS; i++) {
-            w[i] = weights[starts[i] + k];
-        }
-        for (var m = 0u; m < M; m++) {
-            let a = q[min(m, call.rows - 1u) * site.words + k];
-            for (var i = 0u; i < GROUP_ROWS; i++) {
-                acc[i * M + m] += dot4(w[i] & 0x03030303u, a.x) + dot4((w[i] >> 2u) & 0x03030303u, a.y)
-                    + dot4((w[i] >> 4u) & 0x03030303u, a.z) + dot4((w[i] >> 6u) & 0x03030303u, a.w);
-            }
-        }
+#each i 4
+        let w$i = weights[start$i + k];
+#end
+#each m M
+        let a$m = q[min($mu, call.rows - 1u) * site.words + k];
+#each i 4
+        acc$i_$m += dot16(w$i, a$m);
+#end
+#end
     }
-    for (var i = 0u; i < GROUP_ROWS * M; i++) {
+    // Sums by rows of the matrix, then rows of the batch.
+#each i 4
+#each m M
 #if SUBGROUPS
-        // A subgroup is no larger than LANES, so all of it has the same rows.
-        let part = subgroupAdd(acc[i]);
-        if lane_of_subgroup == 0u {
-            atomicAdd(&sums[local_row * M + i], part);
-        }
-#else
-        atomicAdd(&sums[local_row * M + i], acc[i]);
-#endif
+    // A subgroup is no larger than LANES, so all of it has the same rows.
+    let part$i_$m = subgroupAdd(acc$i_$m);
+    if lane_of_subgroup == 0u {
+        atomicAdd(&sums[(local_row + $iu) * M + $mu], part$i_$m);
     }
+#else
+    atomicAdd(&sums[(local_row + $iu) * M + $mu], acc$i_$m);
+#endif
+#end
+#end
     workgroupBarrier();
     for (var i = index; i < ROWS * M; i += WG) {
         let n = first + i / M;

@@ -22,7 +22,9 @@ fn main(
     let local = first + index / 8u;
     let row = min(local, site.count - 1u) * site.words;
     let pairs = site.n / 2u;
-    var acc: array<vec2<f32>, M>;
+#each m M
+    var acc$m = vec2<f32>();
+#end
     for (var i = index % 8u; i < pairs; i += 8u) {
 #if TABLE_F32
         let w = vec2<f32>(bitcast<f32>(table[row + 2u * i]), bitcast<f32>(table[row + 2u * i + 1u]));
@@ -33,26 +35,25 @@ fn main(
         let w = bf16_pair(table[row + i]);
 #endif
 #endif
-        for (var m = 0u; m < M; m++) {
-            let h = hidden[(call.out_first + min(m, call.out_rows - 1u)) * pairs + i];
-            acc[m] = fma(h, w, acc[m]);
-        }
+#each m M
+        acc$m = fma(hidden[(call.out_first + min($mu, call.out_rows - 1u)) * pairs + i], w, acc$m);
+#end
     }
-    for (var m = 0u; m < M; m++) {
-        lanes[index] = acc[m];
-        workgroupBarrier();
-        if index % 8u < 4u {
-            lanes[index] += lanes[index + 4u];
-        }
-        workgroupBarrier();
-        if index % 8u < 2u {
-            lanes[index] += lanes[index + 2u];
-        }
-        workgroupBarrier();
-        if index % 8u == 0u && local < site.count && m < call.out_rows {
-            let both = lanes[index] + lanes[index + 1u];
-            logits[(call.out_to + m) * site.stride + site.offset + local] = both.x + both.y;
-        }
-        workgroupBarrier();
+#each m M
+    lanes[index] = acc$m;
+    workgroupBarrier();
+    if index % 8u < 4u {
+        lanes[index] += lanes[index + 4u];
     }
+    workgroupBarrier();
+    if index % 8u < 2u {
+        lanes[index] += lanes[index + 2u];
+    }
+    workgroupBarrier();
+    if index % 8u == 0u && local < site.count && $mu < call.out_rows {
+        let both = lanes[index] + lanes[index + 1u];
+        logits[(call.out_to + $mu) * site.stride + site.offset + local] = both.x + both.y;
+    }
+    workgroupBarrier();
+#end
 }

@@ -254,7 +254,11 @@ impl<'a> Builder<'a> {
         let tile = if tiled { grouping.tile } else { 1 };
         drafts.push(Draft {
             label: "attention",
-            kernel: self.with_heads(Source::Attention).constant("G", grouping.heads).constant("TILE", tile),
+            kernel: self
+                .with_heads(Source::Attention)
+                .constant("G", grouping.heads)
+                .constant("TILE", tile)
+                .constant("T", tile * grouping.heads),
             site,
             buffers: vec![b.inputs.buffer(), b.qkv.buffer(), kv, b.partials.buffer()],
             dims: Dims::Items(kind, heads / grouping.heads as u32),

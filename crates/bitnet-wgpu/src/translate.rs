@@ -40,7 +40,7 @@ fn variants() -> Vec<Kernel> {
             let rotary = heads(new(Source::Rotary).flag(layout), dim);
             all.extend([rotary.clone(), rotary.flag("HEAD_NORMS")]);
             let attention = || heads(new(Source::Attention).flag(layout), dim).constant("G", 4);
-            all.extend([1, 2].map(|tile| attention().constant("TILE", tile)));
+            all.extend([1, 2].map(|tile| attention().constant("TILE", tile).constant("T", 4 * tile)));
         }
     }
     all
