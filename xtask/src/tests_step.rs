@@ -2,14 +2,24 @@
 //!
 //! A machine without cargo-nextest gets a pinned version built into `target/tools`; where that fails too, `cargo
 //! test` runs the same tests, with a notice.
+//!
+//! The tests of `bitnet-wgpu` need a Vulkan driver; Mesa's lavapipe, which computes on the CPU, will do. A machine of CI gets
+//! it installed. Where it is missing all the same these tests fail, they are not skipped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::packages;
 use crate::process::{self, Failure, Outcome, PROFILE, Workspace, answers};
 
 /// The version that is built where none is installed.
 const NEXTEST_VERSION: &str = "0.9.143";
+
+/// Mesa's software driver for Vulkan, and the loader.
+const VULKAN_PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
+
+/// Where drivers for Vulkan are registered.
+const VULKAN_DRIVERS: [&str; 2] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
 /// Unit, integration and documentation tests.
 ///
@@ -25,23 +35,56 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
 /// # Errors
 /// When a test fails or does not compile.
 pub(crate) fn tests(workspace: &Workspace) -> Result<Option<String>, Failure> {
+    vulkan_driver()?;
     let Some(mut nextest) = nextest(workspace) else {
         eprintln!("NOTICE: cargo-nextest is not available; running `cargo test` instead");
-        return process::run(&mut workspace.cargo(&[
-            "test",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--no-fail-fast",
-            "--profile",
-            PROFILE,
-            "--locked",
-        ]))
+        return process::run(
+            &mut workspace
+                .cargo(&[
+                    "test",
+                    "--workspace",
+                    "--lib",
+                    "--bins",
+                    "--tests",
+                    "--no-fail-fast",
+                    "--profile",
+                    PROFILE,
+                    "--locked",
+                ])
+                .envs(gpu_variables()),
+        )
         .map(|()| None);
     };
     nextest.args(["run", "--workspace", "--cargo-profile", PROFILE, "--locked"]);
+    nextest.envs(gpu_variables());
     process::run_and_find(&mut nextest, "Summary [")
+}
+
+/// Installs a Vulkan driver where none is and that may be done.
+///
+/// # Errors
+/// When packages cannot be installed.
+fn vulkan_driver() -> Outcome {
+    if !cfg!(target_os = "linux") || has_vulkan_driver() || !packages::may_install() {
+        return Ok(());
+    }
+    eprintln!("missing: a Vulkan driver; installing packages");
+    packages::install(&packages::commands(&VULKAN_PACKAGES))
+}
+
+fn has_vulkan_driver() -> bool {
+    let named = std::env::var_os("VK_DRIVER_FILES").or_else(|| std::env::var_os("VK_ICD_FILENAMES"));
+    let registered = |folder: &&str| {
+        Path::new(folder).read_dir().is_ok_and(|mut entries| entries.any(|entry| entry.is_ok()))
+    };
+    named.is_some() || VULKAN_DRIVERS.iter().any(|folder| registered(&folder))
+}
+
+/// Variables by which tests know that a GPU must be there: on Linux, unless a person says otherwise.
+fn gpu_variables() -> Vec<(&'static str, &'static str)> {
+    let decided =
+        ["BITNET_REQUIRE_GPU", "BITNET_SKIP_GPU"].iter().any(|name| std::env::var_os(name).is_some());
+    if cfg!(target_os = "linux") && !decided { vec![("BITNET_REQUIRE_GPU", "1")] } else { Vec::new() }
 }
 
 /// The examples in the documentation.

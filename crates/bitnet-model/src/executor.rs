@@ -267,7 +267,7 @@ pub enum ExecError {
         what: String,
     },
     /// The device has not enough memory.
-    #[error("{backend}: {needed} of device memory are needed{}", .free.map_or(String::new(), |free| format!(", {free} are free")))]
+    #[error("{backend}: {needed} of device memory are needed{}", free_memory(*free))]
     OutOfDeviceMemory {
         /// The backend.
         backend: &'static str,
@@ -286,6 +286,11 @@ pub enum ExecError {
     /// Memory, threads or mapping failed.
     #[error(transparent)]
     Core(#[from] bitnet_core::CoreError),
+}
+
+/// The end of a sentence about memory that is not there.
+fn free_memory(free: Option<MemorySize>) -> String {
+    free.map_or_else(String::new, |free| format!(", {free} are free"))
 }
 
 /// Some logits of one row: at least the largest ones, values as [`Executor::forward`] gives them.

@@ -10,6 +10,7 @@ pub(super) const LAYERS: &[&str] = &[
     "bitnet-model",
     "bitnet-convert",
     "bitnet-cpu",
+    "bitnet-wgpu",
     "bitnet-inference",
     "bitnet-server",
     "bitnet-cli",

@@ -1,0 +1,299 @@
+//! A forward call: passes over the layers, then the output layer in chunks of rows, each one submission.
+//!
+//! A call of at most as many tokens as a pass takes, whose logits fit their buffer, is one submission: layers, output
+//! layer, selection and the copy for the host.
+
+use std::collections::HashMap;
+
+use bitnet_model::{Batch, ExecError, Sequence, TopLogits};
+
+use crate::device::Gpu;
+use crate::error::WgpuError;
+use crate::kernels::Kernels;
+use crate::kv::KvCache;
+use crate::memory::{Pool, Purpose};
+use crate::model::Model;
+use crate::plan::{self, Limits, OutputSlice, Plan, TopRow};
+use crate::program::{Builder, Grouping, Product, Program};
+use crate::record::{Recorder, Times};
+use crate::scratch::{Needs, Scratch};
+use crate::want::{RowWants, Sink, Want, Way};
+
+/// Programs for the buffers that there are.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    layers: HashMap<(Product, bool), Program>,
+    outputs: HashMap<usize, Program>,
+    embed: Option<Program>,
+    hidden: Option<Program>,
+    select: Option<Program>,
+}
+
+/// Everything that a call works with.
+pub(crate) struct Machine {
+    pub(crate) gpu: Gpu,
+    pub(crate) kernels: Kernels,
+    pub(crate) pool: Pool,
+    pub(crate) model: Model,
+    pub(crate) kv: KvCache,
+    pub(crate) scratch: Scratch,
+    pub(crate) plan: Plan,
+    pub(crate) programs: Programs,
+    /// Most rows of a pass.
+    pub(crate) max_rows: usize,
+    pub(crate) times: Option<Times>,
+}
+
+/// Rows of logits that are on the device together.
+struct Chunk<'a> {
+    slices: Vec<OutputSlice>,
+    /// How each row's logits come to the host.
+    ways: Vec<Way<'a>>,
+    /// The record of the selection among the calls, and the largest k.
+    select: Option<(usize, usize)>,
+}
+
+impl Chunk<'_> {
+    fn tops(&self) -> usize {
+        self.ways.iter().filter(|way| !way.is_full()).count()
+    }
+
+    /// Words that the selection gives for a row.
+    fn found_words(&self) -> usize {
+        self.select.map_or(0, |(_, k)| 2 + 2 * k)
+    }
+
+    /// Bytes that the host reads.
+    fn bytes(&self, vocab: usize) -> u64 {
+        let full = (self.ways.len() - self.tops()) * vocab;
+        4 * (full + self.tops() * self.found_words()) as u64
+    }
+}
+
+impl Machine {
+    /// Runs a checked batch, from `input` instead of its tokens if that is given.
+    ///
+    /// # Errors
+    /// [`ExecError`].
+    pub(crate) fn run(
+        &mut self,
+        batch: &Batch<'_>,
+        input: Option<&[f32]>,
+        want: Want<'_>,
+    ) -> Result<(), ExecError> {
+        let backend = self.gpu.backend();
+        let (rows, hidden, logits, top) = split(want);
+        let mut sink = Sink { hidden, logits, top, finite: true };
+        let (mut first_row, mut first_logit) = (0, 0);
+        let width = self.model.spec.hidden_size;
+        for sequences in plan::passes(batch, self.max_rows) {
+            let tokens = Batch { sequences: &sequences }.tokens();
+            let input = input.map(|rows| &rows[first_row * width..(first_row + tokens) * width]);
+            self.pass(&sequences, input, rows, first_logit, &mut sink).map_err(|e| e.into_exec(backend))?;
+            first_row += tokens;
+            first_logit += self.plan.logit_rows;
+        }
+        // What a call takes is measured by those who call; so it must be done.
+        self.gpu.wait().map_err(|e| e.into_exec(backend))?;
+        if sink.finite { Ok(()) } else { Err(ExecError::NotFinite) }
+    }
+
+    /// One pass: `rows` is what rows of logits give (`None`: hidden states are wanted), `first_logit` the number of the
+    /// pass's first.
+    fn pass(
+        &mut self,
+        sequences: &[Sequence<'_>],
+        input: Option<&[f32]>,
+        rows: Option<RowWants<'_>>,
+        first_logit: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), WgpuError> {
+        let spec = &self.model.spec;
+        let tile = Grouping::new(spec.num_heads, spec.num_kv_heads).tile;
+        let partials = Scratch::partials(&self.gpu, &self.model);
+        self.plan.start(spec, sequences, Limits { tile, partials });
+        let chunks = match rows {
+            Some(rows) => self.chunks(rows, first_logit),
+            None => Vec::new(),
+        };
+        self.prepare(&chunks)?;
+        self.upload(input)?;
+        let mut chunks = chunks.iter();
+        let first = chunks.next();
+        self.submit(input.is_none(), true, first, sink)?;
+        if rows.is_none() && self.plan.logit_rows > 0 {
+            self.read_hidden(sink)?;
+        }
+        for chunk in chunks {
+            self.submit(false, false, Some(chunk), sink)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the rows of logits of a pass into chunks, and plans their output layer.
+    fn chunks<'a>(&mut self, rows: RowWants<'a>, first_logit: usize) -> Vec<Chunk<'a>> {
+        let vocab = self.model.spec.vocab_size;
+        let most = Scratch::logit_rows(&self.gpu, vocab);
+        let mut chunks = Vec::new();
+        for first in (0..self.plan.logit_rows).step_by(most) {
+            let count = most.min(self.plan.logit_rows - first);
+            let slices = self.plan.add_output(first, count);
+            let ways: Vec<Way<'a>> = (0..count).map(|row| rows.way(first_logit + first + row)).collect();
+            let tops: Vec<TopRow<'a>> = ways
+                .iter()
+                .enumerate()
+                .filter_map(|(row, way)| match way {
+                    Way::Top(want) => Some(TopRow { row, k: want.k.max(1), allowed: want.allowed }),
+                    _ => None,
+                })
+                .collect();
+            let k = tops.iter().map(|top| top.k).max();
+            let select = k.map(|k| (self.plan.add_top(vocab, &tops), k));
+            chunks.push(Chunk { slices, ways, select });
+        }
+        chunks
+    }
+
+    /// Makes buffers and programs for the plan.
+    fn prepare(&mut self, chunks: &[Chunk<'_>]) -> Result<(), WgpuError> {
+        let needs = Needs {
+            rows: self.plan.rows,
+            logit_rows: self.plan.logit_rows,
+            chunk_rows: chunks.iter().map(|c| c.ways.len()).max().unwrap_or(0),
+            top: chunks.iter().map(|c| c.tops() * (c.found_words() / 2 + 1)).max().unwrap_or(0),
+            partials: self.plan.partials,
+            input_words: self.plan.inputs.len(),
+            calls: self.plan.calls.len(),
+        };
+        if self.scratch.ensure(&self.gpu, &mut self.pool, &self.model, needs)? {
+            self.programs = Programs::default();
+        }
+        let mut builder = Builder {
+            gpu: &self.gpu,
+            kernels: &mut self.kernels,
+            model: &self.model,
+            kv: &self.kv,
+            buffers: self.scratch.buffers()?,
+        };
+        let programs = &mut self.programs;
+        let key = (Product::of(self.plan.rows), self.plan.tiled);
+        if !programs.layers.contains_key(&key) {
+            programs.layers.insert(key, builder.layers(key.0, key.1)?);
+        }
+        if programs.embed.is_none() {
+            programs.embed = Some(builder.embed()?);
+            programs.hidden = Some(builder.hidden()?);
+        }
+        for slice in chunks.iter().flat_map(|c| &c.slices) {
+            let rows = slice.rows.next_power_of_two();
+            if !programs.outputs.contains_key(&rows) {
+                programs.outputs.insert(rows, builder.output(rows)?);
+            }
+        }
+        if programs.select.is_none() && chunks.iter().any(|c| c.select.is_some()) {
+            programs.select = Some(builder.select()?);
+        }
+        Ok(())
+    }
+
+    /// Writes the plan, and rows to begin with.
+    fn upload(&mut self, input: Option<&[f32]>) -> Result<(), WgpuError> {
+        self.scratch.write(&self.gpu, &self.plan)?;
+        let Some(rows) = input else { return Ok(()) };
+        let x = self.scratch.buffers()?.x.buffer();
+        if !self.model.spec.extras.scaled_embedding {
+            self.gpu.queue.write_buffer(x, 0, bytemuck::cast_slice(rows));
+            return Ok(());
+        }
+        let scale = self.model.spec.embedding_scale();
+        let scaled: Vec<f32> = rows.iter().map(|value| value * scale).collect();
+        self.gpu.queue.write_buffer(x, 0, bytemuck::cast_slice(&scaled));
+        Ok(())
+    }
+
+    /// Records and submits: the layers if they are still to be computed, from the embedding or not, and a chunk of logits,
+    /// which is read.
+    fn submit(
+        &mut self,
+        embed: bool,
+        layers: bool,
+        chunk: Option<&Chunk<'_>>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), WgpuError> {
+        let (programs, plan, vocab) = (&self.programs, &self.plan, self.model.spec.vocab_size);
+        let buffers = self.scratch.buffers()?;
+        let mut recorder = Recorder::new(&self.gpu, self.times.as_mut());
+        if layers {
+            let key = (Product::of(plan.rows), plan.tiled);
+            let embed = programs.embed.as_ref().filter(|_| embed);
+            let all: Vec<&Program> = embed.into_iter().chain(programs.layers.get(&key)).collect();
+            recorder.programs(&all, plan, plan.rows, 0);
+            if plan.logit_rows > 0 {
+                let hidden: Vec<&Program> = programs.hidden.iter().collect();
+                recorder.programs(&hidden, plan, plan.logit_rows, 0);
+            }
+        }
+        let Some(chunk) = chunk else { return recorder.submit(&self.gpu, &mut self.pool) };
+        for slice in &chunk.slices {
+            let program: Vec<&Program> =
+                programs.outputs.get(&slice.rows.next_power_of_two()).into_iter().collect();
+            recorder.programs(&program, plan, slice.rows, slice.call);
+        }
+        if let Some((call, _)) = chunk.select {
+            let select: Vec<&Program> = programs.select.iter().collect();
+            recorder.programs(&select, plan, chunk.tops(), call);
+        }
+        let target = self.pool.take(&self.gpu, Purpose::Readback, chunk.bytes(vocab))?;
+        let (row_bytes, mut place) = (4 * vocab as u64, 0);
+        for (row, _) in chunk.ways.iter().enumerate().filter(|(_, way)| way.is_full()) {
+            let at = row as u64 * row_bytes;
+            recorder.copy(buffers.logits.buffer(), at, target.buffer(), place, row_bytes);
+            place += row_bytes;
+        }
+        let found_bytes = 4 * (chunk.tops() * chunk.found_words()) as u64;
+        if found_bytes > 0 {
+            recorder.copy(buffers.results.buffer(), 0, target.buffer(), place, found_bytes);
+        }
+        recorder.submit(&self.gpu, &mut self.pool)?;
+        let read = self.gpu.read(target.buffer(), chunk.bytes(vocab), |bytes| {
+            let (full, found) = bytes.split_at(place as usize);
+            deliver(chunk, vocab, bytemuck::cast_slice(full), bytemuck::cast_slice(found), sink);
+        });
+        self.pool.put(&self.gpu, target);
+        read
+    }
+
+    /// Reads the hidden rows of the pass.
+    fn read_hidden(&mut self, sink: &mut Sink<'_>) -> Result<(), WgpuError> {
+        let bytes = 4 * (self.plan.logit_rows * self.model.spec.hidden_size) as u64;
+        let target = self.pool.take(&self.gpu, Purpose::Readback, bytes)?;
+        let mut recorder = Recorder::new(&self.gpu, None);
+        recorder.copy(self.scratch.buffers()?.hidden.buffer(), 0, target.buffer(), 0, bytes);
+        recorder.submit(&self.gpu, &mut self.pool)?;
+        let read = self.gpu.read(target.buffer(), bytes, |bytes| sink.hidden(bytemuck::cast_slice(bytes)));
+        self.pool.put(&self.gpu, target);
+        read
+    }
+}
+
+/// What rows of logits give, if they are wanted, and where hidden states, logits and the largest of them go.
+type Outputs<'a> = (Option<RowWants<'a>>, &'a mut [f32], &'a mut [f32], &'a mut [TopLogits]);
+
+fn split(want: Want<'_>) -> Outputs<'_> {
+    match want {
+        Want::Hidden(hidden) => (None, hidden, &mut [], &mut []),
+        Want::Logits(rows, logits, top) => (Some(rows), &mut [], logits, top),
+    }
+}
+
+/// Gives the rows of a chunk, in order, to where they are wanted.
+fn deliver(chunk: &Chunk<'_>, vocab: usize, full: &[f32], found: &[u32], sink: &mut Sink<'_>) {
+    let mut full = full.chunks_exact(vocab);
+    let mut found = found.chunks_exact(chunk.found_words().max(1));
+    for way in &chunk.ways {
+        match way {
+            Way::Top(_) => found.next().into_iter().for_each(|words| sink.found(words)),
+            way => full.next().into_iter().for_each(|values| sink.full(*way, values)),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! [`Want`]: what a call gives, and how it is put together from what the device computes.
+
+use bitnet_model::{RowWant, TopLogits, TopWant};
+
+use crate::scratch::MAX_TOP;
+
+/// What each row of logits is to give.
+#[derive(Clone, Copy)]
+pub(crate) enum RowWants<'a> {
+    /// All logits, every row.
+    All,
+    /// The largest, every row.
+    Top(TopWant<'a>),
+    /// Something of its own.
+    Each(&'a [RowWant<'a>]),
+}
+
+/// What a call gives.
+pub(crate) enum Want<'a> {
+    /// Hidden states behind the final norm.
+    Hidden(&'a mut [f32]),
+    /// Logits: of rows that want all of them, and the largest of the others.
+    Logits(RowWants<'a>, &'a mut [f32], &'a mut [TopLogits]),
+}
+
+/// How a row's logits come to the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way<'a> {
+    /// All, and all are wanted.
+    All,
+    /// All, of which those that count are given: more are wanted than the device looks for.
+    Filter(TopWant<'a>),
+    /// The largest, found on the device.
+    Top(TopWant<'a>),
+}
+
+impl Way<'_> {
+    /// Whether all logits of the row come to the host.
+    pub(crate) fn is_full(self) -> bool {
+        !matches!(self, Way::Top(_))
+    }
+}
+
+impl<'a> RowWants<'a> {
+    /// How the logits of a row come, counted over the whole call.
+    pub(crate) fn way(self, row: usize) -> Way<'a> {
+        let top = match self {
+            RowWants::All => return Way::All,
+            RowWants::Top(top) => top,
+            RowWants::Each(wants) => match wants[row] {
+                RowWant::All => return Way::All,
+                RowWant::Top(top) => top,
+            },
+        };
+        if top.k <= MAX_TOP { Way::Top(top) } else { Way::Filter(top) }
+    }
+}
+
+/// Where the next results go.
+pub(crate) struct Sink<'a> {
+    pub(crate) hidden: &'a mut [f32],
+    pub(crate) logits: &'a mut [f32],
+    pub(crate) top: &'a mut [TopLogits],
+    /// Whether all numbers were finite.
+    pub(crate) finite: bool,
+}
+
+impl Sink<'_> {
+    /// Takes hidden states.
+    pub(crate) fn hidden(&mut self, values: &[f32]) {
+        let (out, rest) = std::mem::take(&mut self.hidden).split_at_mut(values.len());
+        self.finite &= values.iter().all(|v| v.is_finite());
+        out.copy_from_slice(values);
+        self.hidden = rest;
+    }
+
+    /// Takes all logits of a row.
+    pub(crate) fn full(&mut self, way: Way<'_>, values: &[f32]) {
+        self.finite &= values.iter().all(|v| v.is_finite());
+        match way {
+            Way::All => {
+                let (out, rest) = std::mem::take(&mut self.logits).split_at_mut(values.len());
+                out.copy_from_slice(values);
+                self.logits = rest;
+            }
+            Way::Filter(want) | Way::Top(want) => {
+                let Some(top) = self.next_top() else { return };
+                top.ids.clear();
+                top.ids.extend((0..values.len() as u32).filter(|&token| want.allows(token)));
+                top.logits.clear();
+                top.logits.extend(top.ids.iter().map(|&token| values[token as usize]));
+            }
+        }
+    }
+
+    /// Takes what the device found: how many, whether something is not a number, tokens, bits of logits.
+    pub(crate) fn found(&mut self, words: &[u32]) {
+        let &[count, broken, ref rest @ ..] = words else { return };
+        self.finite &= broken == 0;
+        let (ids, logits) = rest.split_at(rest.len() / 2);
+        let count = (count as usize).min(ids.len());
+        let Some(top) = self.next_top() else { return };
+        top.ids.clear();
+        top.ids.extend_from_slice(&ids[..count]);
+        top.logits.clear();
+        top.logits.extend(logits[..count].iter().map(|&bits| f32::from_bits(bits)));
+    }
+
+    fn next_top(&mut self) -> Option<&mut TopLogits> {
+        let (first, rest) = std::mem::take(&mut self.top).split_first_mut()?;
+        self.top = rest;
+        Some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitnet_model::TokenSet;
+
+    #[test]
+    fn results_go_where_they_are_wanted() {
+        let wants = [
+            RowWant::All,
+            RowWant::Top(TopWant { k: 2, allowed: None }),
+            RowWant::Top(TopWant { k: MAX_TOP + 1, allowed: Some(TokenSet::new(&[0b101])) }),
+        ];
+        let rows = RowWants::Each(&wants);
+        assert!(rows.way(0) == Way::All && matches!(rows.way(1), Way::Top(_)) && rows.way(2).is_full());
+        let (mut logits, mut top) = (vec![0.0; 3], vec![TopLogits::default(); 2]);
+        let mut sink = Sink { hidden: &mut [], logits: &mut logits, top: &mut top, finite: true };
+        sink.full(rows.way(0), &[1.0, 2.0, 3.0]);
+        sink.found(&[2, 0, 1, 2, 9, 5.0f32.to_bits(), 6.0f32.to_bits(), 0]);
+        sink.full(rows.way(2), &[7.0, 8.0, 9.0]);
+        assert!(sink.finite);
+        sink.hidden(&[]);
+        sink.found(&[0, 1]);
+        assert!(!sink.finite);
+        assert_eq!(logits, [1.0, 2.0, 3.0]);
+        assert_eq!(top[0], TopLogits { ids: vec![1, 2], logits: vec![5.0, 6.0] });
+        assert_eq!(top[1], TopLogits { ids: vec![0, 2], logits: vec![7.0, 9.0] });
+    }
+}

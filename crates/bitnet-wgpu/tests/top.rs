@@ -1,0 +1,108 @@
+//! The largest logits that the device finds are those of all logits, whatever they are.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bitnet_core::DType;
+use bitnet_core::bytes::ByteView;
+use bitnet_model::conformance::{Random, Sample, samples};
+use bitnet_model::{
+    Batch, DenseTensor, ExecError, Executor, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant,
+};
+use bitnet_wgpu::WgpuExecutor;
+
+/// Several chunks of the device's search, the last one not full.
+const VOCAB: usize = 5003;
+
+/// A model whose output layer has rows made by `row`.
+fn model(dtype: DType, mut row: impl FnMut(usize, &mut Random) -> f32) -> Sample {
+    let mut sample = samples().swap_remove(0);
+    let mut random = Random::new(7);
+    let hidden = sample.spec.hidden_size;
+    let values: Vec<f32> = (0..VOCAB)
+        .flat_map(|i| {
+            let size = row(i, &mut random);
+            (0..hidden).map(|_| size * random.next_f32()).collect::<Vec<f32>>()
+        })
+        .collect();
+    sample.spec.vocab_size = VOCAB;
+    sample.weights.embedding =
+        DenseTensor::new(VOCAB, hidden, dtype, ByteView::from_vec(dtype.encode(&values))).unwrap();
+    sample
+}
+
+fn run<T>(f: impl FnOnce(&Batch<'_>) -> T) -> T {
+    let tokens: Vec<u32> = (0..9).map(|i| (5 + i * 977) % VOCAB as u32).collect();
+    let s = Sequence { tokens: &tokens, position: 0, blocks: &[0], logits: LogitRows::All };
+    f(&Batch { sequences: &[s] })
+}
+
+/// The `k` largest, equal ones by their place; ascending tokens.
+fn best(full: &[f32], k: usize, allowed: impl Fn(u32) -> bool) -> TopLogits {
+    let mut ids: Vec<u32> = (0..full.len() as u32).filter(|&t| allowed(t)).collect();
+    ids.sort_by(|&a, &b| full[b as usize].total_cmp(&full[a as usize]).then(a.cmp(&b)));
+    ids.truncate(k.max(1));
+    ids.sort_unstable();
+    let logits = ids.iter().map(|&t| full[t as usize]).collect();
+    TopLogits { ids, logits }
+}
+
+fn check(name: &str, executor: &mut WgpuExecutor) {
+    let mut full = vec![0.0; 9 * VOCAB];
+    run(|batch| executor.forward(batch, &mut full)).unwrap();
+    for k in [0, 1, 40, 256] {
+        let mut top = vec![TopLogits::default(); 9];
+        run(|batch| executor.forward_top(batch, k, &mut top)).unwrap();
+        for (row, (top, full)) in top.iter().zip(full.chunks_exact(VOCAB)).enumerate() {
+            assert_eq!(*top, best(full, k, |_| true), "{name}: row {row}, {k}");
+        }
+    }
+    // More than the device looks for: all are given.
+    let mut top = vec![TopLogits::default(); 9];
+    run(|batch| executor.forward_top(batch, 257, &mut top)).unwrap();
+    assert!(top.iter().all(|top| top.ids.len() == VOCAB));
+
+    let mut few = vec![0u32; VOCAB.div_ceil(32)];
+    for token in [3, 2047, 2048, 5002] {
+        few[token / 32] |= 1 << (token % 32);
+    }
+    let half = vec![0x5555_5555; VOCAB.div_ceil(32)];
+    let sets = [TokenSet::new(&few), TokenSet::new(&half), TokenSet::new(&[])];
+    let wants: Vec<RowWant<'_>> = (0..9)
+        .map(|row| match row {
+            4 => RowWant::All,
+            row => RowWant::Top(TopWant { k: 1 + 30 * row, allowed: Some(sets[row % 3]) }),
+        })
+        .collect();
+    let (mut logits, mut top) = (vec![0.0; VOCAB], vec![TopLogits::default(); 8]);
+    run(|batch| executor.forward_select(batch, &wants, &mut logits, &mut top)).unwrap();
+    assert_eq!(logits, full[4 * VOCAB..5 * VOCAB]);
+    let mut top = top.iter();
+    for (row, full) in full.chunks_exact(VOCAB).enumerate().filter(|(row, _)| *row != 4) {
+        let want = best(full, 1 + 30 * row, |t| (t as usize) < VOCAB && sets[row % 3].contains(t));
+        assert_eq!(top.next(), Some(&want), "{name}: row {row}");
+    }
+}
+
+#[test]
+fn the_largest_logits_are_found_with_their_bits() {
+    if !common::is_there() {
+        return;
+    }
+    let executor = |sample: &Sample| {
+        let mut executor = common::of_sample(sample, &common::options()).unwrap();
+        executor.reserve_blocks(1).unwrap();
+        executor
+    };
+    check("random rows", &mut executor(&model(DType::BF16, |_, _| 1.0)));
+    check("growing rows", &mut executor(&model(DType::F16, |i, _| i as f32 * 0.01)));
+    check("rows of zeros but some", &mut executor(&model(DType::F32, |i, _| f32::from(i % 97 == 0))));
+    check("equal rows", &mut executor(&model(DType::F32, |_, _| 0.0)));
+
+    let mut broken = executor(&model(DType::F32, |i, _| if i == 4000 { f32::INFINITY } else { 1.0 }));
+    let mut top = vec![TopLogits::default(); 9];
+    let result = run(|batch| broken.forward_top(batch, 3, &mut top));
+    assert!(matches!(result, Err(ExecError::NotFinite)), "{result:?}");
+    let result = run(|batch| broken.forward(batch, &mut vec![0.0; 9 * VOCAB]));
+    assert!(matches!(result, Err(ExecError::NotFinite)), "{result:?}");
+}
