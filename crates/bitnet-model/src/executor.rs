@@ -258,9 +258,31 @@ pub enum ExecError {
         /// What it lacks.
         what: String,
     },
+    /// A device, its driver or its kernels failed.
+    #[error("{backend}: {what}")]
+    Device {
+        /// The backend.
+        backend: &'static str,
+        /// What happened.
+        what: String,
+    },
+    /// The memory of a device does not suffice.
+    #[error("{backend}: the device has no room for {needed}{}", free_text(*free))]
+    OutOfDeviceMemory {
+        /// The backend.
+        backend: &'static str,
+        /// What was asked for.
+        needed: MemorySize,
+        /// What could still be had, if it is known.
+        free: Option<MemorySize>,
+    },
     /// Memory, threads or mapping failed.
     #[error(transparent)]
     Core(#[from] bitnet_core::CoreError),
+}
+
+fn free_text(free: Option<MemorySize>) -> String {
+    free.map_or_else(String::new, |free| format!(": {free} are free"))
 }
 
 /// Some logits of one row: at least the largest ones, values as [`Executor::forward`] gives them.
