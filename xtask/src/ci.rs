@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use crate::process::{self, Failure, Outcome, PROFILE, Workspace};
-use crate::{arm64, book, clients, smoke, soak, tests_step, tidy, web};
+use crate::{arm64, book, clients, ptx, smoke, soak, tests_step, tidy, web};
 
 /// A named step; some return a line worth repeating at the end.
 struct Step {
@@ -14,9 +14,10 @@ struct Step {
     action: fn(&Workspace) -> Result<Option<String>, Failure>,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "format", action: |workspace| quiet(format(workspace)) },
     Step { name: "tidy", action: |workspace| quiet(tidy::run(workspace)) },
+    Step { name: "ptx", action: |workspace| quiet(ptx::run(workspace, true)) },
     Step { name: "clippy", action: |workspace| quiet(clippy(workspace)) },
     Step { name: "tests", action: tests_step::tests },
     Step { name: "doctests", action: |workspace| quiet(tests_step::doctests(workspace)) },

@@ -9,6 +9,7 @@
 //! - `web`: the chat page in headless Chromium ([`web`]).
 //! - `clients`: the official clients of OpenAI, ollama and Anthropic against a running server ([`clients`]).
 //! - `soak`: a server under load and under everything that clients do wrong ([`soak`]).
+//! - `ptx`: the PTX of the CUDA kernels ([`ptx`]).
 //! - `arm64`: cross-compiles the ARM64 kernels and runs them under qemu ([`arm64`]).
 //!
 //! No part of the engine lives here, and xtask depends on no crate of the engine, so that `tidy` can run while the
@@ -24,6 +25,7 @@ mod ci;
 mod clients;
 mod packages;
 mod process;
+mod ptx;
 mod record;
 mod server;
 mod smoke;
@@ -40,7 +42,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
-  ci      formatting, tidy, clippy, tests, doctests, documentation, smoke, book, web, clients, soak, arm64; stops at the first failure
+  ci      formatting, tidy, PTX, clippy, tests, doctests, documentation, smoke, book, web, clients, soak, arm64; stops at the first failure
   tidy    repository rules: module heads, file and function length, unsafe, crate layers, links, test data
   test    unit and integration tests (cargo-nextest) and doctests
   smoke   build the bitnet program and check that it writes text, the same text for any number of threads
@@ -49,6 +51,7 @@ commands:
   web     test the chat page in headless Chromium, against a running server (needs node and Chromium)
   clients run the official clients of OpenAI, ollama and Anthropic (needs Python and node, installs packages)
   soak    64 streaming clients for a minute, then 100,000 good, bad and aborted requests [--requests N ...]
+  ptx     compile the CUDA kernels to the PTX of the repository [--check] (needs Python, installs NVRTC)
   arm64   cross-compile the ARM64 kernels and run their self-test under qemu (x86-64 Linux)";
 
 fn main() -> ExitCode {
@@ -65,6 +68,8 @@ fn main() -> ExitCode {
         ["web"] => web::run(&workspace),
         ["clients"] => clients::run(&workspace),
         ["soak", ref options @ ..] => soak::run(&workspace, options),
+        ["ptx"] => ptx::run(&workspace, false),
+        ["ptx", "--check"] => ptx::run(&workspace, true),
         ["arm64"] => arm64::run(&workspace),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{USAGE}");

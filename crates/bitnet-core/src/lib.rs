@@ -6,6 +6,7 @@
 //! * [`dense`]: how dense matrices are stored, one by one or in blocks, [`DenseType`].
 //! * [`buffer`]: zeroed, cache-line aligned memory on huge pages, [`buffer::AlignedBuf`].
 //! * [`memory_pool`]: buffers that are reused within a budget, [`memory_pool::MemoryPool`] and its [`MemoryStats`].
+//! * [`device_pool`]: the same for buffers of a device, [`device_pool::DevicePool`].
 //! * [`pool`]: the fork-join thread pool of the CPU executor, [`pool::ThreadPool`].
 //! * [`cpu`]: what the processor can do, [`cpu::CpuFeatures`].
 //! * [`lanes`]: float reductions in one fixed order, and `exp`; the arithmetic contract of the engine.
@@ -18,6 +19,7 @@ pub mod buffer;
 pub mod bytes;
 pub mod cpu;
 pub mod dense;
+pub mod device_pool;
 pub mod dtype;
 mod error;
 pub mod lanes;

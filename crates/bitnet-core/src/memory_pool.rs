@@ -133,7 +133,7 @@ impl fmt::Display for MemoryStats {
 }
 
 /// Rounds a number of bytes up to its size class; `None` if there is no such class.
-fn class_of(bytes: u64) -> Option<u64> {
+pub(crate) fn class_of(bytes: u64) -> Option<u64> {
     if bytes <= SMALLEST {
         return Some(SMALLEST);
     }

@@ -83,7 +83,7 @@ impl InferenceEngine {
         for (index, text) in texts.iter().enumerate() {
             lists.push(self.embedding_tokens(index, text.as_ref(), options)?);
         }
-        self.embed_tokens(lists, options, progress)
+        self.embed_tokens(&lists, options, progress)
     }
 
     /// As [`embed_with`](Self::embed_with), for texts that are tokens already. Nothing is put before or behind them.
@@ -111,7 +111,7 @@ impl InferenceEngine {
                 return Err(EngineError::BadToken { token, vocab_size });
             }
         }
-        self.embed_tokens(lists, options, progress)
+        self.embed_tokens(&lists, options, progress)
     }
 
     /// The pooling that an embedding with these options uses.
@@ -162,11 +162,11 @@ impl InferenceEngine {
     /// Embeds lists of tokens, which stay as they are.
     fn embed_tokens(
         &self,
-        lists: Vec<Vec<u32>>,
+        lists: &[Vec<u32>],
         options: &EmbedOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Embeddings, EngineError> {
-        self.core().again_if_lost(|| self.embed_lists(lists.clone(), options, progress))
+        self.core().again_if_lost(|| self.embed_lists(lists.to_vec(), options, progress))
     }
 
     fn embed_lists(

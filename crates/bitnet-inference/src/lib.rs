@@ -147,7 +147,7 @@ pub use bitnet_model::KvType;
 pub use bitnet_model::load::{LoadOptions, ModelSource, Pooling};
 pub use bitnet_quant::QuantizationConfig;
 pub use bitnet_text::{ChatMessage, ChatPrompt, ToolCall};
-pub use device::{Device, DeviceSelector, DeviceStatus, OnDeviceFailure, Selection};
+pub use device::{Device, DeviceSelector, DeviceStatus, GpuMemoryManager, OnDeviceFailure, Selection};
 pub use embed::{EmbedOptions, Embeddings, cosine_similarity};
 pub use engine::{EngineBuilder, EngineModel, InferenceEngine};
 pub use error::{EngineError, ParameterError};

@@ -23,6 +23,11 @@ impl<'a> TokenSet<'a> {
         self.words.get(index).copied().unwrap_or(0)
     }
 
+    /// How many words there are: no token from `32 * words()` on is in it.
+    pub fn words(self) -> usize {
+        self.words.len()
+    }
+
     /// Whether a token is in it.
     #[inline]
     pub fn contains(self, token: u32) -> bool {

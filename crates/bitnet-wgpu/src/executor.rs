@@ -1,6 +1,6 @@
 //! [`WgpuExecutor`]: loading, and the [`Executor`] implementation.
 
-use bitnet_core::MemorySize;
+use bitnet_core::{MemorySize, MemoryStats};
 use bitnet_model::executor::{check_blocks, check_embedding_rows};
 use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, ModelSpec, RowWant, TopLogits, TopWant,
@@ -94,6 +94,10 @@ impl WgpuExecutor {
 impl Executor for WgpuExecutor {
     fn spec(&self) -> &ModelSpec {
         &self.machine.model.spec
+    }
+
+    fn device_memory(&self) -> Option<MemoryStats> {
+        Some(self.memory().stats())
     }
 
     fn info(&self) -> ExecutorInfo {

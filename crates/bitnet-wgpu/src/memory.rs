@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bitnet_core::MemorySize;
+use bitnet_core::{MemorySize, MemoryStats};
 
 use crate::device::Gpu;
 use crate::error::WgpuError;
@@ -34,6 +34,23 @@ impl WgpuMemory {
     /// The part of requests that needed no new buffer; 1 before the first.
     pub fn hit_rate(&self) -> f64 {
         if self.requests == 0 { 1.0 } else { self.hits as f64 / self.requests as f64 }
+    }
+
+    /// The same in the terms of all pools.
+    pub fn stats(&self) -> MemoryStats {
+        let bytes = MemorySize::as_bytes;
+        let in_use = bytes(self.in_use).saturating_sub(bytes(self.idle));
+        let rounding = bytes(self.taken).saturating_sub(bytes(self.requested));
+        MemoryStats {
+            budget: self.budget.unwrap_or(MemorySize::bytes(u64::MAX)),
+            reserved: self.in_use,
+            in_use: MemorySize::bytes(in_use),
+            requested: MemorySize::bytes(in_use.saturating_sub(rounding)),
+            peak: self.peak,
+            allocations: self.requests,
+            hits: self.hits,
+            ..MemoryStats::default()
+        }
     }
 
     /// The part of the pool's buffers in use that nobody asked for.

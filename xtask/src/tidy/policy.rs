@@ -10,6 +10,7 @@ pub(super) const LAYERS: &[&str] = &[
     "bitnet-model",
     "bitnet-convert",
     "bitnet-cpu",
+    "bitnet-cuda",
     "bitnet-wgpu",
     "bitnet-inference",
     "bitnet-server",
@@ -33,6 +34,8 @@ pub(super) const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     ("crates/bitnet-core/src/pool", "fork-join thread pool"),
     ("crates/bitnet-core/src/process", "memory and core counts of the process, room on the disk"),
     ("crates/bitnet-cpu/src", "CPU kernels"),
+    ("crates/bitnet-cuda/src/driver", "calls of NVIDIA's driver"),
+    ("crates/bitnet-cuda/tests/suite/emulator", "kernels in a shared library"),
     ("crates/bitnet-inference/tests/allocations", "counting allocator of the allocation test"),
     ("crates/bitnet-formats/tests/mutation", "counting allocator of the mutation test"),
 ];
@@ -65,4 +68,5 @@ pub(super) const FUNCTION_LINES: usize = 80;
 pub(super) const FILE_BYTES: u64 = 1 << 20;
 
 /// Where large files may lie.
-pub(super) const LARGE_FILES: &[&str] = &["testdata/", "crates/bitnet-tiny/model/"];
+pub(super) const LARGE_FILES: &[&str] =
+    &["testdata/", "crates/bitnet-tiny/model/", "crates/bitnet-cuda/ptx/"];

@@ -1,6 +1,5 @@
 //! GPUs: which there are, and executors on them. What this build has no backend for is not available, and says so.
 
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
 use bitnet_core::MemorySize;
 use bitnet_model::{ExecError, Executor, KvType, ModelSpec, Weights};
 
@@ -12,7 +11,7 @@ pub(crate) struct GpuOptions {
     /// How keys and values are kept.
     pub(crate) kv_type: KvType,
     /// Most memory of the device that may be used; by default nearly all that is free.
-    pub(crate) memory: Option<bitnet_core::MemorySize>,
+    pub(crate) memory: Option<MemorySize>,
 }
 
 /// What of the free memory of a GPU is not touched: drivers, displays and other programs need some.
@@ -136,8 +135,9 @@ pub(super) fn wgpu() -> Vec<DeviceStatus> {
     let adapters = bitnet_wgpu::adapters();
     let best = |&(device, name): &(Device, &str)| {
         let of_interface = adapters.iter().filter(|a| Some(a.backend) == wgpu_backend(device));
-        let rank = |a: &&bitnet_wgpu::WgpuAdapter| (a.lacks.is_some(), a.kind.rank());
-        let Some(adapter) = of_interface.min_by_key(rank) else {
+        let last =
+            |a: &&bitnet_wgpu::WgpuAdapter| (a.lacks.is_some(), a.kind == bitnet_wgpu::AdapterKind::Software);
+        let Some(adapter) = of_interface.min_by_key(last) else {
             return DeviceStatus::missing(device, name, "no driver was found".to_owned());
         };
         let mut status = DeviceStatus::available(device, adapter.name.clone());

@@ -21,6 +21,7 @@
 //! ```
 
 mod gpu;
+mod memory;
 mod selector;
 mod standby;
 
@@ -28,6 +29,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub(crate) use self::gpu::{GpuOptions, open};
+pub use self::memory::GpuMemoryManager;
 pub use self::selector::{DeviceSelector, DeviceStatus, Selection};
 pub use self::standby::{Reserve, Standby};
 use crate::error::{EngineError, ParameterError};

@@ -1,0 +1,189 @@
+//! Measures the CUDA executor on a model of the shape of BitNet b1.58 2B-4T, with weights made up in memory.
+//!
+//! `cargo run --release -p bitnet-cuda --example measure`; the program runs by itself on a machine without cargo. It prints
+//! tokens a second of whole calls, as the engine makes them, and what each kind of kernel takes by the device's events.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use bitnet_core::bytes::ByteView;
+use bitnet_core::{DType, MemorySize};
+use bitnet_cuda::{CudaExecutor, CudaOptions, devices};
+use bitnet_model::synth::ShapePreset;
+use bitnet_model::{
+    Batch, DenseTensor, Executor, LayerExtras, LayerWeights, LogitRows, ModelSpec, Sequence, TopLogits,
+    Weights,
+};
+use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
+
+/// Positions of a block of keys and values.
+const BLOCK: usize = 32;
+
+/// A fast generator (xorshift64).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+fn matrix(rows: usize, cols: usize, noise: &mut Noise) -> TernaryMatrix {
+    let code = |bits: u64| (bits & 0xffff) * 3 >> 16;
+    let byte = |bits: u64| code(bits) | code(bits >> 16) << 2 | code(bits >> 32) << 4 | code(bits >> 48) << 6;
+    let bytes = (0..rows * cols / 4).map(|_| byte(noise.next()) as u8).collect();
+    let scale = 1.2 / (cols as f32).sqrt();
+    TernaryMatrix::new(rows, cols, scale, TritCodec::HfPacked, RowOrder::Natural, ByteView::from_vec(bytes))
+        .unwrap()
+}
+
+/// One layer whose matrices all layers share on the host; on the device each has its own.
+fn weights(spec: &ModelSpec) -> Weights {
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let (hidden, ffn, q, kv) = (spec.hidden_size, spec.intermediate_size, spec.q_size(), spec.kv_size());
+    let mut matrix = |rows, cols| matrix(rows, cols, &mut noise);
+    let layer = LayerWeights {
+        attn_norm: vec![1.0; hidden],
+        q: matrix(q, hidden),
+        k: matrix(kv, hidden),
+        v: matrix(kv, hidden),
+        attn_sub_norm: spec.sub_norms.then(|| vec![1.0; q]),
+        o: matrix(hidden, q),
+        ffn_norm: vec![1.0; hidden],
+        gate: matrix(ffn, hidden),
+        up: matrix(ffn, hidden),
+        ffn_sub_norm: spec.sub_norms.then(|| vec![1.0; ffn]),
+        down: matrix(hidden, ffn),
+        extras: LayerExtras::default(),
+    };
+    let mut table = Vec::with_capacity(2 * spec.vocab_size * hidden);
+    while table.len() < 2 * spec.vocab_size * hidden {
+        // Four bf16 numbers of magnitudes from 2^-7 to 2^-6.
+        table
+            .extend_from_slice(&(noise.next() & 0x807f_807f_807f_807f | 0x3c00_3c00_3c00_3c00).to_le_bytes());
+    }
+    Weights {
+        embedding: DenseTensor::new(spec.vocab_size, hidden, DType::BF16, ByteView::from_vec(table)).unwrap(),
+        output: None,
+        final_norm: vec![1.0; hidden],
+        layers: vec![layer; spec.num_layers],
+    }
+}
+
+/// Block tables of some sequences that have nothing in common.
+fn tables(sequences: usize, positions: usize) -> Vec<Vec<u32>> {
+    let each = positions.div_ceil(BLOCK) as u32;
+    (0..sequences as u32).map(|s| (s * each..(s + 1) * each).collect()).collect()
+}
+
+/// Tokens a second of `steps` steps from `depth` on, and milliseconds of a step.
+fn decode(executor: &mut CudaExecutor, sequences: usize, depth: usize, steps: usize) -> (f64, f64) {
+    const WARM: usize = 8;
+    let tables = tables(sequences, depth + WARM + steps);
+    executor.reserve_blocks(tables.iter().map(Vec::len).sum()).unwrap();
+    let mut top = vec![TopLogits::default(); sequences];
+    let mut begin = Instant::now();
+    for step in 0..WARM + steps {
+        if step == WARM {
+            begin = Instant::now();
+        }
+        let tokens: Vec<u32> = top.iter().map(|top| top.ids.first().copied().unwrap_or(1)).collect();
+        let batch: Vec<Sequence<'_>> = tables
+            .iter()
+            .zip(&tokens)
+            .map(|(blocks, token)| Sequence {
+                tokens: std::slice::from_ref(token),
+                position: depth + step,
+                blocks,
+                logits: LogitRows::Last,
+            })
+            .collect();
+        executor.forward_top(&Batch { sequences: &batch }, 1, &mut top).unwrap();
+    }
+    let step = begin.elapsed().as_secs_f64() / steps as f64;
+    (sequences as f64 / step, step * 1e3)
+}
+
+/// Tokens a second of one prompt, the best of some runs.
+fn prefill(executor: &mut CudaExecutor, tokens: usize, runs: usize) -> f64 {
+    let table = tables(1, tokens).swap_remove(0);
+    executor.reserve_blocks(table.len()).unwrap();
+    let prompt: Vec<u32> = (0..tokens as u32).map(|i| i * 7919 % 128_000).collect();
+    let mut top = [TopLogits::default()];
+    let mut best = f64::INFINITY;
+    for _ in 0..runs {
+        let begin = Instant::now();
+        let s = Sequence { tokens: &prompt, position: 0, blocks: &table, logits: LogitRows::Last };
+        executor.forward_top(&Batch { sequences: &[s] }, 1, &mut top).unwrap();
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    tokens as f64 / best
+}
+
+/// Prints what each kind of kernel takes, beside the bytes of weights it reads and the operations it does.
+fn parts(executor: &mut CudaExecutor, name: &str, sequences: &[Sequence<'_>]) {
+    let spec = executor.spec().clone();
+    let tokens: usize = sequences.iter().map(|s| s.tokens.len()).sum();
+    let (hidden, ffn, q, kv) = (spec.hidden_size, spec.intermediate_size, spec.q_size(), spec.kv_size());
+    println!("{name}:");
+    let mut total = 0.0;
+    for (part, seconds) in executor.time_parts(&Batch { sequences }).unwrap() {
+        let weights = match part {
+            "q, k, v" => hidden * (q + 2 * kv),
+            "o" => hidden * q,
+            "gate, up" => 2 * hidden * ffn,
+            "down" => hidden * ffn,
+            _ => 0,
+        } * spec.num_layers;
+        let bytes = if part == "output" {
+            executor.info().traffic.output_scan.as_bytes() as f64
+        } else {
+            weights as f64 / 4.0
+        };
+        println!(
+            "  {part:<10} {:8.3} ms  {:7.0} GB/s of weights  {:7.1} Tops",
+            seconds * 1e3,
+            bytes / seconds / 1e9,
+            2.0 * weights as f64 * tokens as f64 / seconds / 1e12
+        );
+        total += seconds;
+    }
+    println!("  together   {:8.3} ms", total * 1e3);
+}
+
+fn main() {
+    println!("{:#?}", devices().unwrap());
+    let spec = ShapePreset::parse(&std::env::args().nth(1).unwrap_or("2b4t".to_owned())).unwrap().spec();
+    let begin = Instant::now();
+    let weights = weights(&spec);
+    println!("weights made up in {:.1} s", begin.elapsed().as_secs_f64());
+    let begin = Instant::now();
+    let options = CudaOptions { kernels: std::env::args().nth(2), ..CudaOptions::default() };
+    let mut executor = CudaExecutor::new(spec, &weights, &options, &mut |_, _| {}).unwrap();
+    println!("loaded in {:.1} s: {:?}", begin.elapsed().as_secs_f64(), executor.info());
+    println!("device copy {:.0} GB/s", executor.measure_bandwidth().unwrap() / 1e9);
+    for (sequences, depth, steps) in [(1, 0, 200), (1, 3500, 200), (8, 0, 100), (64, 0, 50), (64, 1000, 50)] {
+        let (rate, step) = decode(&mut executor, sequences, depth, steps);
+        println!("decode {sequences:>2} at depth {depth:>4}: {rate:9.1} tokens/s, {step:.3} ms a step");
+    }
+    for tokens in [512, 2048] {
+        let rate = prefill(&mut executor, tokens, 4);
+        println!("prefill of {tokens}: {rate:.0} tokens/s, {:.2} ms", tokens as f64 / rate * 1e3);
+    }
+    let tables = tables(64, 4096);
+    executor.reserve_blocks(64 * 128).unwrap();
+    let one = |table, position| Sequence { tokens: &[1], position, blocks: table, logits: LogitRows::Last };
+    parts(&mut executor, "one sequence at depth 10", &[one(&tables[0], 10)]);
+    parts(&mut executor, "one sequence at depth 3500", &[one(&tables[0], 3500)]);
+    let many: Vec<Sequence<'_>> = tables.iter().map(|table| one(table, 10)).collect();
+    parts(&mut executor, "8 sequences at depth 10", &many[..8]);
+    parts(&mut executor, "64 sequences at depth 10", &many);
+    let prompt: Vec<u32> = (0..2048).collect();
+    let s = Sequence { tokens: &prompt, position: 0, blocks: &tables[0], logits: LogitRows::Last };
+    parts(&mut executor, "a prompt of 2048", &[s]);
+    println!("{:?}", executor.statistics());
+    println!("memory in use: {}", MemorySize::bytes(executor.statistics().pool.in_use.as_bytes()));
+}

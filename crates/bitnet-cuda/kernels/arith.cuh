@@ -1,0 +1,138 @@
+// The arithmetic contract on the device: the same operations in the same order as bitnet_core::lanes and the oracle, so
+// that results have the oracle's bits.
+#pragma once
+#include "device.cuh"
+
+#define MAGIC 12582912.0f // 1.5 * 2^23: adding it rounds half to even, and the integer lands in the low bits
+#define MINUS_INFINITY bits_float(0xff800000u)
+
+DEVICE float clamp(float x, float low, float high) {
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
+DEVICE float larger(float a, float b) { return a > b ? a : b; }
+DEVICE float magnitude(float x) { return bits_float(float_bits(x) & 0x7fffffffu); }
+DEVICE bool is_finite(float x) { return (float_bits(x) & 0x7f800000u) != 0x7f800000u; }
+
+// lanes::exp.
+DEVICE float exp_(float x) {
+    float c = clamp(x, -87.0f, 88.0f);
+    float shifted = fma_(c, 1.44269504088896340736f, MAGIC);
+    float n = shifted - MAGIC;
+    float r = fma_(n, 2.1219444e-4f, fma_(n, -(355.0f / 512.0f), c));
+    float p = 1.0f / 5040.0f;
+    p = fma_(r, p, 1.0f / 720.0f);
+    p = fma_(r, p, 1.0f / 120.0f);
+    p = fma_(r, p, 1.0f / 24.0f);
+    p = fma_(r, p, 1.0f / 6.0f);
+    p = fma_(r, p, 0.5f);
+    p = fma_(r, p, 1.0f);
+    p = fma_(r, p, 1.0f);
+    float power = bits_float((float_bits(shifted) - float_bits(MAGIC) + 127u) << 23);
+    return x < -87.0f ? 0.0f : p * power;
+}
+
+// bitnet_model::Activation: 0 ReLU squared, 1 SiLU, 2 GELU.
+DEVICE float activate(u32 activation, float x) {
+    if (activation == 0) {
+        float p = x > 0.0f ? x : 0.0f;
+        return p * p;
+    }
+    if (activation == 1) return divide(x, 1.0f + exp_(-x));
+    return divide(x, 1.0f + exp_(-(x * fma_(x * x, 0.071354814f, 1.5957692f))));
+}
+
+// absmax::scale and absmax::round_to_i8.
+DEVICE float activation_scale(float amax) { return divide(127.0f, amax > 1e-5f ? amax : 1e-5f); }
+DEVICE u32 round_to_i8(float v) {
+    return (float_bits(clamp(v, -128.0f, 127.0f) + MAGIC) - float_bits(MAGIC)) & 0xffu;
+}
+
+// kv::scales: `max / steps` and its inverse, or zeros if the inverse is not a number.
+DEVICE void quantising_scales(float max, float steps, float &scale, float &inverse) {
+    inverse = divide(steps, max);
+    bool fine = is_finite(inverse) && max > 0.0f;
+    scale = fine ? divide(max, steps) : 0.0f;
+    inverse = fine ? inverse : 0.0f;
+}
+
+// The largest value of a block's threads, for all of them. `scratch` has 32 places; a barrier stands before and behind.
+DEVICE float block_max(float x, float *scratch) {
+    x = warp_max(x);
+    sync_block();
+    if (thread_x() % 32 == 0) scratch[thread_x() / 32] = x;
+    sync_block();
+    x = scratch[0];
+    for (u32 i = 1; i < threads() / 32; i++) x = larger(x, scratch[i]);
+    return x;
+}
+
+// lanes::rms_factor of a row in shared memory, for the whole block: sixteen chains of fused multiply-adds in the first
+// warp, everybody else waits. `scratch` has a place for the result; barriers stand before and behind.
+DEVICE float rms_factor(const float *row, u32 len, float eps, float *scratch) {
+    sync_block();
+    if (thread_x() < 32) {
+        u32 lane = thread_x() & 15;
+        float sum = 0.0f;
+        u32 whole = len & ~15u;
+        UNROLL_8 for (u32 i = 0; i < whole; i += 16) {
+            float x = row[i + lane];
+            sum = fma_(x, x, sum);
+        }
+        if (whole + lane < len) {
+            float x = row[whole + lane];
+            sum = fma_(x, x, sum);
+        }
+        sum = fold16(sum);
+        if (thread_x() == 0) scratch[0] = divide(1.0f, sqrt_(divide(sum, (float)len) + eps));
+    }
+    sync_block();
+    return scratch[0];
+}
+
+// A row of activations on its way to int8, in the shared memory of one block.
+struct RowScratch {
+    float reduce[33];
+    i32 sums[32];
+};
+
+// Norms a row (for each of up to two weights in turn, where they are given) and leaves it in `row`, then quantises it to
+// `q`, `padded` long with zeros behind `len`. Gives the scale it was multiplied by and the sum of the int8 values.
+// All threads of the block; a barrier stands behind.
+DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *weight, const float *second, float eps,
+                           float *row, u32 *q, RowScratch &scratch, i32 &sum) {
+    float amax = 0.0f;
+    for (u32 i = thread_x(); i < len; i += threads()) {
+        float v = x[i];
+        row[i] = v;
+        amax = larger(magnitude(v), amax);
+    }
+    for (u32 n = 0; n < 2; n++) {
+        const float *w = n == 0 ? weight : second;
+        if (w == 0) continue;
+        float factor = rms_factor(row, len, eps, &scratch.reduce[32]);
+        amax = 0.0f;
+        for (u32 i = thread_x(); i < len; i += threads()) {
+            float v = (row[i] * factor) * w[i];
+            row[i] = v;
+            amax = larger(magnitude(v), amax);
+        }
+    }
+    float scale = activation_scale(block_max(amax, scratch.reduce));
+    i32 own = 0;
+    for (u32 i = thread_x(); i < padded / 4; i += threads()) {
+        u32 word = 0;
+        UNROLL for (u32 b = 0; b < 4; b++) {
+            if (4 * i + b < len) word |= round_to_i8(row[4 * i + b] * scale) << (8 * b);
+        }
+        q[i] = word;
+        own = dot4(word, 0x01010101u, own);
+    }
+    own = warp_sum(own);
+    if (thread_x() % 32 == 0) scratch.sums[thread_x() / 32] = own;
+    sync_block();
+    sum = 0;
+    for (u32 w = 0; w < threads() / 32; w++) sum += scratch.sums[w];
+    return scale;
+}

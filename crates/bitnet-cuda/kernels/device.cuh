@@ -1,0 +1,142 @@
+// What kernels use of the device, in two versions: NVRTC's, and that of the CPU emulator of the tests (BITNET_EMULATE).
+//
+// No header of the CUDA toolkit is needed. A kernel takes one structure by value, so that a launch is a name, a grid and
+// bytes. Products and sums are never contracted (--fmad=false, -ffp-contract=off): where a fused multiply-add is meant,
+// fma_() stands. Warp operations must be reached by all 32 lanes of a warp together.
+#pragma once
+
+typedef signed char i8;
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef int i32;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+struct alignas(16) Words4 {
+    u32 x, y, z, w;
+};
+
+#ifdef BITNET_EMULATE
+#include "emulate.h"
+#else
+
+#define DEVICE __device__ __forceinline__
+#define SHARED __shared__
+#define UNROLL _Pragma("unroll")
+#define UNROLL_1 _Pragma("unroll 1")
+#define UNROLL_4 _Pragma("unroll 4")
+#define UNROLL_8 _Pragma("unroll 8")
+#define UNROLL_32 _Pragma("unroll 32")
+#define KERNEL(threads, name, Args) extern "C" __global__ void __launch_bounds__(threads) name(const Args a)
+
+DEVICE u32 thread_x() { return threadIdx.x; }
+DEVICE u32 threads() { return blockDim.x; }
+DEVICE u32 block_x() { return blockIdx.x; }
+DEVICE u32 block_y() { return blockIdx.y; }
+DEVICE u32 block_z() { return blockIdx.z; }
+DEVICE u32 grid_x() { return gridDim.x; }
+DEVICE u32 grid_y() { return gridDim.y; }
+
+extern "C" __shared__ Words4 bitnet_dynamic_shared[];
+DEVICE void *dynamic_shared() { return bitnet_dynamic_shared; }
+
+DEVICE void sync_block() { __syncthreads(); }
+DEVICE void sync_warp() { __syncwarp(); }
+DEVICE void fence_device() { __threadfence(); }
+
+DEVICE float fma_(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+DEVICE float sqrt_(float x) { return __fsqrt_rn(x); }
+DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
+DEVICE u32 float_bits(float x) { return __float_as_uint(x); }
+DEVICE float bits_float(u32 x) { return __uint_as_float(x); }
+
+DEVICE float half_float(u16 bits) {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+}
+
+// Rounds half to even; beyond the range of half precision the largest finite number of that sign.
+DEVICE u16 float_half(float x) {
+    u16 bits;
+    x = x > 65504.0f ? 65504.0f : (x < -65504.0f ? -65504.0f : x);
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+
+// c + the sum of the products of four signed bytes.
+DEVICE i32 dot4(u32 a, u32 b, i32 c) { return __dp4a((i32)a, (i32)b, c); }
+
+DEVICE float shuffle_xor(float x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE i32 shuffle_xor(i32 x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+
+DEVICE float warp_max(float x) {
+    UNROLL for (u32 m = 16; m > 0; m >>= 1) {
+        float y = shuffle_xor(x, m);
+        x = y > x ? y : x;
+    }
+    return x;
+}
+
+DEVICE i32 warp_sum(i32 x) {
+    UNROLL for (u32 m = 16; m > 0; m >>= 1) x += shuffle_xor(x, m);
+    return x;
+}
+
+// The sum over the four lanes of a quad.
+DEVICE i32 quad_sum(i32 x) {
+    x += shuffle_xor(x, 1);
+    return x + shuffle_xor(x, 2);
+}
+
+// Folds the values of lanes 0..16 as bitnet_core::lanes::fold does: i + (i + 8), then 4, 2, 1.
+DEVICE float fold16(float x) {
+    UNROLL for (u32 m = 8; m > 0; m >>= 1) x += shuffle_xor(x, m);
+    return x;
+}
+
+// Weights are read once: not through the first cache.
+DEVICE Words4 load_weights(const void *p) {
+    Words4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p));
+    return v;
+}
+
+DEVICE Words4 load4(const void *p) { return *(const Words4 *)p; }
+
+DEVICE u32 atomic_add(u32 *p, u32 v) { return atomicAdd(p, v); }
+DEVICE void atomic_or(u32 *p, u32 v) { atomicOr(p, v); }
+
+#if __CUDA_ARCH__ >= 900
+// Lets the next kernel begin, and waits for the results of the one before.
+DEVICE void launch_next() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+DEVICE void await_previous() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+#else
+DEVICE void launch_next() {}
+DEVICE void await_previous() {}
+#endif
+
+#if __CUDA_ARCH__ >= 800
+// c (16 x 8) += a (16 x 32, rows) * b (32 x 8, columns), signed bytes.
+DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Copies 16 bytes to shared memory in the background; zeros if not `valid`.
+DEVICE void copy_async(void *to, const void *from, bool valid) {
+    u32 address = (u32)__cvta_generic_to_shared(to);
+    u32 bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
+}
+DEVICE void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int pending> DEVICE void copies_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+#endif
+
+#endif

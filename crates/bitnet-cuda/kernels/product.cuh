@@ -1,0 +1,77 @@
+// Products of ternary weights and int8 activations: the layout of weights, and what becomes of a sum.
+//
+// Weights are codes, trit + 1, of two bits. Sixteen rows are a row block, 128 columns a group; a row block has a group in
+// 512 bytes, 16 for each lane of a warp: lane 4 g + t has columns 32 t..32 t + 32 of rows g (two words) and g + 8 (two).
+// Within a word the code of column 4 i + b of sixteen is at bits 8 b + 2 i, so that shifting right by 2 i and masking
+// gives four codes as bytes in the order of the activations. This is what mma.m16n8k32 wants, with columns permuted
+// alike in both factors, and what dp4a wants as well.
+#pragma once
+#include "arith.cuh"
+#include "kv.cuh"
+
+#define CODES 0x03030303u
+
+// What a row block's rows are, bitnet_cuda::layout::RowBlock. Rows come in two halves of eight.
+struct RowBlock {
+    float scale_low, scale_high; // what trits stand for in each half
+    u32 out_low, out_high;       // place of each half's first row in the result
+    u32 valid_low, valid_high;   // rows of each half that are there
+    u32 kind;                    // of EPILOGUE_QKV: 0 query, 1 key, 2 value
+    u32 pad;
+};
+
+// What becomes of the sums.
+#define EPILOGUE_STORE 0u // out[token][row] = y
+#define EPILOGUE_ADD 1u   // out[token][row] += y
+#define EPILOGUE_GATED 2u // halves are gate and up: out[token][row] = act(gate) * up
+#define EPILOGUE_QKV 3u   // rotates queries and keys, halves being pairs; keys and values go to the cache
+
+struct Product {
+    const u32 *weights;      // [row block][group][lane][4]
+    const RowBlock *blocks;  // [row block]
+    float *out;              // [token][stride]
+    u32 row_blocks, groups;  // groups: of 128 columns
+    u32 stride, epilogue;
+    u32 activation, pad;
+    KvTarget kv;
+};
+
+// Expands the i-th four codes of a word.
+DEVICE u32 codes(u32 word, u32 i) { return (word >> (2 * i)) & CODES; }
+
+// The sums of rows `g` and `g + 8` of a row block with one token's row, before the codes' offset is taken off: becomes
+// two results of the row block.
+DEVICE void finish(const Product &p, const RowBlock &b, u32 g, i32 low, i32 high, u32 token, float scale, i32 row_sum) {
+    float y_low = (float)(low - row_sum) * divide(b.scale_low, scale);
+    float y_high = (float)(high - row_sum) * divide(b.scale_high, scale);
+    bool has_low = g < b.valid_low, has_high = g < b.valid_high;
+    float *out = p.out + (u64)token * p.stride;
+    u32 at_low = b.out_low + g, at_high = b.out_high + g;
+    if (p.epilogue == EPILOGUE_GATED) {
+        if (has_low) out[at_low] = activate(p.activation, y_low) * y_high;
+        return;
+    }
+    if (p.epilogue == EPILOGUE_ADD) {
+        if (has_low) out[at_low] = out[at_low] + y_low;
+        if (has_high) out[at_high] = out[at_high] + y_high;
+        return;
+    }
+    if (p.epilogue == EPILOGUE_QKV) {
+        u32 position = p.kv.positions[token];
+        if (b.kind < 2 && has_low) {
+            u32 half = p.kv.head_dim / 2, j = at_low % p.kv.head_dim;
+            float c = p.kv.cosines[(u64)position * half + j], s = p.kv.sines[(u64)position * half + j];
+            float turned = y_low * c - y_high * s;
+            y_high = y_high * c + y_low * s;
+            y_low = turned;
+        }
+        if (b.kind != 0) {
+            u8 *piece = p.kv.blocks[token];
+            if (has_low) store_element(p.kv, piece, b.kind == 1, position % KV_BLOCK, at_low, y_low);
+            if (has_high) store_element(p.kv, piece, b.kind == 1, position % KV_BLOCK, at_high, y_high);
+            return;
+        }
+    }
+    if (has_low) out[at_low] = y_low;
+    if (has_high) out[at_high] = y_high;
+}

@@ -1,0 +1,224 @@
+// The largest logits without reading the output layer in full.
+//
+// Each row W of the output layer has an int8 image: a scale and codes, and beside them the length of what the image misses
+// and of the image itself. A hidden row h is two int8 parts, h = unit * (128 a + b) but for a little that is measured. The
+// product of the images is within
+//     |h| |W - image(W)| + |h - image(h)| |image(W)| + rounding
+// of the logit (Cauchy-Schwarz), so it gives an interval that holds it. The k largest logits are among those whose upper
+// end reaches the k-th largest lower end; what that is at least, the maxima of chunks of tokens tell. The few that are left are
+// computed from the full row, in the order of operations of all logits: with the same bits.
+//
+// The image of the output layer lies as mma.m16n8k32 wants it, a row block of 16 tokens after the other:
+// [row block][group of 128 columns][piece][lane][16 bytes]; lane 4 g + t has columns 32 t..32 t + 32 of row g in pieces 0
+// and 1, and of row g + 8 in pieces 2 and 3.
+#include "table.cuh"
+
+// Norms are computed in single precision: they are made a little larger.
+#define SAFE 1.0001f
+
+struct Image {
+    float scale, missing, length, pad;
+};
+
+struct HiddenImage {
+    float unit, length, missing, pad;
+};
+
+struct ImageArgs {
+    const void *table; // [vocabulary][pitch]
+    u32 *codes;
+    Image *images;     // [vocabulary, padded to row blocks]
+    u32 vocab, cols, pitch, groups;
+    u32 dtype, pad;
+};
+
+DEVICE float warp_add(float x) {
+    UNROLL for (u32 m = 16; m > 0; m >>= 1) x += shuffle_xor(x, m);
+    return x;
+}
+
+// Makes the image of the output layer; a warp has a row, a block of threads a row block.
+KERNEL(512, make_image, ImageArgs) {
+    launch_next();
+    await_previous();
+    const u32 warp = thread_x() / 32, lane = thread_x() % 32, token = block_x() * 16 + warp;
+    const bool there = token < a.vocab;
+    const u64 row = (u64)(there ? token : 0) * a.pitch;
+    float amax = 0.0f;
+    for (u32 i = lane; i < a.cols; i += 32) amax = larger(magnitude(table_element(a.table, a.dtype, row + i)), amax);
+    float scale, inverse;
+    quantising_scales(warp_max(there ? amax : 0.0f), 127.0f, scale, inverse);
+    float missing = 0.0f, length = 0.0f;
+    for (u32 w = lane; w < a.groups * 32; w += 32) {
+        u32 word = 0;
+        UNROLL for (u32 b = 0; b < 4; b++) {
+            u32 i = 4 * w + b;
+            if (!there || i >= a.cols) continue;
+            float x = table_element(a.table, a.dtype, row + i);
+            float code = (clamp(x * inverse, -127.0f, 127.0f) + MAGIC) - MAGIC;
+            float image = code * scale, rest = x - image;
+            missing = fma_(rest, rest, missing);
+            length = fma_(image, image, length);
+            word |= ((u32)(i32)code & 0xff) << (8 * b);
+        }
+        u32 piece = warp / 8 * 2 + w % 8 / 4, place = warp % 8 * 4 + w % 32 / 8;
+        a.codes[((((u64)block_x() * a.groups + w / 32) * 4 + piece) * 32 + place) * 4 + w % 4] = word;
+    }
+    missing = sqrt_(warp_add(missing)) * SAFE, length = sqrt_(warp_add(length)) * SAFE;
+    if (lane == 0) {
+        Image image = {scale, missing, length, 0.0f};
+        a.images[token] = image;
+    }
+}
+
+struct HiddenArgs {
+    const float *h;      // [row][pitch], zeros behind the hidden size
+    u32 *parts;          // [row][2][groups * 32]: a, then b
+    HiddenImage *images; // [row]
+    u32 pitch, groups;
+};
+
+// Makes the image of a hidden row.
+KERNEL(256, split_hidden, HiddenArgs) {
+    SHARED float scratch[32], lengths[8], rests[8];
+    launch_next();
+    await_previous();
+    const u64 row = block_x();
+    const float *h = a.h + row * a.pitch;
+    u32 *parts = a.parts + row * 2 * a.groups * 32;
+    float amax = 0.0f, unit, inverse, length = 0.0f, missing = 0.0f;
+    for (u32 i = thread_x(); i < a.pitch; i += threads()) amax = larger(magnitude(h[i]), amax);
+    quantising_scales(block_max(amax, scratch), 16256.0f, unit, inverse);
+    for (u32 w = thread_x(); w < a.groups * 32; w += threads()) {
+        u32 high = 0, low = 0;
+        UNROLL for (u32 b = 0; b < 4; b++) {
+            u32 i = 4 * w + b;
+            if (i >= a.pitch) continue;
+            float x = h[i];
+            float whole = (clamp(x * inverse, -16256.0f, 16256.0f) + MAGIC) - MAGIC;
+            float upper = (whole * 0.0078125f + MAGIC) - MAGIC, rest = x - whole * unit;
+            length = fma_(x, x, length);
+            missing = fma_(rest, rest, missing);
+            high |= ((u32)(i32)upper & 0xff) << (8 * b);
+            low |= ((u32)(i32)(whole - 128.0f * upper) & 0xff) << (8 * b);
+        }
+        parts[w] = high;
+        parts[a.groups * 32 + w] = low;
+    }
+    length = warp_add(length), missing = warp_add(missing);
+    if (thread_x() % 32 == 0) lengths[thread_x() / 32] = length, rests[thread_x() / 32] = missing;
+    sync_block();
+    if (thread_x() == 0) {
+        length = 0.0f, missing = 0.0f;
+        for (u32 i = 0; i < 8; i++) length += lengths[i], missing += rests[i];
+        HiddenImage image = {unit, sqrt_(length) * SAFE, sqrt_(missing) * SAFE, 0.0f};
+        a.images[row] = image;
+    }
+}
+
+struct ScanArgs {
+    const u32 *codes;
+    const Image *images;
+    const u32 *parts;          // [row][2][groups * 32]
+    const HiddenImage *hidden; // [row]
+    float *near;               // [row][vocabulary]: products of the images
+    u32 rows, vocab, groups, row_blocks;
+};
+
+DEVICE void store_near(const ScanArgs &a, u32 token, u32 row, i32 high, i32 low) {
+    if (token >= a.vocab || row >= a.rows) return;
+    float whole = fma_(128.0f, (float)high, (float)low);
+    a.near[(u64)row * a.vocab + token] = whole * (a.hidden[row].unit * a.images[token].scale);
+}
+
+DEVICE Words4 image_piece(const ScanArgs &a, u32 block, u32 group, u32 piece, u32 lane) {
+    block = block < a.row_blocks ? block : a.row_blocks - 1;
+    return load_weights(a.codes + ((((u64)block * a.groups + group) * 4 + piece) * 32 + lane) * 4);
+}
+
+// One hidden row and eight row blocks for each block of threads, by dp4a.
+KERNEL(256, scan_dot, ScanArgs) {
+    u32 *parts = (u32 *)dynamic_shared();
+    launch_next();
+    await_previous();
+    const u32 block = block_x() * 8 + thread_x() / 32, lane = thread_x() % 32, row = block_y();
+    for (u32 i = thread_x(); i < 64 * a.groups; i += threads()) parts[i] = a.parts[(u64)row * 64 * a.groups + i];
+    sync_block();
+    i32 sums[2][2] = {};
+    UNROLL_4 for (u32 group = 0; group < a.groups; group++) {
+        UNROLL for (u32 piece = 0; piece < 4; piece++) {
+            Words4 w = image_piece(a, block, group, piece, lane);
+            UNROLL for (u32 p = 0; p < 2; p++) {
+                Words4 h = load4(parts + (p * a.groups + group) * 32 + lane % 4 * 8 + piece % 2 * 4);
+                i32 &sum = sums[piece / 2][p];
+                sum = dot4(w.w, h.w, dot4(w.z, h.z, dot4(w.y, h.y, dot4(w.x, h.x, sum))));
+            }
+        }
+    }
+    UNROLL for (u32 half = 0; half < 2; half++) {
+        i32 high = quad_sum(sums[half][0]), low = quad_sum(sums[half][1]);
+        if (lane % 4 == 0) store_near(a, block * 16 + half * 8 + lane / 4, row, high, low);
+    }
+}
+
+#if defined(BITNET_EMULATE) || __CUDA_ARCH__ >= 800
+
+#define SCAN_STAGES 3u
+
+// A column of the product is a part of a hidden row, so that a lane gets both parts of its rows. 4 * `tiles` hidden rows.
+template <u32 tiles> DEVICE void load_parts(const ScanArgs &a, Words4 *stage, u32 first, u32 group) {
+    for (u32 i = thread_x(); i < tiles * 8 * 8; i += threads()) {
+        u32 column = i / 8, piece = i % 8, row = first + column / 2;
+        bool there = row < a.rows && group < a.groups;
+        const u32 *from = a.parts + (there ? (((u64)row * 2 + column % 2) * a.groups + group) * 32 + piece * 4 : 0);
+        copy_async(stage + column * 8 + (piece ^ (column % 8)), from, there);
+    }
+}
+
+template <u32 tiles> DEVICE void scan(const ScanArgs &a) {
+    Words4 *stages = (Words4 *)dynamic_shared(); // [SCAN_STAGES][8 * tiles][8]
+    const u32 block = block_x() * 8 + thread_x() / 32, lane = thread_x() % 32, g = lane / 4, t = lane % 4;
+    const u32 first = block_y() * 4 * tiles;
+    i32 sums[tiles][4] = {};
+    launch_next();
+    Words4 next[4];
+    UNROLL for (u32 p = 0; p < 4; p++) next[p] = image_piece(a, block, 0, p, lane);
+    await_previous();
+    UNROLL for (u32 s = 0; s < SCAN_STAGES - 1; s++) {
+        load_parts<tiles>(a, stages + s * 64 * tiles, first, s);
+        copies_commit();
+    }
+    for (u32 group = 0; group < a.groups; group++) {
+        copies_wait<SCAN_STAGES - 2>();
+        sync_block();
+        load_parts<tiles>(a, stages + (group + SCAN_STAGES - 1) % SCAN_STAGES * 64 * tiles, first, group + SCAN_STAGES - 1);
+        copies_commit();
+        Words4 w[4];
+        u32 after = group + 1 < a.groups ? group + 1 : group;
+        UNROLL for (u32 p = 0; p < 4; p++) {
+            w[p] = next[p];
+            next[p] = image_piece(a, block, after, p, lane);
+        }
+        const Words4 *stage = stages + group % SCAN_STAGES * 64 * tiles;
+        UNROLL for (u32 h = 0; h < 2; h++) {
+            const u32 early[4] = {w[h].x, w[2 + h].x, w[h].y, w[2 + h].y}, late[4] = {w[h].z, w[2 + h].z, w[h].w, w[2 + h].w};
+            UNROLL for (u32 n = 0; n < tiles; n++) {
+                u32 column = 8 * n + g;
+                Words4 b = stage[column * 8 + ((2 * t + h) ^ (column % 8))];
+                mma(sums[n], early, b.x, b.y);
+                mma(sums[n], late, b.z, b.w);
+            }
+        }
+    }
+    copies_wait<0>();
+    UNROLL for (u32 n = 0; n < tiles; n++) {
+        store_near(a, block * 16 + g, first + 4 * n + t, sums[n][0], sums[n][1]);
+        store_near(a, block * 16 + g + 8, first + 4 * n + t, sums[n][2], sums[n][3]);
+    }
+}
+
+KERNEL(256, scan_4, ScanArgs) { scan<1>(a); }
+KERNEL(256, scan_16, ScanArgs) { scan<4>(a); }
+KERNEL(256, scan_64, ScanArgs) { scan<16>(a); }
+
+#endif

@@ -1,0 +1,278 @@
+//! Arguments of kernels, as the structures of `kernels/*.cu` lay them out. A test compares their sizes with the kernels'.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::gpu::Address;
+
+/// `RowBlock` of `product.cuh`: what the sixteen rows of a row block are.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RowBlock {
+    pub(crate) scale: [f32; 2],
+    pub(crate) out: [u32; 2],
+    pub(crate) valid: [u32; 2],
+    pub(crate) kind: u32,
+    pub(crate) pad: u32,
+}
+
+/// What becomes of sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Epilogue {
+    Store = 0,
+    Add = 1,
+    Gated = 2,
+    Qkv = 3,
+}
+
+/// `KvTarget` of `kv.cuh`.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct KvTarget {
+    pub(crate) cosines: Address,
+    pub(crate) sines: Address,
+    pub(crate) positions: Address,
+    pub(crate) blocks: Address,
+    pub(crate) layer_offset: u64,
+    pub(crate) piece_bytes: u32,
+    pub(crate) key_bytes: u32,
+    pub(crate) head_dim: u32,
+    pub(crate) padded_dim: u32,
+    pub(crate) kv_type: u32,
+    pub(crate) pad: u32,
+}
+
+/// `Product` of `product.cuh`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Product {
+    pub(crate) weights: Address,
+    pub(crate) blocks: Address,
+    pub(crate) out: Address,
+    pub(crate) row_blocks: u32,
+    pub(crate) groups: u32,
+    pub(crate) stride: u32,
+    pub(crate) epilogue: u32,
+    pub(crate) activation: u32,
+    pub(crate) pad: u32,
+    pub(crate) kv: KvTarget,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct GemvArgs {
+    pub(crate) x: Address,
+    pub(crate) weight: Address,
+    pub(crate) second: Address,
+    pub(crate) len: u32,
+    pub(crate) padded: u32,
+    pub(crate) stride_x: u32,
+    pub(crate) eps: f32,
+    pub(crate) product: Product,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct GemmArgs {
+    pub(crate) q: Address,
+    pub(crate) scales: Address,
+    pub(crate) sums: Address,
+    pub(crate) tokens: u32,
+    pub(crate) pad: u32,
+    pub(crate) product: Product,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct AttentionArgs {
+    pub(crate) q: Address,
+    pub(crate) out: Address,
+    pub(crate) positions: Address,
+    pub(crate) table_offsets: Address,
+    pub(crate) table: Address,
+    pub(crate) partials: Address,
+    pub(crate) counters: Address,
+    pub(crate) layer_offset: u64,
+    pub(crate) q_stride: u32,
+    pub(crate) out_stride: u32,
+    pub(crate) heads: u32,
+    pub(crate) kv_heads: u32,
+    pub(crate) head_dim: u32,
+    pub(crate) padded_dim: u32,
+    pub(crate) piece_bytes: u32,
+    pub(crate) key_bytes: u32,
+    pub(crate) window: u32,
+    pub(crate) slices: u32,
+    pub(crate) ranges: u32,
+    pub(crate) split: u32,
+    pub(crate) scale: f32,
+    pub(crate) pad: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct EmbedArgs {
+    pub(crate) table: Address,
+    pub(crate) tokens: Address,
+    pub(crate) x: Address,
+    pub(crate) hidden: u32,
+    pub(crate) pitch: u32,
+    pub(crate) dtype: u32,
+    pub(crate) scale: f32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct QuantizeArgs {
+    pub(crate) x: Address,
+    pub(crate) weight: Address,
+    pub(crate) second: Address,
+    pub(crate) q: Address,
+    pub(crate) scales: Address,
+    pub(crate) sums: Address,
+    pub(crate) rows: Address,
+    pub(crate) len: u32,
+    pub(crate) padded: u32,
+    pub(crate) stride: u32,
+    pub(crate) eps: f32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct NormArgs {
+    pub(crate) x: Address,
+    pub(crate) weight: Address,
+    pub(crate) picked: Address,
+    pub(crate) out: Address,
+    pub(crate) rows: Address,
+    pub(crate) flags: Address,
+    pub(crate) len: u32,
+    pub(crate) stride: u32,
+    pub(crate) out_stride: u32,
+    pub(crate) add: u32,
+    pub(crate) eps: f32,
+    pub(crate) pad: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct HeadsArgs {
+    pub(crate) qkv: Address,
+    pub(crate) query_norm: Address,
+    pub(crate) key_norm: Address,
+    pub(crate) stride: u32,
+    pub(crate) heads: u32,
+    pub(crate) kv_heads: u32,
+    pub(crate) eps: f32,
+    pub(crate) kv: KvTarget,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ActivateArgs {
+    pub(crate) gate_up: Address,
+    pub(crate) out: Address,
+    pub(crate) len: u32,
+    pub(crate) activation: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct LogitsArgs {
+    pub(crate) h: Address,
+    pub(crate) table: Address,
+    pub(crate) logits: Address,
+    pub(crate) flags: Address,
+    pub(crate) rows: u32,
+    pub(crate) vocab: u32,
+    pub(crate) pitch: u32,
+    pub(crate) pad: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ImageArgs {
+    pub(crate) table: Address,
+    pub(crate) codes: Address,
+    pub(crate) images: Address,
+    pub(crate) vocab: u32,
+    pub(crate) cols: u32,
+    pub(crate) pitch: u32,
+    pub(crate) groups: u32,
+    pub(crate) dtype: u32,
+    pub(crate) pad: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct HiddenArgs {
+    pub(crate) h: Address,
+    pub(crate) parts: Address,
+    pub(crate) images: Address,
+    pub(crate) pitch: u32,
+    pub(crate) groups: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ScanArgs {
+    pub(crate) codes: Address,
+    pub(crate) images: Address,
+    pub(crate) parts: Address,
+    pub(crate) hidden: Address,
+    pub(crate) near: Address,
+    pub(crate) rows: u32,
+    pub(crate) vocab: u32,
+    pub(crate) groups: u32,
+    pub(crate) row_blocks: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct SelectArgs {
+    pub(crate) near: Address,
+    pub(crate) images: Address,
+    pub(crate) hidden: Address,
+    pub(crate) h: Address,
+    pub(crate) table: Address,
+    pub(crate) counts: Address,
+    pub(crate) masks: Address,
+    pub(crate) mask_at: Address,
+    pub(crate) mask_len: Address,
+    pub(crate) maxima: Address,
+    pub(crate) found: Address,
+    pub(crate) flags: Address,
+    pub(crate) vocab: u32,
+    pub(crate) chunks: u32,
+    pub(crate) capacity: u32,
+    pub(crate) pitch: u32,
+    pub(crate) dtype: u32,
+    pub(crate) rounding: f32,
+}
+
+/// Whether a kernel is in targets with tensor cores only.
+pub fn needs_tensor_cores(kernel: &str) -> bool {
+    (kernel.starts_with("gemm_") || kernel.starts_with("scan_")) && !kernel.ends_with("_dot")
+}
+
+/// Every kernel with the bytes of its argument, for checks of kernels that were built from other sources.
+pub fn argument_sizes() -> Vec<(&'static str, usize)> {
+    let mut all = Vec::new();
+    let mut add = |names: &[&'static str], size| all.extend(names.iter().map(|&name| (name, size)));
+    add(&["gemv_1", "gemv_2"], size_of::<GemvArgs>());
+    add(&["gemm_dot", "gemm_1x1", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"], size_of::<GemmArgs>());
+    add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
+    add(&["embed"], size_of::<EmbedArgs>());
+    add(&["quantize_rows"], size_of::<QuantizeArgs>());
+    add(&["norm_rows"], size_of::<NormArgs>());
+    add(&["place_heads"], size_of::<HeadsArgs>());
+    add(&["activate_rows"], size_of::<ActivateArgs>());
+    let logits =
+        ["logits_f32_1", "logits_f32_4", "logits_f16_1", "logits_f16_4", "logits_bf16_1", "logits_bf16_4"];
+    add(&logits, size_of::<LogitsArgs>());
+    add(&["make_image"], size_of::<ImageArgs>());
+    add(&["split_hidden"], size_of::<HiddenArgs>());
+    add(&["scan_dot", "scan_4", "scan_16", "scan_64"], size_of::<ScanArgs>());
+    add(&["chunk_maxima", "collect", "rescore"], size_of::<SelectArgs>());
+    all
+}

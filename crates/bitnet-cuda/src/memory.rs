@@ -1,0 +1,96 @@
+//! [`Memory`]: a device with its pool of buffers and counters of what was copied.
+
+use bitnet_core::device_pool::{Allocator, DevicePool, Lent, TakeError, TransferStats};
+use bitnet_core::{MemorySize, MemoryStats};
+
+use crate::CudaError;
+use crate::gpu::{Address, Gpu};
+
+/// What an executor's device memory holds and has done.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct DeviceStatistics {
+    /// The pool of buffers.
+    pub pool: MemoryStats,
+    /// Copies between host and device.
+    pub transfers: TransferStats,
+    /// Sequences of launches that were recorded as graphs, and runs of them.
+    pub graphs: [u64; 2],
+}
+
+/// A device with its pool.
+pub(crate) struct Memory {
+    pub(crate) gpu: Box<dyn Gpu>,
+    pool: DevicePool<Address>,
+    pub(crate) transfers: TransferStats,
+}
+
+/// The device as the pool sees it.
+struct Device<'a>(&'a mut dyn Gpu);
+
+impl Allocator<Address> for Device<'_> {
+    type Error = CudaError;
+
+    fn allocate(&mut self, bytes: u64) -> Result<Address, CudaError> {
+        self.0.allocate(bytes)
+    }
+
+    fn free(&mut self, address: Address) {
+        self.0.free(address);
+    }
+}
+
+impl From<TakeError<CudaError>> for CudaError {
+    fn from(error: TakeError<CudaError>) -> Self {
+        match error {
+            TakeError::Budget { needed, free } => CudaError::OutOfMemory { needed, free: Some(free) },
+            TakeError::Device(error) => error,
+        }
+    }
+}
+
+impl Memory {
+    /// A device of which `budget` may be used.
+    pub(crate) fn new(gpu: Box<dyn Gpu>, budget: Option<MemorySize>) -> Self {
+        let pool = DevicePool::new(budget.unwrap_or(MemorySize::bytes(u64::MAX)));
+        Self { gpu, pool, transfers: TransferStats::default() }
+    }
+
+    /// A buffer to be given back.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<Lent<Address>, CudaError> {
+        Ok(self.pool.take(bytes as u64, &mut Device(&mut *self.gpu))?)
+    }
+
+    /// Zeroed memory of exactly so many bytes, to be kept or given back.
+    pub(crate) fn take_exact(&mut self, bytes: usize) -> Result<Lent<Address>, CudaError> {
+        Ok(self.pool.take_exact(bytes as u64, &mut Device(&mut *self.gpu))?)
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn give(&mut self, lent: Lent<Address>) {
+        self.pool.give(lent);
+    }
+
+    /// As [`Gpu::upload`].
+    pub(crate) fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {
+        let total = self.transfers.uploaded.as_bytes() + bytes.len() as u64;
+        self.transfers.uploaded = MemorySize::bytes(total);
+        self.gpu.upload(to, bytes)
+    }
+
+    /// As [`Gpu::download`].
+    pub(crate) fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), CudaError> {
+        let total = self.transfers.downloaded.as_bytes() + bytes.len() as u64;
+        self.transfers.downloaded = MemorySize::bytes(total);
+        self.gpu.download(from, bytes)
+    }
+
+    /// What the pool holds and has done.
+    pub(crate) fn stats(&self) -> MemoryStats {
+        self.pool.stats()
+    }
+
+    /// Notes how fast the device's memory is.
+    pub(crate) fn record_bandwidth(&mut self, bytes_per_second: f64) {
+        self.pool.record_bandwidth(bytes_per_second);
+    }
+}

@@ -1,0 +1,235 @@
+//! What comes back from a pass: logits, or the largest of them.
+
+use bitnet_model::{ExecError, RowWant, TokenSet, TopLogits, TopWant};
+use bytemuck::{bytes_of, cast_slice_mut};
+
+use crate::CudaError;
+use crate::args::{HiddenArgs, ScanArgs, SelectArgs};
+use crate::forward::Pass;
+use crate::gpu::Address;
+use crate::kv::KvLayout;
+use crate::memory::Memory;
+use crate::model::Model;
+use crate::scratch::{CHUNK, LOGIT_ROWS, Scratch, Sizes, found_bytes};
+
+/// Room for what is found of a row, at least and at most. If more is found, all logits of the row are computed.
+const CAPACITY: [usize; 2] = [1024, 8192];
+/// Blocks of threads that compute what was found of a row.
+const RESCORE_BLOCKS: usize = 64;
+
+/// Which logits each row gives.
+#[derive(Clone, Copy)]
+pub(crate) enum Wants<'a> {
+    /// All of all rows.
+    All,
+    /// The largest of all rows.
+    Top(usize),
+    /// Each what it says.
+    Each(&'a [RowWant<'a>]),
+}
+
+impl<'a> Wants<'a> {
+    fn row(&self, row: usize) -> RowWant<'a> {
+        match *self {
+            Wants::All => RowWant::All,
+            Wants::Top(k) => RowWant::Top(TopWant { k, allowed: None }),
+            Wants::Each(wants) => wants[row],
+        }
+    }
+
+    /// Rows that want their largest logits only.
+    pub(crate) fn tops(&self, rows: usize) -> Vec<(usize, TopWant<'a>)> {
+        (0..rows).filter_map(|row| self.row(row).top().map(|want| (row, want))).collect()
+    }
+
+    /// The order in which rows are computed: those that want their largest logits first.
+    pub(crate) fn order(&self, rows: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..rows).collect();
+        order.sort_by_key(|&row| self.row(row).top().is_none());
+        order
+    }
+}
+
+/// Room for what is found of each row.
+pub(crate) fn capacity(tops: &[(usize, TopWant<'_>)]) -> usize {
+    let most = tops.iter().map(|(_, want)| want.k).max().unwrap_or(0);
+    most.saturating_mul(16).clamp(CAPACITY[0], CAPACITY[1]).next_power_of_two()
+}
+
+/// Words of the sets of tokens.
+pub(crate) fn mask_words(tops: &[(usize, TopWant<'_>)]) -> usize {
+    tops.iter().filter_map(|(_, want)| want.allowed).map(TokenSet::words).sum()
+}
+
+impl Pass<'_> {
+    /// The kernels that find the largest logits of `count` of the rows that want them, from `first` on.
+    ///
+    /// # Errors
+    /// If the device refuses a launch.
+    pub(crate) fn select(&mut self, first: usize, count: usize) -> Result<(), CudaError> {
+        let places = self.scratch.places;
+        let (vocab, table, image) = (self.spec().vocab_size, self.model.output, self.model.image);
+        let chunks = vocab.div_ceil(CHUNK);
+        let at = |place: usize, bytes: usize| self.scratch.at(place) + (first * bytes) as u64;
+        let h = at(places.hidden, 4 * table.pitch);
+        let parts = at(places.parts, 256 * image.groups);
+        let hidden = at(places.hidden_images, 16);
+        let near = self.scratch.at(places.logits);
+        let args = SelectArgs {
+            near,
+            images: image.rows,
+            hidden,
+            h,
+            table: table.address,
+            counts: at(places.top_counts, 4),
+            masks: self.scratch.at(places.masks),
+            mask_at: at(places.mask_at, 4),
+            mask_len: at(places.mask_len, 4),
+            maxima: at(places.maxima, 8 * chunks),
+            found: at(places.found, found_bytes(self.sizes.capacity)),
+            flags: self.scratch.at(places.flags),
+            vocab: vocab as u32,
+            chunks: chunks as u32,
+            capacity: self.sizes.capacity as u32,
+            pitch: table.pitch as u32,
+            dtype: table.type_code(),
+            rounding: dot_rounding(table.pitch),
+        };
+        let (pitch, groups) = (table.pitch as u32, image.groups as u32);
+        let split = HiddenArgs { h, parts, images: hidden, pitch, groups };
+        self.launch("split_hidden", [count, 1, 1], 256, 0, bytes_of(&split))?;
+        self.scan(parts, hidden, near, count)?;
+        self.launch("chunk_maxima", [chunks, count, 1], CHUNK as u32, 0, bytes_of(&args))?;
+        self.launch("collect", [count, 1, 1], 512, 0, bytes_of(&args))?;
+        self.launch("rescore", [RESCORE_BLOCKS, count, 1], 256, 0, bytes_of(&args))
+    }
+
+    fn scan(&mut self, parts: Address, hidden: Address, near: Address, rows: usize) -> Result<(), CudaError> {
+        let image = self.model.image;
+        let args = ScanArgs {
+            codes: image.codes,
+            images: image.rows,
+            parts,
+            hidden,
+            near,
+            rows: rows as u32,
+            vocab: self.spec().vocab_size as u32,
+            groups: image.groups as u32,
+            row_blocks: image.row_blocks as u32,
+        };
+        let blocks = image.row_blocks.div_ceil(8);
+        if !self.gpu.facts().tensor_cores {
+            return self.launch("scan_dot", [blocks, rows, 1], 256, 256 * args.groups, bytes_of(&args));
+        }
+        let (kernel, tiles) = match rows {
+            0..=4 => ("scan_4", 1),
+            5..=16 => ("scan_16", 4),
+            _ => ("scan_64", 16),
+        };
+        let shared = 3 * 1024 * tiles as u32;
+        self.launch(kernel, [blocks, rows.div_ceil(4 * tiles), 1], 256, shared, bytes_of(&args))
+    }
+}
+
+/// What a dot product in sixteen chains is off by at most, in parts of the product of the lengths of its factors: each of
+/// `pitch / 16` steps and of the four that fold the chains rounds once. Twice that, since the bound's own terms round too.
+fn dot_rounding(pitch: usize) -> f32 {
+    (pitch / 16 + 16) as f32 * f32::EPSILON
+}
+
+/// Takes results from the device.
+pub(crate) struct Results<'a, 'w> {
+    pub(crate) memory: &'a mut Memory,
+    pub(crate) model: &'a Model,
+    pub(crate) kv: KvLayout,
+    pub(crate) scratch: &'a Scratch,
+    pub(crate) sizes: Sizes,
+    pub(crate) counters: Address,
+    pub(crate) tops: &'a [(usize, TopWant<'w>)],
+}
+
+impl Results<'_, '_> {
+    fn pass(&mut self) -> Pass<'_> {
+        Pass {
+            model: self.model,
+            kv: self.kv,
+            scratch: self.scratch,
+            sizes: self.sizes,
+            counters: self.counters,
+            gpu: &mut *self.memory.gpu,
+        }
+    }
+
+    /// Takes everything, computing what the pass itself did not: it ended with the first [`LOGIT_ROWS`] rows that want their
+    /// largest logits, or if there are none of those that want all.
+    ///
+    /// # Errors
+    /// [`ExecError::NotFinite`], or if the device failed.
+    pub(crate) fn take(&mut self, logits: &mut [f32], top: &mut [TopLogits]) -> Result<(), ExecError> {
+        // With the first results comes word of whether all is well so far; often nothing is left then.
+        let mut unsure = !logits.is_empty() || top.len() > LOGIT_ROWS;
+        for (chunk, top) in top.chunks_mut(LOGIT_ROWS).enumerate() {
+            let first = chunk * LOGIT_ROWS;
+            if chunk > 0 {
+                self.pass().select(first, top.len())?;
+            }
+            unsure |= self.take_tops(first, top)?;
+        }
+        let vocab = self.model.spec.vocab_size;
+        for (chunk, logits) in logits.chunks_mut(LOGIT_ROWS * vocab).enumerate() {
+            let first = self.sizes.top + chunk * LOGIT_ROWS;
+            if chunk > 0 || self.sizes.top > 0 {
+                self.pass().logits(first, logits.len() / vocab)?;
+            }
+            self.memory.download(self.scratch.at(self.scratch.places.logits), cast_slice_mut(logits))?;
+        }
+        if unsure { self.check_finite() } else { Ok(()) }
+    }
+
+    fn check_finite(&mut self) -> Result<(), ExecError> {
+        let mut flags = [0u8; 4];
+        self.memory.download(self.scratch.at(self.scratch.places.flags), &mut flags)?;
+        if flags == [0; 4] { Ok(()) } else { Err(ExecError::NotFinite) }
+    }
+
+    /// Takes the largest logits of rows from `first` on; whether more was computed for them.
+    fn take_tops(&mut self, first: usize, top: &mut [TopLogits]) -> Result<bool, ExecError> {
+        let (places, capacity) = (self.scratch.places, self.sizes.capacity);
+        let entry = found_bytes(capacity);
+        // Flags stand before what is found.
+        let head = places.found - places.flags;
+        let skipped = head + first * entry;
+        let mut bytes = vec![0u32; (skipped + top.len() * entry) / 4];
+        self.memory.download(self.scratch.at(places.flags), cast_slice_mut(&mut bytes))?;
+        if bytes[0] != 0 {
+            return Err(ExecError::NotFinite);
+        }
+        let (found, mut more) = (&bytes[skipped / 4..], false);
+        for ((index, top), found) in top.iter_mut().enumerate().zip(found.chunks_exact(entry / 4)) {
+            top.ids.clear();
+            top.logits.clear();
+            let count = found[0] as usize;
+            if count > capacity {
+                self.whole_row(first + index, top)?;
+                more = true;
+                continue;
+            }
+            let mut pairs: Vec<[u32; 2]> = found[2..][..2 * count].as_chunks().0.to_vec();
+            pairs.sort_unstable_by_key(|pair| pair[0]);
+            top.ids.extend(pairs.iter().map(|pair| pair[0]));
+            top.logits.extend(pairs.iter().map(|pair| f32::from_bits(pair[1])));
+        }
+        Ok(more)
+    }
+
+    /// All logits that count of a row of which too many were found.
+    fn whole_row(&mut self, row: usize, top: &mut TopLogits) -> Result<(), CudaError> {
+        self.pass().logits(row, 1)?;
+        let mut all = vec![0.0; self.model.spec.vocab_size];
+        self.memory.download(self.scratch.at(self.scratch.places.logits), cast_slice_mut(&mut all))?;
+        let want = self.tops[row].1;
+        top.ids.extend((0..all.len() as u32).filter(|&token| want.allows(token)));
+        top.logits.extend(top.ids.iter().map(|&token| all[token as usize]));
+        Ok(())
+    }
+}

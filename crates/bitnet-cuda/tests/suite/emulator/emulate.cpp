@@ -1,0 +1,157 @@
+// Runs CUDA kernels on the CPU, for tests: compiled with all.cu into a shared library.
+//
+// Blocks run one after the other. A block's threads are fibers on one system thread: each runs until it waits for its
+// block or its warp, or ends. The threads of a warp must wait for the same thing; what does not hold ends the process
+// with a message. `static` stands for `__shared__`, since one block runs at a time.
+#include <cstdio>
+#include <cstdlib>
+#include <sys/mman.h>
+
+#include "../../../kernels/all.cu"
+
+namespace emulator {
+
+enum Waiting { RUNNABLE, FOR_WARP, FOR_BLOCK, ENDED };
+
+const u32 MAX_THREADS = 1024;
+const size_t STACK = 128 << 10;
+
+struct Fiber {
+    void *stack_pointer;
+    u8 *stack;
+    Waiting waiting;
+    u32 exchanges;
+};
+
+Place place;
+void *dynamic;
+static Fiber fibers[MAX_THREADS];
+static void *scheduler;
+static void (*kernel)(const void *);
+static const void *argument;
+// Two sets for each warp: who is slow still reads one while who is fast writes the other.
+alignas(64) static u8 given_values[MAX_THREADS / 32][2][32 * 64];
+
+extern "C" void bitnet_switch(void **from, void *to);
+
+#if defined(__x86_64__)
+asm(".text\n.globl bitnet_switch\nbitnet_switch:\n"
+    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+    "mov %rsp, (%rdi)\nmov %rsi, %rsp\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
+const size_t SAVED = 6;
+#elif defined(__aarch64__)
+asm(".text\n.globl bitnet_switch\nbitnet_switch:\n"
+    "sub sp, sp, #160\n"
+    "stp x19, x20, [sp, #0]\nstp x21, x22, [sp, #16]\nstp x23, x24, [sp, #32]\nstp x25, x26, [sp, #48]\n"
+    "stp x27, x28, [sp, #64]\nstp x29, x30, [sp, #80]\nstp d8, d9, [sp, #96]\nstp d10, d11, [sp, #112]\n"
+    "stp d12, d13, [sp, #128]\nstp d14, d15, [sp, #144]\n"
+    "mov x9, sp\nstr x9, [x0]\nmov sp, x1\n"
+    "ldp x19, x20, [sp, #0]\nldp x21, x22, [sp, #16]\nldp x23, x24, [sp, #32]\nldp x25, x26, [sp, #48]\n"
+    "ldp x27, x28, [sp, #64]\nldp x29, x30, [sp, #80]\nldp d8, d9, [sp, #96]\nldp d10, d11, [sp, #112]\n"
+    "ldp d12, d13, [sp, #128]\nldp d14, d15, [sp, #144]\nadd sp, sp, #160\nret\n");
+#else
+#error "the emulator switches stacks on x86-64 and ARM64 only"
+#endif
+
+[[noreturn]] static void fail(const char *what) {
+    fprintf(stderr, "emulated kernel: %s (thread %u of block %u, %u, %u)\n", what, place.thread, place.block[0],
+            place.block[1], place.block[2]);
+    abort();
+}
+
+static void yield(Waiting waiting) {
+    Fiber &self = fibers[place.thread];
+    self.waiting = waiting;
+    bitnet_switch(&self.stack_pointer, scheduler);
+}
+
+void wait_block() { yield(FOR_BLOCK); }
+
+const u8 *exchange(const void *given, size_t bytes) {
+    Fiber &self = fibers[place.thread];
+    u8 *all = given_values[place.thread / 32][self.exchanges++ % 2];
+    if (bytes != 0) memcpy(all + 64 * (place.thread % 32), given, bytes);
+    yield(FOR_WARP);
+    return all;
+}
+
+static void start() {
+    kernel(argument);
+    yield(ENDED);
+    fail("a thread went on behind its end");
+}
+
+static void prepare(Fiber &fiber) {
+    if (fiber.stack == nullptr) {
+        void *memory = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) fail("no memory for a stack");
+        fiber.stack = (u8 *)memory;
+    }
+    void **top = (void **)(fiber.stack + STACK);
+#if defined(__x86_64__)
+    // Where `ret` goes; behind it the stack is aligned as behind a call.
+    *--top = nullptr;
+    *--top = (void *)start;
+    top -= SAVED;
+#else
+    top -= 20;
+    top[11] = (void *)start;
+#endif
+    fiber.stack_pointer = top;
+    fiber.waiting = RUNNABLE;
+    fiber.exchanges = 0;
+}
+
+// Runs a warp until all of its threads wait for the block or have ended.
+static void run_warp(u32 first, u32 end) {
+    for (;;) {
+        for (u32 t = first; t < end; t++) {
+            if (fibers[t].waiting == ENDED) continue;
+            place.thread = t;
+            bitnet_switch(&scheduler, fibers[t].stack_pointer);
+        }
+        u32 counts[4] = {};
+        for (u32 t = first; t < end; t++) counts[fibers[t].waiting]++;
+        if (counts[FOR_WARP] == 0) return;
+        if (counts[FOR_WARP] != end - first) fail("not all threads of a warp reached a warp operation");
+        if (end - first != 32) fail("a warp operation in a warp of fewer than 32 threads");
+    }
+}
+
+static void run_block() {
+    for (u32 t = 0; t < place.threads; t++) prepare(fibers[t]);
+    for (;;) {
+        u32 waiting = 0;
+        for (u32 first = 0; first < place.threads; first += 32) {
+            u32 end = first + 32 < place.threads ? first + 32 : place.threads;
+            run_warp(first, end);
+            for (u32 t = first; t < end; t++) waiting += fibers[t].waiting == FOR_BLOCK;
+        }
+        if (waiting == 0) return;
+        if (waiting != place.threads) fail("not all threads of a block reached its barrier");
+    }
+}
+
+} // namespace emulator
+
+// Runs a kernel over a grid. One launch at a time.
+extern "C" void bitnet_emulate(void (*kernel)(const void *), const u32 *grid, u32 threads, u32 shared, const void *bytes) {
+    using namespace emulator;
+    if (threads > MAX_THREADS) fail("too many threads in a block");
+    // Memory of its own for each launch, so that checkers of memory see what lies outside.
+    dynamic = aligned_alloc(64, (shared + 63) / 64 * 64 + 64);
+    emulator::kernel = kernel;
+    argument = bytes;
+    place.threads = threads;
+    memcpy(place.grid, grid, sizeof(place.grid));
+    for (u32 z = 0; z < grid[2]; z++) {
+        for (u32 y = 0; y < grid[1]; y++) {
+            for (u32 x = 0; x < grid[0]; x++) {
+                place.block[0] = x, place.block[1] = y, place.block[2] = z;
+                run_block();
+            }
+        }
+    }
+    free(dynamic);
+}
