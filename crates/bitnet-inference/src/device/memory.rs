@@ -12,7 +12,7 @@ use crate::InferenceEngine;
 /// ```
 /// use bitnet_inference::InferenceEngine;
 ///
-/// let engine = InferenceEngine::builder().model(bitnet_inference::bundled()).build()?;
+/// let engine = InferenceEngine::bundled().build()?;
 /// match engine.gpu_memory() {
 ///     Some(memory) => println!("{memory}"),
 ///     None => println!("{} needs no GPU", engine.info().description),
