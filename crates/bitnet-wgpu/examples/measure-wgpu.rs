@@ -1,6 +1,6 @@
 //! How fast an adapter runs a model: decoding, prefill, bytes of weights a second, and where the time goes.
 //!
-//! `cargo run --release -p bitnet-wgpu --example measure -- [shape or model] [--adapter NAME] [--depth N] [--batch N]
+//! `cargo run --release -p bitnet-wgpu --example measure-wgpu -- [shape or model] [--adapter NAME] [--depth N] [--batch N]
 //! [--prompt N] [--tokens N] [--software] [--profile] [--plain]`. A shape is a name of `bitnet_model::synth::ShapePreset`
 //! (`2B-4T`, `tiny`, ...), for which random weights are made in a temporary folder; anything else is a path.
 #![allow(clippy::print_stdout, reason = "it is a program")]

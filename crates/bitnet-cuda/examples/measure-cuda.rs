@@ -1,6 +1,6 @@
 //! Measures the CUDA executor on a model of the shape of BitNet b1.58 2B-4T, with weights made up in memory.
 //!
-//! `cargo run --release -p bitnet-cuda --example measure`; the program runs by itself on a machine without cargo. It prints
+//! `cargo run --release -p bitnet-cuda --example measure-cuda`; the program runs by itself on a machine without cargo. It prints
 //! tokens a second of whole calls, as the engine makes them, and what each kind of kernel takes by the device's events.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
