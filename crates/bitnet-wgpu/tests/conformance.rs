@@ -93,7 +93,7 @@ fn every_type_and_variant_agrees_to_float_noise_but_for_ties() {
         let mut random = Random::new(3);
         let tokens: Vec<u32> =
             (0..30).map(|_| (random.next_u64() % sample.spec.vocab_size as u64) as u32).collect();
-        for options in variants().iter().skip(number % 2).step_by(2) {
+        for options in variants().iter().skip(number % 3).step_by(3) {
             let mut oracle =
                 ReferenceExecutor::new(sample.spec.clone(), &sample.weights, options.kv_type).unwrap();
             let want = prefill(&mut oracle, &tokens, &[30]).unwrap();
