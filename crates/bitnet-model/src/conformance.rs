@@ -306,35 +306,41 @@ pub type Build<'a> = &'a mut dyn FnMut(&Sample) -> Result<Box<dyn Executor>, Exe
 /// # Errors
 /// What differs and where.
 pub fn run(tolerance: Tolerance, kv_type: KvType, build: Build<'_>) -> Result<(), String> {
-    for sample in samples() {
-        let texts: Vec<Vec<u32>> = [sample.longest, 5, 33].iter().map(|&n| tokens(&sample, n)).collect();
-        let oracle = oracle_logits(&sample, kv_type, &texts).map_err(|e| e.to_string())?;
-        let mut executor = build(&sample).map_err(|e| format!("{}: {e}", sample.name))?;
-        let cases: &[(&str, &[usize])] = &[
-            ("whole", &[1024]),
-            ("token by token", &[1]),
-            ("chunks of 7", &[7]),
-            ("chunks", &[1, 40, 2, 12, 13]),
-        ];
-        for (case, chunks) in cases {
-            let got = prefill(&mut *executor, &texts[0], chunks).map_err(|e| e.to_string())?;
-            compare(
-                &format!("{}, {case}", sample.name),
-                tolerance,
-                &got,
-                &oracle[0],
-                sample.spec.vocab_size,
-            )?;
-        }
-        calls::check_hidden(&mut *executor, &sample, kv_type, tolerance, &texts[2])?;
-        calls::check_copies(&mut *executor, &sample, tolerance, &texts[0], &oracle[0])?;
-        calls::check_stored(&mut *executor, &sample, kv_type, tolerance, &texts[0], &oracle[0])?;
-        calls::check_select(&mut *executor, &sample, &texts[2])?;
-        let got = interleaved(&mut *executor, &texts).map_err(|e| e.to_string())?;
-        for (i, (got, want)) in got.iter().zip(&oracle).enumerate() {
-            let name = format!("{}, sequence {i} in a mixed batch", sample.name);
-            compare(&name, tolerance, got, want, sample.spec.vocab_size)?;
-        }
+    samples().iter().try_for_each(|sample| run_sample(sample, tolerance, kv_type, build))
+}
+
+/// Runs the suite with one model.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_sample(
+    sample: &Sample,
+    tolerance: Tolerance,
+    kv_type: KvType,
+    build: Build<'_>,
+) -> Result<(), String> {
+    let texts: Vec<Vec<u32>> = [sample.longest, 5, 33].iter().map(|&n| tokens(sample, n)).collect();
+    let oracle = oracle_logits(sample, kv_type, &texts).map_err(|e| e.to_string())?;
+    let mut executor = build(sample).map_err(|e| format!("{}: {e}", sample.name))?;
+    let cases: &[(&str, &[usize])] = &[
+        ("whole", &[1024]),
+        ("token by token", &[1]),
+        ("chunks of 7", &[7]),
+        ("chunks", &[1, 40, 2, 12, 13]),
+    ];
+    for (case, chunks) in cases {
+        let got = prefill(&mut *executor, &texts[0], chunks).map_err(|e| e.to_string())?;
+        let name = format!("{}, {case}", sample.name);
+        compare(&name, tolerance, &got, &oracle[0], sample.spec.vocab_size)?;
+    }
+    calls::check_hidden(&mut *executor, sample, kv_type, tolerance, &texts[2])?;
+    calls::check_copies(&mut *executor, sample, tolerance, &texts[0], &oracle[0])?;
+    calls::check_stored(&mut *executor, sample, kv_type, tolerance, &texts[0], &oracle[0])?;
+    calls::check_select(&mut *executor, sample, &texts[2])?;
+    let got = interleaved(&mut *executor, &texts).map_err(|e| e.to_string())?;
+    for (i, (got, want)) in got.iter().zip(&oracle).enumerate() {
+        let name = format!("{}, sequence {i} in a mixed batch", sample.name);
+        compare(&name, tolerance, got, want, sample.spec.vocab_size)?;
     }
     Ok(())
 }

@@ -143,19 +143,22 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> Option<WgpuAdapter> {
         workgroup_memory: MemorySize::bytes(u64::from(limits.max_compute_workgroup_storage_size)),
         subgroup: subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-        lacks: lacks(&limits),
+        lacks: lacks(&limits, adapter.get_downlevel_capabilities().flags),
         name: info.name,
     })
 }
 
 /// What an adapter lacks that every model needs.
-fn lacks(limits: &wgpu::Limits) -> Option<String> {
+fn lacks(limits: &wgpu::Limits, flags: wgpu::DownlevelFlags) -> Option<String> {
     let needs = [
         ("storage buffers of a kernel", limits.max_storage_buffers_per_shader_stage, 6),
         ("threads of a workgroup", limits.max_compute_invocations_per_workgroup, 256),
         ("threads of a workgroup in a row", limits.max_compute_workgroup_size_x, 256),
         ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size, 16 << 10),
     ];
+    if !flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32) {
+        return Some("it does not unpack numbers of half precision".to_owned());
+    }
     let missing = needs.iter().find(|(_, given, needed)| given < needed)?;
     Some(format!("{} {}, {} are needed", missing.1, missing.0, missing.2))
 }
@@ -257,8 +260,10 @@ mod tests {
 
     #[test]
     fn what_adapters_lack_is_told() {
-        assert_eq!(lacks(&wgpu::Limits::default()), None);
+        let all = wgpu::DownlevelFlags::all();
+        assert_eq!(lacks(&wgpu::Limits::default(), all), None);
+        assert!(lacks(&wgpu::Limits::default(), wgpu::DownlevelFlags::empty()).is_some());
         let small = wgpu::Limits { max_compute_invocations_per_workgroup: 64, ..wgpu::Limits::default() };
-        assert!(lacks(&small).is_some_and(|what| what.contains("64 threads")), "{:?}", lacks(&small));
+        assert!(lacks(&small, all).is_some_and(|what| what.contains("64 threads")));
     }
 }

@@ -109,7 +109,7 @@ impl Machine {
         sink: &mut Sink<'_>,
     ) -> Result<(), WgpuError> {
         let spec = &self.model.spec;
-        let tile = Grouping::new(spec.num_heads, spec.num_kv_heads).tile;
+        let tile = Grouping::new(spec).tile;
         let partials = Scratch::partials(&self.gpu, &self.model);
         self.plan.start(spec, sequences, Limits { tile, partials });
         let chunks = match rows {

@@ -1,7 +1,7 @@
 //! [`Program`]: the dispatches of a pass in order, with their bind groups, made once and replayed for every call.
 
 use bitnet_core::DType;
-use bitnet_model::{Activation, KvType};
+use bitnet_model::{Activation, KvType, ModelSpec};
 
 use crate::device::Gpu;
 use crate::error::WgpuError;
@@ -11,8 +11,11 @@ use crate::model::{Layer, Matrix, Model, Table};
 use crate::scratch::{Buffers, CHUNK};
 use crate::shader::{Kernel, Source};
 
-/// Most query heads times rows that a work item of attention has.
+/// Most query heads times rows that a work item of attention has: what workgroup memory holds for heads up to
+/// [`USUAL_HEAD`], and half as many for wider ones.
 const QUERIES: usize = 8;
+/// The widest head for which all of [`QUERIES`] fit.
+const USUAL_HEAD: usize = 128;
 /// Rows of the matrix that a workgroup of gemv.wgsl has: 128 threads by lanes, times four.
 const GEMV_THREADS: u32 = 128;
 /// Rows of the table that a workgroup of output.wgsl has.
@@ -91,10 +94,11 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
-    pub(crate) fn new(query_heads: usize, kv_heads: usize) -> Self {
-        let group = query_heads / kv_heads;
-        let heads = (1..=group.min(QUERIES)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1);
-        Self { heads, tile: QUERIES / heads }
+    pub(crate) fn new(spec: &ModelSpec) -> Self {
+        let group = spec.num_heads / spec.num_kv_heads;
+        let most = if spec.head_dim <= USUAL_HEAD { QUERIES } else { QUERIES / 2 };
+        let heads = (1..=group.min(most)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1);
+        Self { heads, tile: most / heads }
     }
 }
 
@@ -241,7 +245,7 @@ impl<'a> Builder<'a> {
             window,
             ..Site::default()
         };
-        let grouping = Grouping::new(spec.num_heads, spec.num_kv_heads);
+        let grouping = Grouping::new(spec);
         let kv = self.kv.layers()[number].buffer();
         let heads = spec.num_heads as u32;
         drafts.push(Draft {
@@ -448,12 +452,14 @@ mod tests {
 
     #[test]
     fn heads_are_grouped_by_their_keys() {
-        let of = |q, kv| {
-            let g = Grouping::new(q, kv);
+        let base = bitnet_model::conformance::samples().swap_remove(0).spec;
+        let of = |num_heads, num_kv_heads, head_dim| {
+            let g = Grouping::new(&ModelSpec { num_heads, num_kv_heads, head_dim, ..base.clone() });
             (g.heads, g.tile)
         };
-        assert_eq!((of(20, 5), of(5, 5), of(6, 3), of(8, 1)), ((4, 2), (1, 8), (2, 4), (8, 1)));
-        assert_eq!((of(9, 3), of(22, 2), of(32, 2)), ((3, 2), (1, 8), (8, 1)));
+        assert_eq!((of(20, 5, 128), of(5, 5, 128), of(6, 3, 64)), ((4, 2), (1, 8), (2, 4)));
+        assert_eq!((of(8, 1, 16), of(9, 3, 32), of(22, 2, 32)), ((8, 1), (3, 2), (1, 8)));
+        assert_eq!((of(8, 1, 256), of(4, 4, 256)), ((4, 1), (1, 4)));
     }
 
     #[test]

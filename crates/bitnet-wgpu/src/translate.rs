@@ -6,6 +6,9 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 use crate::shader::{Kernel, Source};
 
+/// What kernels ask of naga beside the core: subgroups where they are used, and `unpack2x16float`.
+const CAPABILITIES: Capabilities = Capabilities::SUBGROUP.union(Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+
 /// Variants that differ in the switches of their own.
 fn variants() -> Vec<Kernel> {
     let new = Kernel::new;
@@ -39,8 +42,12 @@ fn variants() -> Vec<Kernel> {
         for dim in [20, 128, 256] {
             let rotary = heads(new(Source::Rotary).flag(layout), dim);
             all.extend([rotary.clone(), rotary.flag("HEAD_NORMS")]);
-            let attention = || heads(new(Source::Attention).flag(layout), dim).constant("G", 4);
-            all.extend([1, 2].map(|tile| attention().constant("TILE", tile).constant("T", 4 * tile)));
+            let attention = |heads_of_item: usize, tile: usize| {
+                let kernel = heads(new(Source::Attention).flag(layout), dim).constant("G", heads_of_item);
+                kernel.constant("TILE", tile).constant("T", heads_of_item * tile)
+            };
+            let tiles = if dim <= 128 { [(4, 1), (4, 2)] } else { [(4, 1), (2, 2)] };
+            all.extend(tiles.map(|(heads, tile)| attention(heads, tile)));
         }
     }
     all
@@ -50,7 +57,7 @@ fn variants() -> Vec<Kernel> {
 fn translate(kernel: &Kernel) -> Result<(), String> {
     let text = kernel.wgsl();
     let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+    let mut validator = Validator::new(ValidationFlags::all(), CAPABILITIES);
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(&text))?;
     let metal = msl::Options { lang_version: (2, 4), ..msl::Options::default() };
     msl::write_string(&module, &info, &metal, &msl::PipelineOptions::default())

