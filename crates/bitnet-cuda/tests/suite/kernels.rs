@@ -7,6 +7,7 @@ fn every_target_has_every_kernel() {
     for target in targets() {
         let version = format!(".target {}\n", target.name);
         assert!(target.ptx.contains(&version), "{}", target.name);
+        assert!(!target.ptx.contains(".extern .func"), "{} calls what is not in it", target.name);
         for (kernel, bytes) in argument_sizes() {
             let entry = format!(".entry {kernel}(");
             let there = target.ptx.contains(&entry);
