@@ -4,6 +4,7 @@
 //! layer, selection and the copy for the host.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use bitnet_model::{Batch, ExecError, Sequence, TopLogits};
 
@@ -177,8 +178,8 @@ impl Machine {
         };
         let programs = &mut self.programs;
         let key = (Product::of(self.plan.rows), self.plan.tiled);
-        if !programs.layers.contains_key(&key) {
-            programs.layers.insert(key, builder.layers(key.0, key.1)?);
+        if let Entry::Vacant(place) = programs.layers.entry(key) {
+            place.insert(builder.layers(key.0, key.1)?);
         }
         if programs.embed.is_none() {
             programs.embed = Some(builder.embed()?);
@@ -186,8 +187,8 @@ impl Machine {
         }
         for slice in chunks.iter().flat_map(|c| &c.slices) {
             let rows = slice.rows.next_power_of_two();
-            if !programs.outputs.contains_key(&rows) {
-                programs.outputs.insert(rows, builder.output(rows)?);
+            if let Entry::Vacant(place) = programs.outputs.entry(rows) {
+                place.insert(builder.output(rows)?);
             }
         }
         if programs.select.is_none() && chunks.iter().any(|c| c.select.is_some()) {

@@ -330,12 +330,12 @@ mod tests {
             .iter()
             .map(|p| p.iter().map(|s| (s.tokens.len(), s.position, s.logits)).collect())
             .collect();
-        use LogitRows::{All, Last, None};
+        let (none, last) = (LogitRows::None, LogitRows::Last);
         let want = vec![
-            vec![(3, 0, Last), (1, 5, None)],
-            vec![(4, 6, None)],
-            vec![(4, 10, None)],
-            vec![(1, 14, Last), (2, 1, All)],
+            vec![(3, 0, last), (1, 5, none)],
+            vec![(4, 6, none)],
+            vec![(4, 10, none)],
+            vec![(1, 14, last), (2, 1, LogitRows::All)],
         ];
         assert_eq!(shape, want);
     }

@@ -10,7 +10,7 @@ use bitnet_wgpu::{NO_ADAPTER_HELP, WgpuExecutor, WgpuOptions, adapters};
 ///
 /// # Panics
 /// If there must be one and is none.
-pub fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     let says = |name: &str| std::env::var(name).is_ok_and(|value| value == "1");
     if says("BITNET_SKIP_GPU") {
         return false;
@@ -25,12 +25,12 @@ pub fn is_there() -> bool {
 }
 
 /// Options that take software adapters, too.
-pub fn options() -> WgpuOptions {
+pub(crate) fn options() -> WgpuOptions {
     WgpuOptions { allow_software: true, ..WgpuOptions::default() }
 }
 
 /// An executor for a model.
-pub fn executor(
+pub(crate) fn executor(
     spec: &ModelSpec,
     weights: &Weights,
     options: &WgpuOptions,
@@ -39,6 +39,6 @@ pub fn executor(
 }
 
 /// An executor for a sample.
-pub fn of_sample(sample: &Sample, options: &WgpuOptions) -> Result<WgpuExecutor, ExecError> {
+pub(crate) fn of_sample(sample: &Sample, options: &WgpuOptions) -> Result<WgpuExecutor, ExecError> {
     executor(&sample.spec, &sample.weights, options)
 }
