@@ -2,8 +2,8 @@
 
 use bitnet_inference::benchmark::{BenchmarkPlan, BenchmarkTest};
 use bitnet_inference::{
-    BatchConfig, BatchProcessor, CustomSampler, Device, EngineError, GenerateRequest, InferenceEngine,
-    InferenceStream, KvType, MemorySize, OptimizationLevel, OutputStorage, ParallelConfig,
+    BatchConfig, BatchProcessor, CustomSampler, Device, DeviceSelector, EngineError, GenerateRequest,
+    InferenceEngine, InferenceStream, KvType, MemorySize, OptimizationLevel, OutputStorage, ParallelConfig,
     ParallelInferenceProcessor, Prompt, QuantizationConfig, SamplingOverrides, StreamingConfig,
 };
 
@@ -36,13 +36,15 @@ fn levels_do_what_they_say_and_explicit_settings_count_more() {
 
 #[test]
 fn devices_that_are_not_there_are_refused_or_replaced() {
-    let error = builder(1).device(Device::Cuda(0)).build().unwrap_err();
+    let error = builder(1).device(Device::Cuda(999)).build().unwrap_err();
     assert!(matches!(error, EngineError::Unsupported { .. }), "{error}");
-    assert!(error.to_string().contains("CUDA"), "{error}");
+    assert!(error.to_string().contains("cuda:999"), "{error}");
     let engine = builder(1).device(Device::Cpu).enable_gpu_acceleration(true).build().unwrap();
     assert!(engine.model().warnings.is_empty());
     let engine = builder(1).enable_gpu_acceleration(true).build().unwrap();
-    assert!(engine.model().warnings.iter().any(|warning| warning.contains("processor")));
+    let on_processor = DeviceSelector::new().select_gpu().fallback.is_some();
+    assert_eq!(engine.model().warnings.iter().any(|warning| warning.contains("processor")), on_processor);
+    assert_eq!(engine.gpu_memory().is_none(), on_processor);
 }
 
 #[test]
