@@ -79,6 +79,19 @@ impl DeviceSelector {
         Self { devices }
     }
 
+    /// The same for one kind of device only, so that drivers of others are left alone.
+    pub(crate) fn only(wanted: Device) -> Self {
+        let mut devices = vec![processor()];
+        match wanted {
+            Device::Auto => return Self::new(),
+            Device::Cpu => {}
+            Device::Cuda(_) => devices.extend(gpu::cuda()),
+            Device::Mlx => devices.push(gpu::mlx()),
+            Device::Metal | Device::Vulkan | Device::Dx12 | Device::Wgpu => devices.extend(gpu::wgpu()),
+        }
+        Self { devices }
+    }
+
     /// The same, but spends no time on drivers of GPUs where nothing tells of a GPU.
     pub(crate) fn quick() -> Self {
         if gpu::may_be_there() { Self::new() } else { Self { devices: vec![processor()] } }

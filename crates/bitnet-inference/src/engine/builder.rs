@@ -367,7 +367,7 @@ impl EngineBuilder {
         if wanted != Device::Auto {
             let device = match wanted {
                 Device::Cpu => Device::Cpu,
-                device => DeviceSelector::new().require(device)?,
+                device => DeviceSelector::only(device).require(device)?,
             };
             return Ok((VecDeque::from([device]), Vec::new()));
         }
