@@ -1,5 +1,5 @@
 // All kernels in one translation unit: what one PTX file is made of.
-#include "attention.cu"
+#include "attention_many.cu"
 #include "gemm.cu"
 #include "gemv.cu"
 #include "output.cu"

@@ -73,15 +73,22 @@ DEVICE float block_max(float x, float *scratch) {
 DEVICE float rms_factor(const float *row, u32 len, float eps, float *scratch) {
     sync_block();
     if (thread_x() < 32) {
-        u32 lane = thread_x() & 15;
-        float sum = 0.0f;
-        u32 whole = len & ~15u;
-        UNROLL_8 for (u32 i = 0; i < whole; i += 16) {
-            float x = row[i + lane];
-            sum = fma_(x, x, sum);
+        const u32 lane = thread_x() & 15, steps = len / 16;
+        float sum = 0.0f, next[16];
+        // Sixteen steps are read ahead, so that the chain waits for nothing but itself.
+        UNROLL for (u32 i = 0; i < 16; i++) next[i] = i < steps ? row[16 * i + lane] : 0.0f;
+        UNROLL_1 for (u32 s = 0; s < steps; s += 16) {
+            float x[16];
+            UNROLL for (u32 i = 0; i < 16; i++) {
+                x[i] = next[i];
+                u32 ahead = s + 16 + i;
+                next[i] = ahead < steps ? row[16 * ahead + lane] : 0.0f;
+            }
+            // Behind the end are zeros, which change no sum of squares.
+            UNROLL for (u32 i = 0; i < 16; i++) sum = fma_(x[i], x[i], sum);
         }
-        if (whole + lane < len) {
-            float x = row[whole + lane];
+        if (16 * steps + lane < len) {
+            float x = row[16 * steps + lane];
             sum = fma_(x, x, sum);
         }
         sum = fold16(sum);
@@ -97,31 +104,51 @@ struct RowScratch {
     i32 sums[32];
 };
 
+// Numbers of a row that a thread asks for at once: memory answers them together.
+#define AT_ONCE 16
+
+DEVICE void load_row(const float *row, u32 start, u32 len, float (&v)[AT_ONCE]) {
+    UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
+        u32 at = start + i * threads() + thread_x();
+        v[i] = at < len ? row[at] : 0.0f;
+    }
+}
+
 // Norms a row (for each of up to two weights in turn, where they are given) and leaves it in `row`, then quantises it to
-// `q`, `padded` long with zeros behind `len`. Gives the scale it was multiplied by and the sum of the int8 values.
-// All threads of the block; a barrier stands behind.
-DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *weight, const float *second, float eps,
-                           float *row, u32 *q, RowScratch &scratch, i32 &sum) {
-    float amax = 0.0f;
-    for (u32 i = thread_x(); i < len; i += threads()) {
-        float v = x[i];
-        row[i] = v;
-        amax = larger(magnitude(v), amax);
+// `q`, `padded` long with zeros behind `len`. `early` is the start of the first weights, loaded ahead. Gives the scale it was
+// multiplied by and the sum of the int8 values. All threads of the block; a barrier stands behind.
+DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *weight, const float *second,
+                           float (&early)[AT_ONCE], float eps, float *row, u32 *q, RowScratch &scratch, i32 &sum) {
+    const u32 step = AT_ONCE * threads();
+    float amax = 0.0f, v[AT_ONCE];
+    for (u32 start = 0; start < len; start += step) {
+        load_row(x, start, len, v);
+        UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
+            u32 at = start + i * threads() + thread_x();
+            if (at < len) row[at] = v[i];
+            amax = larger(magnitude(v[i]), amax);
+        }
     }
     for (u32 n = 0; n < 2; n++) {
         const float *w = n == 0 ? weight : second;
         if (w == 0) continue;
+        if (n == 1) load_row(w, 0, len, early);
         float factor = rms_factor(row, len, eps, &scratch.reduce[32]);
         amax = 0.0f;
-        for (u32 i = thread_x(); i < len; i += threads()) {
-            float v = (row[i] * factor) * w[i];
-            row[i] = v;
-            amax = larger(magnitude(v), amax);
+        for (u32 start = 0; start < len; start += step) {
+            if (start > 0) load_row(w, start, len, early);
+            UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
+                u32 at = start + i * threads() + thread_x();
+                if (at >= len) continue;
+                float normed = (row[at] * factor) * early[i];
+                row[at] = normed;
+                amax = larger(magnitude(normed), amax);
+            }
         }
     }
     float scale = activation_scale(block_max(amax, scratch.reduce));
     i32 own = 0;
-    for (u32 i = thread_x(); i < padded / 4; i += threads()) {
+    UNROLL_4 for (u32 i = thread_x(); i < padded / 4; i += threads()) {
         u32 word = 0;
         UNROLL for (u32 b = 0; b < 4; b++) {
             if (4 * i + b < len) word |= round_to_i8(row[4 * i + b] * scale) << (8 * b);

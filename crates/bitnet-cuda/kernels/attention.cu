@@ -19,6 +19,7 @@ struct AttentionArgs {
     u8 *const *table;         // addresses of blocks
     float *partials;          // [token][range][head][padded_dim + 4]: weighted values, largest score, sum of weights
     u32 *counters;            // [token][block of threads]: zeros, and zeros again behind the kernel
+    const u32 *tiles;         // attention_many: first token and number of tokens of each tile
     u64 layer_offset;
     u32 q_stride, out_stride;
     u32 heads, kv_heads;
@@ -29,6 +30,8 @@ struct AttentionArgs {
     u32 ranges;   // room of `partials`
     u32 split;
     float scale;
+    u32 value_bytes; // of a piece
+    u32 staged;      // blocks whose values there is room for in shared memory
     u32 pad;
 };
 
@@ -96,7 +99,7 @@ DEVICE void score_position(const AttentionArgs &a, AttentionShared &s, u32 index
     if (index >= first && index < end) {
         const u8 *piece = s.blocks[index / KV_BLOCK];
         const u32 chunks = (a.head_dim + KvFormat<kv_type>::vector - 1) / KvFormat<kv_type>::vector;
-        UNROLL_4 for (u32 c = 0; c < chunks; c++) {
+        UNROLL_8 for (u32 c = 0; c < chunks; c++) {
             Words4 k = load4(piece + (c * KV_BLOCK + index % KV_BLOCK) * 16);
             add_chunk<kv_type>(s, c, k, score);
         }
@@ -148,12 +151,23 @@ template <u32 kv_type> DEVICE void weigh_head(const AttentionArgs &a, AttentionS
     }
 }
 
-// Adds the values of the range times their weights to `out`: element `e` of heads `h0`, `h0 + step`, ...
+// Starts to bring the values of blocks `from..` of the range, as many as there is room for, up to position `end`.
+DEVICE void stage_values(const AttentionArgs &a, const AttentionShared &s, u32 from, u32 end) {
+    u8 *room = (u8 *)dynamic_shared();
+    for (u32 b = 0; b < a.staged && (from + b) * KV_BLOCK < end; b++) {
+        const u8 *values = s.blocks[from + b] + a.key_bytes;
+        for (u32 i = thread_x() * 16; i < a.value_bytes; i += threads() * 16)
+            copy_async(room + b * a.value_bytes + i, values + i, true);
+    }
+    copies_commit();
+}
+
+// Adds the staged values from block `from` on times their weights to `out`: element `e` of heads `h0`, `h0 + step`, ...
 template <u32 kv_type, u32 count>
-DEVICE void add_values(const AttentionArgs &a, const AttentionShared &s, u32 e, u32 h0, u32 step, u32 first, u32 end,
+DEVICE void add_values(const AttentionArgs &a, const AttentionShared &s, u32 e, u32 h0, u32 step, u32 from, u32 end,
                        float (&out)[HEADS]) {
-    for (u32 b = first / KV_BLOCK; b * KV_BLOCK < end; b++) {
-        const u8 *values = s.blocks[b] + a.key_bytes;
+    for (u32 b = from; b < from + a.staged && b * KV_BLOCK < end; b++) {
+        const u8 *values = (const u8 *)dynamic_shared() + (b - from) * a.value_bytes;
         const u32 rest = end - b * KV_BLOCK, slots = rest < KV_BLOCK ? rest : KV_BLOCK;
         const float *weights = s.weights + b * KV_BLOCK * HEADS + h0;
         if (kv_type == KV_INT8) {
@@ -209,12 +223,21 @@ DEVICE void attend(const AttentionArgs &a, AttentionShared &s, u32 kv_head, u32 
             s.blocks[thread_x()] = block + a.layer_offset + (u64)kv_head * a.piece_bytes;
         }
         sync_block();
+        stage_values(a, s, low / KV_BLOCK, high);
         score_position<kv_type>(a, s, thread_x(), low, high);
         sync_block();
         if (thread_x() / 32 < HEADS) weigh_head<kv_type>(a, s, thread_x() / 32, low, high);
         sync_block();
         float next[HEADS] = {};
-        if (own) add_values<kv_type, count>(a, s, e, h0, step, low, high, next);
+        for (u32 b = low / KV_BLOCK; b * KV_BLOCK < high; b += a.staged) {
+            if (b != low / KV_BLOCK) {
+                sync_block();
+                stage_values(a, s, b, high);
+            }
+            copies_wait<0>();
+            sync_block();
+            if (own) add_values<kv_type, count>(a, s, e, h0, step, b, high, next);
+        }
         UNROLL for (u32 i = 0; i < count; i++) {
             u32 h = h0 + i * step;
             merge(state.max[i], state.sum[i], state.out[i], s.max[h], s.sum[h], next[i]);
@@ -246,9 +269,17 @@ DEVICE void attend(const AttentionArgs &a, AttentionShared &s, u32 kv_head, u32 
         u32 h = h0 + i * step;
         if (!own || h >= heads) continue;
         float max = MINUS_INFINITY, sum = 0.0f, out = 0.0f;
-        for (u32 r = 0; r < ranges; r++) {
-            const volatile float *partial = partials + ((u64)r * a.heads + head + h) * (a.padded_dim + 4);
-            merge(max, sum, out, partial[a.padded_dim], partial[a.padded_dim + 1], partial[e]);
+        for (u32 r = 0; r < ranges; r += 8) {
+            // Asked for together: others wrote them, so they come from the second cache.
+            float maxima[8], sums[8], values[8];
+            UNROLL for (u32 j = 0; j < 8; j++) {
+                u32 range = r + j < ranges ? r + j : ranges - 1;
+                const volatile float *partial = partials + ((u64)range * a.heads + head + h) * (a.padded_dim + 4);
+                maxima[j] = partial[a.padded_dim], sums[j] = partial[a.padded_dim + 1], values[j] = partial[e];
+            }
+            UNROLL for (u32 j = 0; j < 8; j++) {
+                if (r + j < ranges) merge(max, sum, out, maxima[j], sums[j], values[j]);
+            }
         }
         a.out[(u64)token * a.out_stride + (head + h) * a.head_dim + e] = out * divide(1.0f, sum);
     }

@@ -131,6 +131,9 @@ DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+#endif
+
+#if __CUDA_ARCH__ >= 800
 // Copies 16 bytes to shared memory in the background; zeros if not `valid`.
 DEVICE void copy_async(void *to, const void *from, bool valid) {
     u32 address = (u32)__cvta_generic_to_shared(to);
@@ -141,6 +144,13 @@ DEVICE void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"
 template <int pending> DEVICE void copies_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
+#else
+DEVICE void copy_async(void *to, const void *from, bool valid) {
+    Words4 zeros = {0, 0, 0, 0};
+    *(Words4 *)to = valid ? *(const Words4 *)from : zeros;
+}
+DEVICE void copies_commit() {}
+template <int pending> DEVICE void copies_wait() {}
 #endif
 
 #endif

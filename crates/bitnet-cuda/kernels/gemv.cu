@@ -51,10 +51,12 @@ template <u32 tile> DEVICE void gemv(const GemvArgs &a) {
             ahead[r][i] = load_weights(a.product.weights + (((u64)block * groups + group) * 32 + lane) * 4);
         }
     }
+    float early[AT_ONCE];
+    if (a.weight != 0) load_row(a.weight, 0, a.len, early);
     await_previous();
     i32 row_sum;
-    float scale = norm_quantize(a.x + (u64)token * a.stride_x, a.len, a.padded, a.weight, a.second, a.eps, row, q,
-                                scratch, row_sum);
+    float scale = norm_quantize(a.x + (u64)token * a.stride_x, a.len, a.padded, a.weight, a.second, early, a.eps, row,
+                                q, scratch, row_sum);
     i32 sums[tile][2] = {};
     u32 slice[8];
     UNROLL for (u32 i = 0; i < AHEAD; i++) {

@@ -35,12 +35,14 @@ struct QuantizeArgs {
 
 KERNEL(512, quantize_rows, QuantizeArgs) {
     SHARED RowScratch scratch;
+    float early[AT_ONCE];
     launch_next();
+    if (a.weight != 0) load_row(a.weight, 0, a.len, early);
     await_previous();
     const u64 token = block_x();
     float *row = a.rows != 0 ? a.rows + token * a.len : (float *)dynamic_shared();
     i32 sum;
-    float scale = norm_quantize(a.x + token * a.stride, a.len, a.padded, a.weight, a.second, a.eps, row,
+    float scale = norm_quantize(a.x + token * a.stride, a.len, a.padded, a.weight, a.second, early, a.eps, row,
                                 a.q + token * (a.padded / 4), scratch, sum);
     if (thread_x() == 0) {
         a.scales[token] = scale;
@@ -67,7 +69,14 @@ KERNEL(512, norm_rows, NormArgs) {
     await_previous();
     const u64 index = block_x(), source = a.picked != 0 ? a.picked[index] : index;
     float *row = a.rows != 0 ? a.rows + index * a.len : (float *)dynamic_shared();
-    for (u32 i = thread_x(); i < a.len; i += threads()) row[i] = a.x[source * a.stride + i];
+    for (u32 start = 0; start < a.len; start += AT_ONCE * threads()) {
+        float v[AT_ONCE];
+        load_row(a.x + source * a.stride, start, a.len, v);
+        UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
+            u32 at = start + i * threads() + thread_x();
+            if (at < a.len) row[at] = v[i];
+        }
+    }
     float factor = rms_factor(row, a.len, a.eps, scratch);
     float *out = a.out + index * a.out_stride;
     bool fine = true;

@@ -92,6 +92,7 @@ pub(crate) struct AttentionArgs {
     pub(crate) table: Address,
     pub(crate) partials: Address,
     pub(crate) counters: Address,
+    pub(crate) tiles: Address,
     pub(crate) layer_offset: u64,
     pub(crate) q_stride: u32,
     pub(crate) out_stride: u32,
@@ -106,6 +107,8 @@ pub(crate) struct AttentionArgs {
     pub(crate) ranges: u32,
     pub(crate) split: u32,
     pub(crate) scale: f32,
+    pub(crate) value_bytes: u32,
+    pub(crate) staged: u32,
     pub(crate) pad: u32,
 }
 
@@ -262,6 +265,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&["gemv_1", "gemv_2"], size_of::<GemvArgs>());
     add(&["gemm_dot", "gemm_1x1", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"], size_of::<GemmArgs>());
     add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
+    add(&["attention_many_f32", "attention_many_f16"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());
     add(&["quantize_rows"], size_of::<QuantizeArgs>());
     add(&["norm_rows"], size_of::<NormArgs>());

@@ -17,11 +17,13 @@ use crate::kv::{KvCache, KvLayout};
 use crate::memory::{DeviceStatistics, Memory};
 use crate::model::Model;
 use crate::output::{Results, Wants, capacity, mask_words};
-use crate::scratch::{Inputs, LOGIT_ROWS, Places, RANGE, Scratch, Sizes, check_spec, table_len};
+use crate::scratch::{Inputs, LOGIT_ROWS, Places, RANGE, Scratch, Sizes, check_spec, table_len, tile_count};
 use crate::{BACKEND, BLOCK_SIZE, CudaError};
 
 /// Most tokens of a call: large enough to fill any GPU, small enough for its buffers.
 const MAX_BATCH_TOKENS: usize = 2048;
+/// Fewest tokens whose attention is computed in tiles.
+const TILED_ROWS: usize = 16;
 /// Most sequences whose decoding is recorded as a graph.
 const GRAPH_ROWS: usize = 64;
 
@@ -193,12 +195,17 @@ impl CudaExecutor {
         let grid = attention_grid(&self.model.spec, rows, ranges, multiprocessors);
         let blocks = rows * grid.parts;
         let split = ranges > 1 && blocks < 2 * multiprocessors as usize && blocks * grid.slices <= COUNTERS;
+        // Tokens that follow each other share keys and values, if there are enough to fill the device.
+        let tiled = tile_count(batch);
+        let can_tile = self.kv.layout().kv_type != KvType::Int8 && self.model.spec.head_dim <= 128;
+        let tiles = if can_tile && rows >= 2 * tiled && rows >= TILED_ROWS { tiled } else { 0 };
         let sizes = Sizes {
             rows,
             picked,
             ranges,
             table: stride.map_or_else(|| table_len(batch), |stride| rows * stride),
-            split,
+            split: split && tiles == 0,
+            tiles,
             logits,
             from_rows: input.is_some(),
             top: tops.len(),

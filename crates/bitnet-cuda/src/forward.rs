@@ -5,7 +5,7 @@
 use bitnet_model::{Activation, ModelSpec};
 use bytemuck::bytes_of;
 
-use crate::CudaError;
+use crate::{BLOCK_SIZE, CudaError};
 use crate::args::{
     ActivateArgs, AttentionArgs, EmbedArgs, Epilogue, GemmArgs, GemvArgs, HeadsArgs, KvTarget, LogitsArgs,
     NormArgs, Product, QuantizeArgs,
@@ -22,6 +22,8 @@ const FUSED_TOKENS: usize = 2;
 const SHORT_ROW: usize = 4096;
 /// Places of the counters that blocks of threads share ranges with.
 pub(crate) const COUNTERS: usize = 1 << 16;
+/// Bytes of shared memory for values.
+const STAGED_BYTES: usize = 32 << 10;
 /// Query heads that a block of threads has.
 const HEADS: usize = 4;
 
@@ -86,12 +88,7 @@ pub(crate) struct AttentionGrid {
 }
 
 /// Query heads of a key head come in groups of four; few tokens share the elements of heads as well.
-pub(crate) fn attention_grid(
-    spec: &ModelSpec,
-    rows: usize,
-    ranges: usize,
-    multiprocessors: u32,
-) -> AttentionGrid {
+pub(crate) fn attention_grid(spec: &ModelSpec, rows: usize, ranges: usize, multiprocessors: u32) -> AttentionGrid {
     let parts = spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(HEADS);
     let blocks = parts * rows * ranges;
     let most = spec.head_dim.div_ceil(32).clamp(1, 4);
@@ -148,8 +145,8 @@ impl Pass<'_> {
     }
 
     fn norm_rows(&mut self, args: &NormArgs, rows: usize) -> Result<(), CudaError> {
-        let shared = 4 * args.len;
-        self.launch("norm_rows", [rows, 1, 1], row_threads(args.len as usize), shared, bytes_of(args))
+        let (shared, threads) = (4 * args.len, self.row_threads(args.len as usize));
+        self.launch("norm_rows", [rows, 1, 1], threads, shared, bytes_of(args))
     }
 
     fn embed(&mut self) -> Result<(), CudaError> {
@@ -165,7 +162,7 @@ impl Pass<'_> {
             dtype: if from_rows { 0 } else { table.type_code() },
             scale: spec.embedding_scale(),
         };
-        self.launch("embed", [self.sizes.rows, 1, 1], 256, 0, bytes_of(&args))
+        self.launch("embed", [self.sizes.rows, 1, 1], self.row_threads(0), 0, bytes_of(&args))
     }
 
     /// One part of a layer.
@@ -263,6 +260,7 @@ impl Pass<'_> {
             table: self.scratch.at(places.table),
             partials: self.scratch.at(places.partials),
             counters: self.counters,
+            tiles: self.scratch.at(places.tiles),
             layer_offset: (layer * self.kv.layer_bytes()) as u64,
             q_stride: self.qkv_stride() as u32,
             out_stride: spec.q_size() as u32,
@@ -277,11 +275,17 @@ impl Pass<'_> {
             ranges: sizes.ranges as u32,
             split: u32::from(sizes.split),
             scale: spec.attention_scale(),
+            value_bytes: self.kv.key_bytes() as u32,
+            staged: (STAGED_BYTES / self.kv.key_bytes()).clamp(1, RANGE / BLOCK_SIZE) as u32,
             pad: 0,
         };
+        if sizes.tiles > 0 {
+            let kernel = ["attention_many_f32", "attention_many_f16"][self.kv.type_code() as usize];
+            return self.launch(kernel, [grid.parts, sizes.tiles, 1], RANGE as u32, 0, bytes_of(&args));
+        }
         let kernel = ["attention_f32", "attention_f16", "attention_int8"][self.kv.type_code() as usize];
         let grid = [grid.parts * grid.slices, shared_ranges, sizes.rows];
-        self.launch(kernel, grid, RANGE as u32, 0, bytes_of(&args))
+        self.launch(kernel, grid, RANGE as u32, args.staged * args.value_bytes, bytes_of(&args))
     }
 
     /// Multiplies and adds the result to the residual stream, normed before if there is a norm for it.
@@ -356,7 +360,8 @@ impl Pass<'_> {
             };
             let kernel = if tile == 2 { "gemv_2" } else { "gemv_1" };
             let grid = [(m.row_blocks as usize).div_ceil(tile), rows, 1];
-            return self.launch(kernel, grid, row_threads(input.len), shared as u32, bytes_of(&args));
+            let threads = self.row_threads(input.len);
+            return self.launch(kernel, grid, threads, shared as u32, bytes_of(&args));
         }
         self.quantize(input, weight, second, padded)?;
         let places = self.scratch.places;
@@ -371,13 +376,7 @@ impl Pass<'_> {
         self.gemm(&args, m.row_blocks as usize)
     }
 
-    fn quantize(
-        &mut self,
-        input: Input,
-        weight: Address,
-        second: Address,
-        padded: usize,
-    ) -> Result<(), CudaError> {
+    fn quantize(&mut self, input: Input, weight: Address, second: Address, padded: usize) -> Result<(), CudaError> {
         let places = self.scratch.places;
         let long = 4 * input.len + 1024 > SHARED;
         let args = QuantizeArgs {
@@ -395,38 +394,33 @@ impl Pass<'_> {
         };
         let shared = if long { 0 } else { 4 * input.len as u32 };
         let grid = [self.sizes.rows, 1, 1];
-        self.launch("quantize_rows", grid, row_threads(input.len), shared, bytes_of(&args))
+        self.launch("quantize_rows", grid, self.row_threads(input.len), shared, bytes_of(&args))
     }
 
     fn gemm(&mut self, args: &GemmArgs, row_blocks: usize) -> Result<(), CudaError> {
         let tokens = args.tokens as usize;
+        // A warp for each group of columns, up to eight.
+        let threads = 32 * args.product.groups.min(8);
         if !self.gpu.facts().tensor_cores {
             let grid = [row_blocks, tokens.div_ceil(8), 1];
-            return self.launch("gemm_dot", grid, 256, 0, bytes_of(args));
+            return self.launch("gemm_dot", grid, threads, 0, bytes_of(args));
         }
         let (kernel, rows, tiles) = match tokens {
             0..=8 => ("gemm_1x1", 1, 1),
             9..=16 => ("gemm_1x2", 1, 2),
             17..=32 => ("gemm_2x4", 2, 4),
             33..=64 => ("gemm_2x8", 2, 8),
-            _ => {
-                return self.launch(
-                    "gemm_many",
-                    [row_blocks.div_ceil(8), tokens.div_ceil(128), 1],
-                    256,
-                    0,
-                    bytes_of(args),
-                );
-            }
+            _ => return self.launch(
+                "gemm_many",
+                [row_blocks.div_ceil(8), tokens.div_ceil(128), 1],
+                256,
+                0,
+                bytes_of(args),
+            ),
         };
         let shared = (rows * tiles * 128 * 4) as u32;
-        self.launch(
-            kernel,
-            [row_blocks.div_ceil(rows), tokens.div_ceil(8 * tiles), 1],
-            256,
-            shared,
-            bytes_of(args),
-        )
+        let grid = [row_blocks.div_ceil(rows), tokens.div_ceil(8 * tiles), 1];
+        self.launch(kernel, grid, threads, shared, bytes_of(args))
     }
 
     /// All logits of `rows` of those that give something, from `first` on.
@@ -458,6 +452,12 @@ impl Pass<'_> {
         self.launch(kernel, grid, 256, (4 * count * table.pitch) as u32, bytes_of(&args))
     }
 
+    /// Threads that norm and quantise a row.
+    fn row_threads(&self, len: usize) -> u32 {
+        let usual = self.gpu.facts().row_threads;
+        if len <= SHORT_ROW { usual } else { 2 * usual }
+    }
+
     pub(crate) fn launch(
         &mut self,
         kernel: &'static str,
@@ -470,7 +470,3 @@ impl Pass<'_> {
     }
 }
 
-/// Threads that norm and quantise a row.
-fn row_threads(len: usize) -> u32 {
-    if len <= SHORT_ROW { 256 } else { 512 }
-}

@@ -40,6 +40,8 @@ pub struct GpuFacts {
     pub tensor_cores: bool,
     /// Multiprocessors.
     pub multiprocessors: u32,
+    /// Threads of a block that norms and quantises a row of usual length: a multiple of 32, at most 256.
+    pub row_threads: u32,
 }
 
 /// A device with memory and one queue of work.

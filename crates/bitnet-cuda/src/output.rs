@@ -14,7 +14,7 @@ use crate::scratch::{CHUNK, LOGIT_ROWS, Scratch, Sizes, found_bytes};
 
 /// Room for what is found of a row, at least and at most. If more is found, all logits of the row are computed.
 const CAPACITY: [usize; 2] = [1024, 8192];
-/// Blocks of threads that compute what was found of a row.
+/// Most blocks of threads that compute what was found of a row.
 const RESCORE_BLOCKS: usize = 64;
 
 /// Which logits each row gives.
@@ -101,7 +101,8 @@ impl Pass<'_> {
         self.scan(parts, hidden, near, count)?;
         self.launch("chunk_maxima", [chunks, count, 1], CHUNK as u32, 0, bytes_of(&args))?;
         self.launch("collect", [count, 1, 1], 512, 0, bytes_of(&args))?;
-        self.launch("rescore", [RESCORE_BLOCKS, count, 1], 256, 0, bytes_of(&args))
+        let blocks = (self.gpu.facts().multiprocessors as usize).div_ceil(count).min(RESCORE_BLOCKS);
+        self.launch("rescore", [blocks, count, 1], 256, 0, bytes_of(&args))
     }
 
     fn scan(&mut self, parts: Address, hidden: Address, near: Address, rows: usize) -> Result<(), CudaError> {

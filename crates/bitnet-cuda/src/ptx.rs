@@ -54,6 +54,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("all.cu", include_str!("../kernels/all.cu")),
     ("arith.cuh", include_str!("../kernels/arith.cuh")),
     ("attention.cu", include_str!("../kernels/attention.cu")),
+    ("attention_many.cu", include_str!("../kernels/attention_many.cu")),
     ("device.cuh", include_str!("../kernels/device.cuh")),
     ("gemm.cu", include_str!("../kernels/gemm.cu")),
     ("gemv.cu", include_str!("../kernels/gemv.cu")),

@@ -13,6 +13,8 @@ use crate::layout::GROUP;
 
 /// Positions with a softmax of their own; see `kernels/attention.cu`.
 pub(crate) const RANGE: usize = bitnet_model::kv::RANGE;
+/// Consecutive tokens that attention computes together.
+const TILE: usize = 4;
 /// Rows of logits that are computed at a time.
 pub(crate) const LOGIT_ROWS: usize = 64;
 /// Logits of a chunk of which only the largest counts at first; see `kernels/select.cu`.
@@ -35,6 +37,8 @@ pub(crate) struct Sizes {
     pub(crate) table: usize,
     /// Whether ranges are shared among blocks of threads.
     pub(crate) split: bool,
+    /// Tiles of consecutive tokens that share keys and values in attention; 0 if each token is for itself.
+    pub(crate) tiles: usize,
     /// Whether logits are wanted, not hidden states.
     pub(crate) logits: bool,
     /// Whether the first layer gets rows from the host.
@@ -55,6 +59,7 @@ pub(crate) struct Places {
     pub(crate) picked: usize,
     pub(crate) slots: usize,
     pub(crate) table: usize,
+    pub(crate) tiles: usize,
     pub(crate) top_counts: usize,
     pub(crate) mask_at: usize,
     pub(crate) mask_len: usize,
@@ -106,6 +111,7 @@ impl Places {
             picked: part(4 * picked),
             slots: part(8 * rows),
             table: part(8 * sizes.table),
+            tiles: part(8 * sizes.tiles),
             top_counts: part(4 * top),
             mask_at: part(4 * top),
             mask_len: part(4 * top),
@@ -196,10 +202,26 @@ impl Inputs {
             }
             table += stride.unwrap_or(used);
         }
+        if places.top_counts > places.tiles {
+            inputs.add_tiles(places.tiles, sequences);
+        }
         for (i, &which) in order.iter().enumerate() {
             inputs.put(places.picked, i, picked[which].to_le_bytes());
         }
         inputs
+    }
+
+    fn add_tiles(&mut self, place: usize, sequences: &[Sequence<'_>]) {
+        let (mut row, mut tile) = (0, 0);
+        for s in sequences {
+            for start in (0..s.tokens.len()).step_by(TILE) {
+                let count = TILE.min(s.tokens.len() - start);
+                self.put(place, 2 * tile, ((row + start) as u32).to_le_bytes());
+                self.put(place, 2 * tile + 1, (count as u32).to_le_bytes());
+                tile += 1;
+            }
+            row += s.tokens.len();
+        }
     }
 
     /// What the rows want that give their largest logits.
@@ -223,6 +245,11 @@ impl Inputs {
         let at = place + index * N;
         self.bytes[at..at + N].copy_from_slice(&bytes);
     }
+}
+
+/// Tiles of consecutive tokens of a batch.
+pub(crate) fn tile_count(batch: &Batch<'_>) -> usize {
+    batch.sequences.iter().map(|s| s.tokens.len().div_ceil(TILE)).sum()
 }
 
 /// Addresses of blocks that a batch needs.

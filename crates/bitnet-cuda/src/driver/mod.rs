@@ -83,6 +83,7 @@ impl Driver {
             kernels: target.name,
             tensor_cores: target.tensor_cores,
             multiprocessors: described.multiprocessors,
+            row_threads: 256,
         };
         let null = std::ptr::null_mut::<c_void>();
         // From here on what was made so far is given back if a step fails.
