@@ -11,7 +11,8 @@ use bitnet_core::{DType, MemorySize};
 use bitnet_cuda::{CudaExecutor, CudaOptions, devices};
 use bitnet_model::synth::ShapePreset;
 use bitnet_model::{
-    Batch, DenseTensor, Executor, LayerExtras, LayerWeights, LogitRows, ModelSpec, Sequence, TopLogits, Weights,
+    Batch, DenseTensor, Executor, LayerExtras, LayerWeights, LogitRows, ModelSpec, Sequence, TopLogits,
+    Weights,
 };
 use bitnet_quant::{RowOrder, TernaryMatrix, TritCodec};
 
@@ -61,7 +62,8 @@ fn weights(spec: &ModelSpec) -> Weights {
     let mut table = Vec::with_capacity(2 * spec.vocab_size * hidden);
     while table.len() < 2 * spec.vocab_size * hidden {
         // Four bf16 numbers of magnitudes from 2^-7 to 2^-6.
-        table.extend_from_slice(&(noise.next() & 0x807f_807f_807f_807f | 0x3c00_3c00_3c00_3c00).to_le_bytes());
+        table
+            .extend_from_slice(&(noise.next() & 0x807f_807f_807f_807f | 0x3c00_3c00_3c00_3c00).to_le_bytes());
     }
     Weights {
         embedding: DenseTensor::new(spec.vocab_size, hidden, DType::BF16, ByteView::from_vec(table)).unwrap(),
@@ -136,7 +138,11 @@ fn parts(executor: &mut CudaExecutor, name: &str, sequences: &[Sequence<'_>]) {
             "down" => hidden * ffn,
             _ => 0,
         } * spec.num_layers;
-        let bytes = if part == "output" { executor.info().traffic.output_scan.as_bytes() as f64 } else { weights as f64 / 4.0 };
+        let bytes = if part == "output" {
+            executor.info().traffic.output_scan.as_bytes() as f64
+        } else {
+            weights as f64 / 4.0
+        };
         println!(
             "  {part:<10} {:8.3} ms  {:7.0} GB/s of weights  {:7.1} Tops",
             seconds * 1e3,

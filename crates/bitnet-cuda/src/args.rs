@@ -263,10 +263,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     let mut all = Vec::new();
     let mut add = |names: &[&'static str], size| all.extend(names.iter().map(|&name| (name, size)));
     add(&["gemv_1", "gemv_2"], size_of::<GemvArgs>());
-    add(
-        &["gemm_dot", "gemm_1x1", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"],
-        size_of::<GemmArgs>(),
-    );
+    add(&["gemm_dot", "gemm_1x1", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"], size_of::<GemmArgs>());
     add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
     add(&["attention_many_f32", "attention_many_f16"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());

@@ -4,8 +4,8 @@ use bitnet_core::MemorySize;
 use bitnet_core::device_pool::Lent;
 use bitnet_model::executor::{check_blocks, check_embedding_rows};
 use bitnet_model::{
-    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, KvType, ModelSpec, RowWant, TopLogits, TopWant,
-    Traffic, Weights,
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, KvType, ModelSpec, RowWant, TopLogits,
+    TopWant, Traffic, Weights,
 };
 use bytemuck::cast_slice;
 

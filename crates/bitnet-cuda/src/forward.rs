@@ -5,7 +5,6 @@
 use bitnet_model::{Activation, ModelSpec};
 use bytemuck::bytes_of;
 
-use crate::{BLOCK_SIZE, CudaError};
 use crate::args::{
     ActivateArgs, AttentionArgs, EmbedArgs, Epilogue, GemmArgs, GemvArgs, HeadsArgs, KvTarget, LogitsArgs,
     NormArgs, Product, QuantizeArgs,
@@ -14,7 +13,8 @@ use crate::gpu::{Address, Gpu, Launch};
 use crate::kv::KvLayout;
 use crate::layout::GROUP;
 use crate::model::{Layer, Matrix, Model};
-use crate::scratch::{RANGE, SHARED, Scratch, Sizes};
+use crate::scratch::{RANGE, SHARED, Scratch, Sizes, row_room};
+use crate::{BLOCK_SIZE, CudaError};
 
 /// Most tokens that norm, quantise and multiply in one launch; more share a launch that quantises.
 const FUSED_TOKENS: usize = 2;
@@ -88,7 +88,12 @@ pub(crate) struct AttentionGrid {
 }
 
 /// Query heads of a key head come in groups of four; few tokens share the elements of heads as well.
-pub(crate) fn attention_grid(spec: &ModelSpec, rows: usize, ranges: usize, multiprocessors: u32) -> AttentionGrid {
+pub(crate) fn attention_grid(
+    spec: &ModelSpec,
+    rows: usize,
+    ranges: usize,
+    multiprocessors: u32,
+) -> AttentionGrid {
     let parts = spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(HEADS);
     let blocks = parts * rows * ranges;
     let most = spec.head_dim.div_ceil(32).clamp(1, 4);
@@ -145,7 +150,7 @@ impl Pass<'_> {
     }
 
     fn norm_rows(&mut self, args: &NormArgs, rows: usize) -> Result<(), CudaError> {
-        let (shared, threads) = (4 * args.len, self.row_threads(args.len as usize));
+        let (shared, threads) = (4 * row_room(args.len as usize) as u32, self.row_threads(args.len as usize));
         self.launch("norm_rows", [rows, 1, 1], threads, shared, bytes_of(args))
     }
 
@@ -341,7 +346,7 @@ impl Pass<'_> {
             kv,
         };
         let padded = m.groups as usize * GROUP;
-        let shared = padded + 4 * input.len;
+        let shared = padded + 4 * row_room(input.len);
         // Two norms in turn: that of the layer and that of the matrix, if there are both.
         let (weight, second) = if input.norm == 0 { (m.norm, 0) } else { (input.norm, m.norm) };
         let rows = self.sizes.rows;
@@ -376,9 +381,15 @@ impl Pass<'_> {
         self.gemm(&args, m.row_blocks as usize)
     }
 
-    fn quantize(&mut self, input: Input, weight: Address, second: Address, padded: usize) -> Result<(), CudaError> {
+    fn quantize(
+        &mut self,
+        input: Input,
+        weight: Address,
+        second: Address,
+        padded: usize,
+    ) -> Result<(), CudaError> {
         let places = self.scratch.places;
-        let long = 4 * input.len + 1024 > SHARED;
+        let long = 4 * row_room(input.len) + 1024 > SHARED;
         let args = QuantizeArgs {
             x: input.x,
             weight,
@@ -392,7 +403,7 @@ impl Pass<'_> {
             stride: input.len as u32,
             eps: self.spec().rms_norm_eps,
         };
-        let shared = if long { 0 } else { 4 * input.len as u32 };
+        let shared = if long { 0 } else { 4 * row_room(input.len) as u32 };
         let grid = [self.sizes.rows, 1, 1];
         self.launch("quantize_rows", grid, self.row_threads(input.len), shared, bytes_of(&args))
     }
@@ -410,13 +421,15 @@ impl Pass<'_> {
             9..=16 => ("gemm_1x2", 1, 2),
             17..=32 => ("gemm_2x4", 2, 4),
             33..=64 => ("gemm_2x8", 2, 8),
-            _ => return self.launch(
-                "gemm_many",
-                [row_blocks.div_ceil(8), tokens.div_ceil(128), 1],
-                256,
-                0,
-                bytes_of(args),
-            ),
+            _ => {
+                return self.launch(
+                    "gemm_many",
+                    [row_blocks.div_ceil(8), tokens.div_ceil(128), 1],
+                    256,
+                    0,
+                    bytes_of(args),
+                );
+            }
         };
         let shared = (rows * tiles * 128 * 4) as u32;
         let grid = [row_blocks.div_ceil(rows), tokens.div_ceil(8 * tiles), 1];
@@ -469,4 +482,3 @@ impl Pass<'_> {
         self.gpu.launch(&Launch { kernel, grid: grid.map(|n| n as u32), threads, shared, argument })
     }
 }
-

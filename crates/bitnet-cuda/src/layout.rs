@@ -140,9 +140,9 @@ impl<'a> Plan<'a> {
             let parts = out.chunks_mut(share * block_words).enumerate();
             let running: Vec<_> =
                 parts.map(|(i, out)| scope.spawn(move || self.pack_blocks(first + i * share, out))).collect();
-            running.into_iter().try_for_each(|thread| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
+            running
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     }
 
@@ -213,9 +213,7 @@ mod tests {
             plan.pack(0, &mut other, 3).unwrap();
             assert_eq!(out, other);
             let mut seen = vec![vec![false; 40]; plan.sources.len()];
-            for ((halves, _), block) in
-                plan.blocks.iter().zip(out.chunks_exact(plan.groups() * TILE_WORDS))
-            {
+            for ((halves, _), block) in plan.blocks.iter().zip(out.chunks_exact(plan.groups() * TILE_WORDS)) {
                 for (h, half) in halves.iter().enumerate() {
                     for g in 0..half.valid {
                         let mut want = vec![0; 200];

@@ -89,7 +89,8 @@ impl Image {
     /// Makes the image on the device.
     fn new(memory: &mut Memory, spec: &ModelSpec, table: Table) -> Result<Self, CudaError> {
         let (row_blocks, groups) = (spec.vocab_size.div_ceil(BLOCK_ROWS), spec.hidden_size.div_ceil(GROUP));
-        let (code_bytes, row_bytes) = (row_blocks * groups * BLOCK_ROWS * GROUP, 16 * row_blocks * BLOCK_ROWS);
+        let (code_bytes, row_bytes) =
+            (row_blocks * groups * BLOCK_ROWS * GROUP, 16 * row_blocks * BLOCK_ROWS);
         let codes = memory.take_exact(code_bytes)?.buffer;
         let rows = memory.take_exact(row_bytes)?.buffer;
         let args = ImageArgs {
@@ -193,7 +194,13 @@ impl Loader<'_, '_> {
         Ok(Matrix { weights, blocks, row_blocks, groups, norm })
     }
 
-    fn layer(&mut self, number: usize, l: &LayerWeights, fused: bool, head_dim: usize) -> Result<Layer, ExecError> {
+    fn layer(
+        &mut self,
+        number: usize,
+        l: &LayerWeights,
+        fused: bool,
+        head_dim: usize,
+    ) -> Result<Layer, ExecError> {
         let source = |name: &str, matrix| Source { name: format!("layer {number} {name}"), matrix };
         let (q, k, v) = (source("q", &l.q), source("k", &l.k), source("v", &l.v));
         let (gate, up) = (source("gate", &l.gate), source("up", &l.up));
@@ -312,7 +319,10 @@ impl Model {
     /// Bytes of weights on the device.
     pub(crate) fn weight_bytes(&self) -> usize {
         let own_output = self.embedding.address != self.output.address;
-        self.ternary_bytes + self.embedding.bytes + self.image.bytes + if own_output { self.output.bytes } else { 0 }
+        self.ternary_bytes
+            + self.embedding.bytes
+            + self.image.bytes
+            + if own_output { self.output.bytes } else { 0 }
     }
 
     /// Addresses of cosines and sines of a layer.
@@ -322,7 +332,11 @@ impl Model {
     }
 
     /// Makes rotary tables long enough; whether addresses changed.
-    pub(crate) fn ensure_positions(&mut self, memory: &mut Memory, positions: usize) -> Result<bool, CudaError> {
+    pub(crate) fn ensure_positions(
+        &mut self,
+        memory: &mut Memory,
+        positions: usize,
+    ) -> Result<bool, CudaError> {
         if positions <= self.positions {
             return Ok(false);
         }
@@ -331,7 +345,9 @@ impl Model {
         let kinds = if self.spec.extras.sliding.is_some() { 2 } else { 1 };
         let (mut cos, mut sin) = (vec![0.0f32; positions * half], vec![0.0f32; positions * half]);
         for kind in 0..kinds {
-            for (position, (cos, sin)) in cos.chunks_exact_mut(half).zip(sin.chunks_exact_mut(half)).enumerate() {
+            for (position, (cos, sin)) in
+                cos.chunks_exact_mut(half).zip(sin.chunks_exact_mut(half)).enumerate()
+            {
                 rope_angles(&self.spec, kind == 1, position, cos, sin);
             }
             let (cosines, sines) = (memory.take_exact(cos.len() * 4)?, memory.take_exact(sin.len() * 4)?);

@@ -76,7 +76,8 @@ impl Driver {
         let target = compile::choose(described.capability_number(), kernels)?;
         let device = result::device::get(index as i32).map_err(failed("cuDeviceGet"))?;
         // SAFETY: the device is one that the driver gave; it is released when this is dropped.
-        let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
+        let context =
+            unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
         let facts = GpuFacts {
             name: described.name,
             kernels: target.name,
@@ -104,7 +105,8 @@ impl Driver {
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
         driver.stream = stream.map_err(failed("cuStreamCreate"))?;
         for event in &mut driver.events {
-            *event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).map_err(failed("cuEventCreate"))?;
+            *event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
+                .map_err(failed("cuEventCreate"))?;
         }
         driver.staging = Some(Staging::new()?);
         driver.module = compile::load(target)?;
@@ -219,7 +221,8 @@ impl Gpu for Driver {
     fn end_graph(&mut self) -> Result<GraphId, CudaError> {
         self.bind()?;
         // SAFETY: the capture was begun by `begin_graph`.
-        let graph = unsafe { result::stream::end_capture(self.stream) }.map_err(failed("cuStreamEndCapture"))?;
+        let graph =
+            unsafe { result::stream::end_capture(self.stream) }.map_err(failed("cuStreamEndCapture"))?;
         let mut instance = std::ptr::null_mut();
         // SAFETY: the graph was just made.
         let made = unsafe { sys::cuGraphInstantiateWithFlags(&raw mut instance, graph, 0) }.result();
@@ -274,7 +277,8 @@ impl Gpu for Driver {
         unsafe { result::event::record(end, self.stream) }.map_err(failed("cuEventRecord"))?;
         self.synchronize()?;
         // SAFETY: both were recorded and have passed.
-        let milliseconds = unsafe { result::event::elapsed(begin, end) }.map_err(failed("cuEventElapsedTime"))?;
+        let milliseconds =
+            unsafe { result::event::elapsed(begin, end) }.map_err(failed("cuEventElapsedTime"))?;
         Ok(f64::from(milliseconds) / 1000.0)
     }
 }

@@ -98,7 +98,8 @@ impl Staging {
             // SAFETY: the bounce buffer is as long as a segment; nothing else uses it.
             let bounce = unsafe { std::slice::from_raw_parts_mut(self.bounce.cast::<u8>(), part.len()) };
             // SAFETY: the source is memory of the device, by the contract of `Gpu::download`.
-            unsafe { result::memcpy_dtoh_async(bounce, from, stream) }.map_err(failed("cuMemcpyDtoHAsync"))?;
+            unsafe { result::memcpy_dtoh_async(bounce, from, stream) }
+                .map_err(failed("cuMemcpyDtoHAsync"))?;
             // SAFETY: a stream of the current context.
             unsafe { result::stream::synchronize(stream) }.map_err(failed("cuStreamSynchronize"))?;
             part.copy_from_slice(bounce);

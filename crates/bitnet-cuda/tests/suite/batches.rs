@@ -42,7 +42,8 @@ fn the_largest_logits_have_the_same_bits_however_many_are_wanted() {
     // Several chunks of logits, the last one short.
     sample.spec.vocab_size = 1500;
     let mut random = Random::new(5);
-    sample.weights = bitnet_model::conformance::random_weights(&sample.spec, bitnet_core::DType::BF16, &mut random);
+    sample.weights =
+        bitnet_model::conformance::random_weights(&sample.spec, bitnet_core::DType::BF16, &mut random);
     let mut executor = executor(&sample.spec, &sample.weights, KvType::F16, "sm_80").unwrap();
     let vocab = sample.spec.vocab_size;
     let tokens = text(3, 66, vocab);

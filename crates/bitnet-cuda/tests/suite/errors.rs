@@ -77,7 +77,8 @@ fn a_full_device_and_a_spent_budget_say_what_was_needed() {
         let options = CudaOptions { memory, ..CudaOptions::default() };
         CudaExecutor::on(Box::new(gpu), sample.spec.clone(), &sample.weights, &options, &mut |_, _| {})
     };
-    let refused = |error| matches!(error, ExecError::OutOfDeviceMemory { backend: "cuda", free: Some(_), .. });
+    let refused =
+        |error| matches!(error, ExecError::OutOfDeviceMemory { backend: "cuda", free: Some(_), .. });
     assert!(refused(build(Emulator::small(1 << 20), None).unwrap_err()));
     assert!(refused(build(Emulator::new(true), Some(MemorySize::MB(1))).unwrap_err()));
     let mut executor = build(Emulator::new(true), Some(MemorySize::MB(64))).unwrap();

@@ -11,7 +11,12 @@ fn every_target_has_every_kernel() {
         for (kernel, bytes) in argument_sizes() {
             let entry = format!(".entry {kernel}(");
             let there = target.ptx.contains(&entry);
-            assert_eq!(there, target.tensor_cores || !needs_tensor_cores(kernel), "{kernel} in {}", target.name);
+            assert_eq!(
+                there,
+                target.tensor_cores || !needs_tensor_cores(kernel),
+                "{kernel} in {}",
+                target.name
+            );
             if there {
                 let argument = format!(".param .align 8 .b8 {kernel}_param_0[{bytes}]");
                 assert!(target.ptx.contains(&argument), "the argument of {kernel} in {}", target.name);

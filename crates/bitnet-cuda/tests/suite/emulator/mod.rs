@@ -85,8 +85,10 @@ fn emulated() -> &'static Emulated {
             // SAFETY: `KERNEL` of emulate.h declares these three for each kernel.
             let (kernel, argument, threads) = unsafe {
                 let kernel: Kernel = *library.get(format!("bitnet_kernel_{name}\0").as_bytes()).expect(name);
-                let argument: *const u32 = *library.get(format!("bitnet_argument_{name}\0").as_bytes()).expect(name);
-                let threads: *const u32 = *library.get(format!("bitnet_threads_{name}\0").as_bytes()).expect(name);
+                let argument: *const u32 =
+                    *library.get(format!("bitnet_argument_{name}\0").as_bytes()).expect(name);
+                let threads: *const u32 =
+                    *library.get(format!("bitnet_threads_{name}\0").as_bytes()).expect(name);
                 (kernel, *argument, *threads)
             };
             assert_eq!(argument as usize, size, "bytes of the argument of {name}");
