@@ -68,28 +68,26 @@ DEVICE float block_max(float x, float *scratch) {
     return x;
 }
 
-// lanes::rms_factor of a row in shared memory, for the whole block: sixteen chains of fused multiply-adds in the first
-// warp, everybody else waits. `scratch` has a place for the result; barriers stand before and behind.
+// Numbers that a row has room for: rms_factor reads whole steps of sixteen chains, sixteen numbers each.
+DEVICE u32 row_room(u32 len) { return (len + 255) / 256 * 256; }
+
+// lanes::rms_factor of a row in shared memory with zeros from `len` to its room, for the whole block: sixteen chains of
+// fused multiply-adds in the first warp, everybody else waits. `scratch` has a place for the result; barriers stand before
+// and behind.
 DEVICE float rms_factor(const float *row, u32 len, float eps, float *scratch) {
     sync_block();
     if (thread_x() < 32) {
-        const u32 lane = thread_x() & 15, steps = len / 16;
+        const u32 lane = thread_x() & 15, room = row_room(len);
         float sum = 0.0f, next[16];
-        // Sixteen steps are read ahead, so that the chain waits for nothing but itself.
-        UNROLL for (u32 i = 0; i < 16; i++) next[i] = i < steps ? row[16 * i + lane] : 0.0f;
-        UNROLL_1 for (u32 s = 0; s < steps; s += 16) {
+        // A step is read ahead and without conditions, so that the chain waits for nothing but itself. Zeros change no sum
+        // of squares.
+        UNROLL for (u32 i = 0; i < 16; i++) next[i] = row[16 * i + lane];
+        UNROLL_1 for (u32 start = 0; start < room; start += 256) {
+            const float *ahead = row + (start + 256 < room ? start + 256 : 0) + lane;
             float x[16];
-            UNROLL for (u32 i = 0; i < 16; i++) {
-                x[i] = next[i];
-                u32 ahead = s + 16 + i;
-                next[i] = ahead < steps ? row[16 * ahead + lane] : 0.0f;
-            }
-            // Behind the end are zeros, which change no sum of squares.
+            UNROLL for (u32 i = 0; i < 16; i++) x[i] = next[i];
+            UNROLL for (u32 i = 0; i < 16; i++) next[i] = ahead[16 * i];
             UNROLL for (u32 i = 0; i < 16; i++) sum = fma_(x[i], x[i], sum);
-        }
-        if (16 * steps + lane < len) {
-            float x = row[16 * steps + lane];
-            sum = fma_(x, x, sum);
         }
         sum = fold16(sum);
         if (thread_x() == 0) scratch[0] = divide(1.0f, sqrt_(divide(sum, (float)len) + eps));
@@ -114,7 +112,7 @@ DEVICE void load_row(const float *row, u32 start, u32 len, float (&v)[AT_ONCE]) 
     }
 }
 
-// Norms a row (for each of up to two weights in turn, where they are given) and leaves it in `row`, then quantises it to
+// Norms a row (for each of up to two weights in turn, where they are given) and leaves it in `row` (row_room), quantises it to
 // `q`, `padded` long with zeros behind `len`. `early` is the start of the first weights, loaded ahead. Gives the scale it was
 // multiplied by and the sum of the int8 values. All threads of the block; a barrier stands behind.
 DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *weight, const float *second,
@@ -125,7 +123,7 @@ DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *wei
         load_row(x, start, len, v);
         UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
             u32 at = start + i * threads() + thread_x();
-            if (at < len) row[at] = v[i];
+            if (at < row_room(len)) row[at] = v[i];
             amax = larger(magnitude(v[i]), amax);
         }
     }

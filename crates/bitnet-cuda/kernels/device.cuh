@@ -28,6 +28,9 @@ struct alignas(16) Words4 {
 #define UNROLL_8 _Pragma("unroll 8")
 #define UNROLL_32 _Pragma("unroll 32")
 #define KERNEL(threads, name, Args) extern "C" __global__ void __launch_bounds__(threads) name(const Args a)
+// A kernel of which so many blocks shall fit a multiprocessor.
+#define KERNEL_FITTING(blocks, threads, name, Args)                                                                    \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(const Args a)
 
 DEVICE u32 thread_x() { return threadIdx.x; }
 DEVICE u32 threads() { return blockDim.x; }
@@ -73,6 +76,11 @@ DEVICE i32 dot4(u32 a, u32 b, i32 c) {
 
 DEVICE float shuffle_xor(float x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE i32 shuffle_xor(i32 x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+
+// Adds what the other lane of a pair has.
+DEVICE void add_neighbour(float (&v)[8]) {
+    UNROLL for (u32 i = 0; i < 8; i++) v[i] += shuffle_xor(v[i], 1);
+}
 
 DEVICE float warp_max(float x) {
     UNROLL for (u32 m = 16; m > 0; m >>= 1) {

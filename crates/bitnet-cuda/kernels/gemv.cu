@@ -93,5 +93,5 @@ template <u32 tile> DEVICE void gemv(const GemvArgs &a) {
     }
 }
 
-KERNEL(512, gemv_1, GemvArgs) { gemv<1>(a); }
-KERNEL(512, gemv_2, GemvArgs) { gemv<2>(a); }
+KERNEL_FITTING(2, 512, gemv_1, GemvArgs) { gemv<1>(a); }
+KERNEL_FITTING(2, 512, gemv_2, GemvArgs) { gemv<2>(a); }

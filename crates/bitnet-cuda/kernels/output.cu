@@ -36,7 +36,7 @@ template <u32 dtype, u32 count> DEVICE void logits(const LogitsArgs &a) {
     }
     UNROLL for (u32 r = 0; r < count; r++) {
         // Chain i meets chain i + 8, then 4, 2 and 1.
-        UNROLL for (u32 i = 0; i < 8; i++) sums[r][i] += shuffle_xor(sums[r][i], 1);
+        add_neighbour(sums[r]);
         UNROLL for (u32 i = 0; i < 4; i++) sums[r][i] += sums[r][i + 4];
         float logit = (sums[r][0] + sums[r][2]) + (sums[r][1] + sums[r][3]);
         if (part == 0 && token < a.vocab && first + r < a.rows) {

@@ -28,7 +28,7 @@ struct QuantizeArgs {
     u32 *q;         // [token][padded / 4]
     float *scales;  // [token]
     i32 *sums;      // [token]
-    float *rows;    // [token][len]: room for rows too long for shared memory, or null
+    float *rows;    // [token][row_room]: for rows too long for shared memory, or null
     u32 len, padded, stride;
     float eps;
 };
@@ -40,7 +40,7 @@ KERNEL(512, quantize_rows, QuantizeArgs) {
     if (a.weight != 0) load_row(a.weight, 0, a.len, early);
     await_previous();
     const u64 token = block_x();
-    float *row = a.rows != 0 ? a.rows + token * a.len : (float *)dynamic_shared();
+    float *row = a.rows != 0 ? a.rows + token * row_room(a.len) : (float *)dynamic_shared();
     i32 sum;
     float scale = norm_quantize(a.x + token * a.stride, a.len, a.padded, a.weight, a.second, early, a.eps, row,
                                 a.q + token * (a.padded / 4), scratch, sum);
@@ -68,13 +68,13 @@ KERNEL(512, norm_rows, NormArgs) {
     launch_next();
     await_previous();
     const u64 index = block_x(), source = a.picked != 0 ? a.picked[index] : index;
-    float *row = a.rows != 0 ? a.rows + index * a.len : (float *)dynamic_shared();
+    float *row = a.rows != 0 ? a.rows + index * row_room(a.len) : (float *)dynamic_shared();
     for (u32 start = 0; start < a.len; start += AT_ONCE * threads()) {
         float v[AT_ONCE];
         load_row(a.x + source * a.stride, start, a.len, v);
         UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
             u32 at = start + i * threads() + thread_x();
-            if (at < a.len) row[at] = v[i];
+            if (at < row_room(a.len)) row[at] = v[i];
         }
     }
     float factor = rms_factor(row, a.len, a.eps, scratch);
@@ -108,7 +108,7 @@ KERNEL(128, place_heads, HeadsArgs) {
     const u32 index = block_x(), token = block_y(), d = kv.head_dim, half = d / 2, position = kv.positions[token];
     const u32 kind = index < a.heads ? 0 : (index < a.heads + a.kv_heads ? 1 : 2);
     float *row = a.qkv + (u64)token * a.stride + index * d;
-    for (u32 i = thread_x(); i < d; i += threads()) head[i] = row[i];
+    for (u32 i = thread_x(); i < 256; i += threads()) head[i] = i < d ? row[i] : 0.0f;
     const float *norm = kind == 0 ? a.query_norm : (kind == 1 ? a.key_norm : 0);
     sync_block();
     if (norm != 0) {

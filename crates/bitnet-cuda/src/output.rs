@@ -101,7 +101,7 @@ impl Pass<'_> {
         self.scan(parts, hidden, near, count)?;
         self.launch("chunk_maxima", [chunks, count, 1], CHUNK as u32, 0, bytes_of(&args))?;
         self.launch("collect", [count, 1, 1], 512, 0, bytes_of(&args))?;
-        let blocks = (self.gpu.facts().multiprocessors as usize).div_ceil(count).min(RESCORE_BLOCKS);
+        let blocks = RESCORE_BLOCKS.min(self.gpu.facts().multiprocessors as usize);
         self.launch("rescore", [blocks, count, 1], 256, 0, bytes_of(&args))
     }
 

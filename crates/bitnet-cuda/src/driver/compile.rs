@@ -64,7 +64,14 @@ pub(super) fn function(module: sys::CUmodule, name: &'static str) -> Result<sys:
     let c_name = CString::new(name).map_err(|_| CudaError::Kernels { what: name.to_owned() })?;
     // SAFETY: the module is loaded.
     let found = unsafe { cudarc::driver::result::module::get_function(module, c_name) };
-    found.map_err(failed("cuModuleGetFunction"))
+    let function = found.map_err(failed("cuModuleGetFunction"))?;
+    // Blocks that hold rows or values: as many as possible at a time, rather than a larger first cache.
+    let carveout = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+    // SAFETY: the function was just found; the attribute is advice, whose refusal changes no result.
+    unsafe {
+        let _ = cudarc::driver::result::function::set_function_attribute(function, carveout, 100);
+    }
+    Ok(function)
 }
 
 /// PTX of the sources in the program.

@@ -14,11 +14,11 @@ namespace emulator {
 enum Waiting { RUNNABLE, FOR_WARP, FOR_BLOCK, ENDED };
 
 const u32 MAX_THREADS = 1024;
-const size_t STACK = 128 << 10;
+// Not a power of two: the ends of stacks must not meet in the same places of the processor's caches.
+const size_t STACK = (64 << 10) + 17 * 64;
 
 struct Fiber {
     void *stack_pointer;
-    u8 *stack;
     Waiting waiting;
     u32 exchanges;
 };
@@ -26,6 +26,7 @@ struct Fiber {
 Place place;
 void *dynamic;
 static Fiber fibers[MAX_THREADS];
+static u8 *stacks;
 static void *scheduler;
 static void (*kernel)(const void *);
 static const void *argument;
@@ -83,12 +84,12 @@ static void start() {
 }
 
 static void prepare(Fiber &fiber) {
-    if (fiber.stack == nullptr) {
-        void *memory = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED) fail("no memory for a stack");
-        fiber.stack = (u8 *)memory;
+    if (stacks == nullptr) {
+        void *memory = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) fail("no memory for stacks");
+        stacks = (u8 *)memory;
     }
-    void **top = (void **)(fiber.stack + STACK);
+    void **top = (void **)(stacks + (&fiber - fibers + 1) * STACK);
 #if defined(__x86_64__)
     // Where `ret` goes; behind it the stack is aligned as behind a call.
     *--top = nullptr;

@@ -21,6 +21,8 @@
     extern "C" void bitnet_kernel_##name(const void *bytes) { body_##name(*(const Args *)bytes); }                     \
     static void body_##name(const Args a)
 
+#define KERNEL_FITTING(blocks, threads, name, Args) KERNEL(threads, name, Args)
+
 namespace emulator {
 struct Place {
     u32 thread, threads, block[3], grid[3];
@@ -88,6 +90,13 @@ template <class T> DEVICE T lane_value(const u8 *all, u32 lane) {
 
 DEVICE float shuffle_xor(float x, u32 mask) {
     return lane_value<float>(emulator::exchange(&x, 4), (thread_x() % 32) ^ mask);
+}
+
+// Adds what the other lane of a pair has.
+DEVICE void add_neighbour(float (&v)[8]) {
+    float all[8];
+    memcpy(all, emulator::exchange(v, sizeof(v)) + 64 * ((thread_x() % 32) ^ 1), sizeof(v));
+    for (u32 i = 0; i < 8; i++) v[i] += all[i];
 }
 
 // Reductions in one exchange: each lane does the additions of the butterfly for itself.
