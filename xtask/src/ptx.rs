@@ -1,13 +1,14 @@
 //! `cargo xtask ptx [--check]`: the PTX of the CUDA kernels, made from `crates/bitnet-cuda/kernels/`.
 //!
-//! PTX is kept in the repository, since no toolkit shall be needed to build. Its first line has a hash of the sources and of
-//! how they are compiled; `--check` compares that, and with a compiler from an earlier `cargo xtask ptx` also the rest.
+//! PTX is kept in the repository, since no toolkit shall be needed to build: a line with a hash of the sources and of how
+//! they are compiled, and the text, compressed by zlib; `--check` compares that, and with a compiler from an earlier `cargo xtask ptx` also the rest.
 //! The compiler is NVRTC of a fixed version, from NVIDIA's wheel: old enough for the drivers of CUDA 12.1.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use miniz_oxide::deflate::compress_to_vec_zlib;
 
 use crate::process::{self, Failure, Outcome, Workspace};
 
@@ -15,7 +16,9 @@ use crate::process::{self, Failure, Outcome, Workspace};
 const WHEEL: &str = "nvidia-cuda-nvrtc-cu12==12.1.105";
 /// Targets: what NVRTC calls them, and the file.
 const TARGETS: [(&str, &str); 3] =
-    [("compute_75", "sm_75.ptx"), ("compute_80", "sm_80.ptx"), ("compute_90", "sm_90.ptx")];
+    [("compute_75", "sm_75.ptx.z"), ("compute_80", "sm_80.ptx.z"), ("compute_90", "sm_90.ptx.z")];
+/// How hard to compress: as hard as possible, for files that are read once.
+const LEVEL: u8 = 9;
 const KERNELS: &str = "crates/bitnet-cuda/kernels";
 const PTX: &str = "crates/bitnet-cuda/ptx";
 
@@ -29,7 +32,7 @@ pub(crate) fn run(workspace: &Workspace, check: bool) -> Outcome {
     if check {
         for (_, file) in TARGETS {
             let path = workspace.root().join(PTX).join(file);
-            if !read(&path)?.starts_with(&head) {
+            if !read(&path)?.starts_with(head.as_bytes()) {
                 return Err(Failure(format!("{PTX}/{file} is not of these sources; run `cargo xtask ptx`")));
             }
         }
@@ -40,18 +43,19 @@ pub(crate) fn run(workspace: &Workspace, check: bool) -> Outcome {
     }
     for (file, ptx) in compile(workspace, &compiler)? {
         let path = workspace.root().join(PTX).join(file);
-        let text = format!("{head}{ptx}");
+        let mut bytes = head.clone().into_bytes();
+        bytes.extend(compress_to_vec_zlib(ptx.as_bytes(), LEVEL));
         if !check {
-            fs::write(&path, text).map_err(|e| Failure(format!("{}: {e}", path.display())))?;
-        } else if read(&path)? != text {
+            fs::write(&path, bytes).map_err(|e| Failure(format!("{}: {e}", path.display())))?;
+        } else if read(&path)? != bytes {
             return Err(Failure(format!("{PTX}/{file} is not what NVRTC gives; run `cargo xtask ptx`")));
         }
     }
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|e| Failure(format!("{}: {e}", path.display())))
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|e| Failure(format!("{}: {e}", path.display())))
 }
 
 fn has_wheel(folder: &Path) -> bool {
@@ -86,11 +90,12 @@ fn hash(workspace: &Workspace) -> Result<u64, Failure> {
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "cu" || e == "cuh" || e == "py"));
     files.sort();
-    let mut text = WHEEL.to_owned();
+    let mut bytes = WHEEL.as_bytes().to_vec();
     for path in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let _ = write!(text, "\n{name}\n{}", read(&path)?);
+        bytes.extend(format!("\n{name}\n").into_bytes());
+        bytes.extend(read(&path)?);
     }
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    Ok(text.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+    Ok(bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step))
 }

@@ -1,5 +1,9 @@
 //! The kernels in the program: PTX for each [`Target`], and the sources they were made of.
 
+use miniz_oxide::inflate::decompress_to_vec_zlib;
+
+use crate::CudaError;
+
 /// Kernels compiled for devices from some compute capability on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
@@ -13,8 +17,22 @@ pub struct Target {
     pub tensor_cores: bool,
     /// Whether a kernel may begin before the one ahead of it has ended.
     pub overlap: bool,
+    /// A line of `cargo xtask ptx`, then what the driver compiles, compressed by zlib.
+    packed: &'static [u8],
+}
+
+impl Target {
     /// What the driver compiles.
-    pub ptx: &'static str,
+    ///
+    /// # Errors
+    /// [`CudaError::Kernels`] if what is in the program is not as `cargo xtask ptx` made it.
+    pub fn ptx(&self) -> Result<String, CudaError> {
+        let damaged =
+            || CudaError::Kernels { what: format!("the PTX for {} in this program is damaged", self.name) };
+        let head = self.packed.iter().position(|&byte| byte == b'\n').ok_or_else(damaged)?;
+        let text = decompress_to_vec_zlib(&self.packed[head + 1..]).map_err(|_| damaged())?;
+        String::from_utf8(text).map_err(|_| damaged())
+    }
 }
 
 static TARGETS: [Target; 3] = [
@@ -24,7 +42,7 @@ static TARGETS: [Target; 3] = [
         capability: 75,
         tensor_cores: false,
         overlap: false,
-        ptx: include_str!("../ptx/sm_75.ptx"),
+        packed: include_bytes!("../ptx/sm_75.ptx.z"),
     },
     Target {
         name: "sm_80",
@@ -32,7 +50,7 @@ static TARGETS: [Target; 3] = [
         capability: 80,
         tensor_cores: true,
         overlap: false,
-        ptx: include_str!("../ptx/sm_80.ptx"),
+        packed: include_bytes!("../ptx/sm_80.ptx.z"),
     },
     Target {
         name: "sm_90",
@@ -40,7 +58,7 @@ static TARGETS: [Target; 3] = [
         capability: 90,
         tensor_cores: true,
         overlap: true,
-        ptx: include_str!("../ptx/sm_90.ptx"),
+        packed: include_bytes!("../ptx/sm_90.ptx.z"),
     },
 ];
 

@@ -68,5 +68,4 @@ pub(super) const FUNCTION_LINES: usize = 80;
 pub(super) const FILE_BYTES: u64 = 1 << 20;
 
 /// Where large files may lie.
-pub(super) const LARGE_FILES: &[&str] =
-    &["testdata/", "crates/bitnet-tiny/model/", "crates/bitnet-cuda/ptx/"];
+pub(super) const LARGE_FILES: &[&str] = &["testdata/", "crates/bitnet-tiny/model/"];

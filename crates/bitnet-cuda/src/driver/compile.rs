@@ -31,7 +31,7 @@ pub(super) fn choose(capability: u32, name: Option<&str>) -> Result<&'static Tar
 /// Loads the kernels into the current context.
 pub(super) fn load(target: &Target) -> Result<sys::CUmodule, CudaError> {
     let from_source = std::env::var_os(FROM_SOURCE).is_some_and(|value| value == "1");
-    let ptx = if from_source { compile(target)? } else { target.ptx.to_owned() };
+    let ptx = if from_source { compile(target)? } else { target.ptx()? };
     let broken = |_| CudaError::Kernels { what: "PTX with a zero byte".to_owned() };
     let ptx = CString::new(ptx).map_err(broken)?;
     let mut log = vec![0u8; LOG];
