@@ -39,7 +39,7 @@ pub(crate) fn tests(workspace: &Workspace) -> Result<Option<String>, Failure> {
     let Some(mut nextest) = nextest(workspace) else {
         eprintln!("NOTICE: cargo-nextest is not available; running `cargo test` instead");
         return process::run(
-            &mut workspace
+            workspace
                 .cargo(&[
                     "test",
                     "--workspace",
@@ -77,7 +77,7 @@ fn has_vulkan_driver() -> bool {
     let registered = |folder: &&str| {
         Path::new(folder).read_dir().is_ok_and(|mut entries| entries.any(|entry| entry.is_ok()))
     };
-    named.is_some() || VULKAN_DRIVERS.iter().any(|folder| registered(&folder))
+    named.is_some() || VULKAN_DRIVERS.iter().any(registered)
 }
 
 /// Variables by which tests know that a GPU must be there: on Linux, unless a person says otherwise.

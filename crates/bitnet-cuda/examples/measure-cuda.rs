@@ -32,7 +32,7 @@ impl Noise {
 }
 
 fn matrix(rows: usize, cols: usize, noise: &mut Noise) -> TernaryMatrix {
-    let code = |bits: u64| (bits & 0xffff) * 3 >> 16;
+    let code = |bits: u64| ((bits & 0xffff) * 3) >> 16;
     let byte = |bits: u64| code(bits) | code(bits >> 16) << 2 | code(bits >> 32) << 4 | code(bits >> 48) << 6;
     let bytes = (0..rows * cols / 4).map(|_| byte(noise.next()) as u8).collect();
     let scale = 1.2 / (cols as f32).sqrt();

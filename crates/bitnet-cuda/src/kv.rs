@@ -114,14 +114,14 @@ impl KvLayout {
     /// Gives the first positions of a block's bytes in the rows' form.
     pub(crate) fn give(self, block: &[u8], positions: usize, out: &mut [u8]) {
         self.for_each_piece(positions, |at, row, len| {
-            out[row..row + len].copy_from_slice(&block[at..at + len])
+            out[row..row + len].copy_from_slice(&block[at..at + len]);
         });
     }
 
     /// Takes the first positions of a block's bytes from the rows' form.
     pub(crate) fn take(self, block: &mut [u8], positions: usize, rows: &[u8]) {
         self.for_each_piece(positions, |at, row, len| {
-            block[at..at + len].copy_from_slice(&rows[row..row + len])
+            block[at..at + len].copy_from_slice(&rows[row..row + len]);
         });
     }
 }
