@@ -153,12 +153,18 @@ DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     u32 given[6] = {a[0], a[1], a[2], a[3], b0, b1};
     const u8 *all = emulator::exchange(given, sizeof(given));
     const u32 g = thread_x() % 32 / 4, t = thread_x() % 4;
+    // Rows g and g + 8 and columns 2 t and 2 t + 1, 32 bytes each, from the four lanes that have them.
+    alignas(32) i8 rows[2][32], columns[2][32];
     for (u32 k = 0; k < 4; k++) {
-        const u32 *row = (const u32 *)(all + 64 * (4 * g + k));
+        const u8 *lane = all + 64 * (4 * g + k);
+        for (u32 i = 0; i < 4; i++) memcpy(rows[i % 2] + 8 * k + i / 2 * 4, lane + 4 * i, 4);
+        for (u32 n = 0; n < 2; n++) memcpy(columns[n] + 8 * k, all + 64 * (4 * (2 * t + n) + k) + 16, 8);
+    }
+    for (u32 r = 0; r < 2; r++) {
         for (u32 n = 0; n < 2; n++) {
-            const u32 *column = (const u32 *)(all + 64 * (4 * (2 * t + n) + k));
-            c[n] = dot4(row[2], column[5], dot4(row[0], column[4], c[n]));
-            c[2 + n] = dot4(row[3], column[5], dot4(row[1], column[4], c[2 + n]));
+            i32 sum = 0;
+            for (u32 i = 0; i < 32; i++) sum += (i32)rows[r][i] * (i32)columns[n][i];
+            c[2 * r + n] += sum;
         }
     }
 }

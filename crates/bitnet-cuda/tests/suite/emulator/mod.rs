@@ -117,7 +117,7 @@ fn compiled() -> PathBuf {
     if !library.exists() {
         let own_copy = target.join(format!("emulator-{}.tmp", std::process::id()));
         let status = Command::new("g++")
-            .args(["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-fno-strict-aliasing"])
+            .args(["-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-strict-aliasing"])
             .args(["-fPIC", "-shared", "-DBITNET_EMULATE", "-Wno-unknown-pragmas", "-o"])
             .arg(&own_copy)
             .arg(format!("-I{}", own.display()))
