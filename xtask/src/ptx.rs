@@ -1,7 +1,8 @@
 //! `cargo xtask ptx [--check]`: the PTX of the CUDA kernels, made from `crates/bitnet-cuda/kernels/`.
 //!
 //! PTX is kept in the repository, since no toolkit shall be needed to build: a line with a hash of the sources and of how
-//! they are compiled, and the text, compressed by zlib; `--check` compares that, and with a compiler from an earlier `cargo xtask ptx` also the rest.
+//! they are compiled, and the text, compressed by zlib. `--check` compares the hash; the text says nothing, since the compiler
+//! names registers differently from run to run.
 //! The compiler is NVRTC of a fixed version, from NVIDIA's wheel: old enough for the drivers of CUDA 12.1.
 
 use std::fs;
@@ -25,7 +26,7 @@ const PTX: &str = "crates/bitnet-cuda/ptx";
 /// Compiles the kernels, or checks that the files are those of the sources.
 ///
 /// # Errors
-/// When the compiler cannot be had or refuses the sources, or with `check` when a file is stale.
+/// When the compiler cannot be had or refuses the sources, or with `check` when a file is of other sources.
 pub(crate) fn run(workspace: &Workspace, check: bool) -> Outcome {
     let head = format!("// Made by `cargo xtask ptx` from kernels with hash {:016x}.\n", hash(workspace)?);
     let compiler = workspace.root().join("target/ptx");
@@ -36,20 +37,13 @@ pub(crate) fn run(workspace: &Workspace, check: bool) -> Outcome {
                 return Err(Failure(format!("{PTX}/{file} is not of these sources; run `cargo xtask ptx`")));
             }
         }
-        if !has_wheel(&compiler) {
-            eprintln!("ptx: hashes agree (compiled nothing: target/ptx has no compiler)");
-            return Ok(());
-        }
+        return Ok(());
     }
     for (file, ptx) in compile(workspace, &compiler)? {
         let path = workspace.root().join(PTX).join(file);
         let mut bytes = head.clone().into_bytes();
         bytes.extend(compress_to_vec_zlib(ptx.as_bytes(), LEVEL));
-        if !check {
-            fs::write(&path, bytes).map_err(|e| Failure(format!("{}: {e}", path.display())))?;
-        } else if read(&path)? != bytes {
-            return Err(Failure(format!("{PTX}/{file} is not what NVRTC gives; run `cargo xtask ptx`")));
-        }
+        fs::write(&path, bytes).map_err(|e| Failure(format!("{}: {e}", path.display())))?;
     }
     Ok(())
 }
