@@ -18,7 +18,17 @@ const MLX_C: &str = "0.7.0";
 
 /// The sources that the crate's calls need.
 const SOURCES: [&str; 11] = [
-    "array", "device", "error", "fast", "memory", "ops", "stream", "string", "transforms", "vector", "version",
+    "array",
+    "device",
+    "error",
+    "fast",
+    "memory",
+    "ops",
+    "stream",
+    "string",
+    "transforms",
+    "vector",
+    "version",
 ];
 
 /// `std::format` for the calls that the C API makes, in place of the header that C++ libraries before GCC 13 have not got.
@@ -57,7 +67,9 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     for (tool, what) in [("python3", "Python with pip"), (&compiler, "a C++ compiler"), ("ar", "ar")] {
         if !answers(Command::new(tool)) {
-            return Err(Failure(format!("{what} is needed ({tool}); on Debian: apt-get install g++ python3-pip")));
+            return Err(Failure(format!(
+                "{what} is needed ({tool}); on Debian: apt-get install g++ python3-pip"
+            )));
         }
     }
     let folder = workspace.root().join("target/mlx");

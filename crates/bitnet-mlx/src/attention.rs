@@ -43,7 +43,7 @@ impl DeviceGroup {
             let positions = int(view.positions)?;
             let rows = Array::from_i32(&view.rows, &[sequences, positions])?;
             let mask = Array::from_f32(&view.mask, &[sequences, 1, 1, tokens, positions])?;
-            Ok(DeviceView { rows, mask, positions })
+            Ok::<_, MlxError>(DeviceView { rows, mask, positions })
         };
         let [full, sliding] = group.views.each_ref().map(|view| view.as_ref().map(upload).transpose());
         let rows = int(group.rows.start)?..int(group.rows.end)?;
@@ -109,7 +109,13 @@ impl Heads {
 
     /// Keys or values that a group looks at, `[sequences, key heads, positions, width]` in single precision, and for int8
     /// their scales, `[sequences, key heads, 1, positions]`.
-    fn gather(&self, s: &Stream, rows: &Rows, view: &DeviceView, group: &DeviceGroup) -> Result<Rows, MlxError> {
+    fn gather(
+        &self,
+        s: &Stream,
+        rows: &Rows,
+        view: &DeviceView,
+        group: &DeviceGroup,
+    ) -> Result<Rows, MlxError> {
         let Self { kv, width, .. } = *self;
         let (sequences, positions) = (group.sequences, view.positions);
         let taken = s.take(&rows.elements, &view.rows, 0)?;

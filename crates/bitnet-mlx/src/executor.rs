@@ -112,11 +112,7 @@ impl Executor for MlxExecutor {
             max_batch_tokens: *max_rows,
             kernels: if stream.is_gpu() { "mlx, gpu" } else { "mlx, cpu" },
             threads: 1,
-            traffic: Traffic {
-                layers: MemorySize::bytes(model.ternary_bytes),
-                output,
-                output_scan: output,
-            },
+            traffic: Traffic { layers: MemorySize::bytes(model.ternary_bytes), output, output_scan: output },
         }
     }
 

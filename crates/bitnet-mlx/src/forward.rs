@@ -92,7 +92,8 @@ impl Machine {
             return Ok(None);
         }
         let wanted = Array::from_i32(&pass.wanted, &[int(pass.wanted.len())?])?;
-        let hidden = s.rms_norm(&s.take(&x, &wanted, 0)?, Some(&model.final_norm), model.spec.rms_norm_eps)?;
+        let hidden =
+            s.rms_norm(&s.take(&x, &wanted, 0)?, Some(&model.final_norm), model.spec.rms_norm_eps)?;
         let given = if logits { s.matmul(&hidden, &model.output)? } else { hidden };
         s.in_rows(&given).map(Some)
     }

@@ -185,8 +185,10 @@ impl KvCache {
     fn fill(&mut self, s: &Stream) -> Result<(), MlxError> {
         let slots = int(self.room * BLOCK_SIZE)?;
         while self.layers.len() < self.form.layers {
-            let layer =
-                LayerKv { keys: Rows::zeros(s, self.form, slots)?, values: Rows::zeros(s, self.form, slots)? };
+            let layer = LayerKv {
+                keys: Rows::zeros(s, self.form, slots)?,
+                values: Rows::zeros(s, self.form, slots)?,
+            };
             eval(&layer.arrays().collect::<Vec<_>>())?;
             self.layers.push(layer);
         }

@@ -165,12 +165,12 @@ mod tests {
         let stream = Stream::new(MlxWhere::Cpu).unwrap();
         let mut random = Random::new(3);
         for (rows, columns) in [(8, 100), (64, 256), (8, 20_480), (4, MAX_COLUMNS)] {
-            let trits: Vec<i8> = (0..rows * columns)
-                .map(|i| if i < columns { 1 } else { random.next_trit() })
-                .collect();
+            let trits: Vec<i8> =
+                (0..rows * columns).map(|i| if i < columns { 1 } else { random.next_trit() }).collect();
             let bytes = ByteView::from_vec(pack_hf(&trits, rows, columns).unwrap());
             let matrix =
-                TernaryMatrix::new(rows, columns, 0.5, TritCodec::HfPacked, RowOrder::Natural, bytes).unwrap();
+                TernaryMatrix::new(rows, columns, 0.5, TritCodec::HfPacked, RowOrder::Natural, bytes)
+                    .unwrap();
             let packed = pack(&stream, &mut Shared::default(), &[("m", &matrix)]).unwrap();
             let mut q = vec![0.0f32; padded(columns)];
             q[..columns].iter_mut().for_each(|q| *q = (random.next_u64() % 2) as f32 * 254.0 - 127.0);

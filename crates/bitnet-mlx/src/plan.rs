@@ -118,8 +118,9 @@ impl<'a> Pass<'a> {
             rows += pieces[i].tokens.len();
         }
         let wanted = pieces.iter().zip(&starts);
-        let wanted =
-            wanted.flat_map(|(piece, &start)| piece.wanted.clone().map(move |t| (start + t) as i32)).collect();
+        let wanted = wanted
+            .flat_map(|(piece, &start)| piece.wanted.clone().map(move |t| (start + t) as i32))
+            .collect();
         let pieces: Vec<Piece<'a>> = order.into_iter().map(|i| pieces[i].clone()).collect();
         let mut groups = Vec::new();
         let mut row = 0;
@@ -204,10 +205,15 @@ mod tests {
     #[test]
     fn calls_are_cut_and_results_keep_their_order() {
         let (spec, tokens, blocks) = (spec(), vec![7; 20], [3, 1]);
-        let s = |count: usize, logits| Sequence { tokens: &tokens[..count], position: 10, blocks: &blocks, logits };
-        let batch = Batch {
-            sequences: &[s(3, LogitRows::All), s(20, LogitRows::Last), s(1, LogitRows::Last), s(3, LogitRows::All)],
+        let s = |count: usize, logits| Sequence {
+            tokens: &tokens[..count],
+            position: 10,
+            blocks: &blocks,
+            logits,
         };
+        let sequences =
+            [s(3, LogitRows::All), s(20, LogitRows::Last), s(1, LogitRows::Last), s(3, LogitRows::All)];
+        let batch = Batch { sequences: &sequences };
         let passes = cut(&spec, &batch, 16);
         let sizes: Vec<Vec<usize>> =
             passes.iter().map(|pass| pass.iter().map(|piece| piece.tokens.len()).collect()).collect();
@@ -233,7 +239,8 @@ mod tests {
         spec.extras.sliding = Some(SlidingWindow { window: 5, layers: vec![true, false], rope_theta: 1.0 });
         let blocks: Vec<u32> = (0..10).collect();
         let s = Sequence { tokens: &[1, 2], position: 200, blocks: &blocks, logits: LogitRows::Last };
-        let pass = Pass::new(&spec, cut(&spec, &Batch { sequences: &[s] }, 16).swap_remove(0));
+        let sequences = [s];
+        let pass = Pass::new(&spec, cut(&spec, &Batch { sequences: &sequences }, 16).swap_remove(0));
         let [Some(full), Some(window)] = &pass.groups[0].views else { panic!("views are missing") };
         assert_eq!((full.positions, window.positions), (256, 64));
         assert_eq!((window.rows[0], window.rows[9], window.rows[63]), (192, 201, 201));

@@ -8,9 +8,9 @@ use bitnet_mlx::MlxOptions;
 use bitnet_model::KvType;
 use bitnet_model::conformance::{self, Tolerance};
 
-/// As for wgpu: most rows agree to float noise, and a row differs by more where noise carries an activation over a rounding
-/// border.
-const TOLERANCE: Tolerance = Tolerance::Relative(2e-2);
+/// Most rows agree to float noise (see `agreement.rs`). Where noise carries an activation over a rounding border, this row and
+/// those that attend to it differ by about a hundredth, in these small models; some meet several.
+const TOLERANCE: Tolerance = Tolerance::Relative(4e-2);
 
 fn conforms(kv_type: KvType) {
     conformance::run(TOLERANCE, kv_type, &mut |sample| {

@@ -61,7 +61,9 @@ fn what_cannot_be_is_a_typed_error() {
     let spec = ModelSpec { intermediate_size: wide, hidden_size: 64, num_layers: 1, ..sample.spec.clone() };
     let weights = random_weights(&spec, DType::F32, &mut Random::new(1));
     match common::executor(&spec, &weights, &common::options()) {
-        Err(ExecError::Unsupported { backend: "mlx", what }) => assert!(what.contains("65600 columns"), "{what}"),
+        Err(ExecError::Unsupported { backend: "mlx", what }) => {
+            assert!(what.contains("65600 columns"), "{what}")
+        }
         other => panic!("{other:?}"),
     }
 

@@ -141,9 +141,9 @@ impl Array {
     pub(crate) fn f32s(&self) -> Result<&[f32], MlxError> {
         // SAFETY: a live array.
         let dtype = unsafe { raw::mlx_array_dtype(self.0) };
-        match (dtype, bytemuck::try_cast_slice(self.data()?)) {
-            (Dtype::F32, Ok(values)) => Ok(values),
-            _ => Err(MlxError::Device(format!("an array of {dtype:?} instead of numbers"))),
+        match bytemuck::try_cast_slice(self.data()?) {
+            Ok(values) if dtype == Dtype::F32 as c_int => Ok(values),
+            _ => Err(MlxError::Device(format!("an array of the type {dtype} instead of single precision"))),
         }
     }
 }

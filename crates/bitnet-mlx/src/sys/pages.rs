@@ -26,8 +26,7 @@ impl Pages {
     /// # Errors
     /// [`MlxError::OutOfMemory`].
     pub(crate) fn zeroed(bytes: usize) -> Result<Self, MlxError> {
-        let refused =
-            || MlxError::OutOfMemory { needed: MemorySize::bytes(bytes as u64), free: None };
+        let refused = || MlxError::OutOfMemory { needed: MemorySize::bytes(bytes as u64), free: None };
         let size = bytes.max(1).checked_next_multiple_of(PAGE).ok_or_else(refused)?;
         let layout = Layout::from_size_align(size, PAGE).map_err(|_| refused())?;
         // SAFETY: the size is not zero.

@@ -32,10 +32,6 @@ macro_rules! handles {
         #[derive(Debug, Clone, Copy)]
         #[repr(C)]
         pub(super) struct $name(pub(super) *mut c_void);
-
-        impl $name {
-            pub(super) const NULL: Self = Self(std::ptr::null_mut());
-        }
     )*};
 }
 
@@ -52,6 +48,11 @@ handles! {
     RawDeviceInfo,
     /// `mlx_string`.
     RawString
+}
+
+impl RawArray {
+    /// No array.
+    pub(super) const NULL: Self = Self(std::ptr::null_mut());
 }
 
 /// `mlx_optional_int`.
@@ -95,7 +96,6 @@ functions! {
     mlx_device_info_get_string(out: *mut *const c_char, info: RawDeviceInfo, key: *const c_char) -> c_int;
     mlx_device_info_get_size(out: *mut usize, info: RawDeviceInfo, key: *const c_char) -> c_int;
     mlx_stream_new_thread_unsafe(device: RawDevice) -> RawStream;
-    mlx_stream_free(stream: RawStream) -> c_int;
 
     mlx_clear_cache() -> c_int;
     mlx_get_active_memory(out: *mut usize) -> c_int;
@@ -110,7 +110,7 @@ functions! {
     mlx_array_nbytes(array: RawArray) -> usize;
     mlx_array_ndim(array: RawArray) -> usize;
     mlx_array_dim(array: RawArray, dim: c_int) -> c_int;
-    mlx_array_dtype(array: RawArray) -> Dtype;
+    mlx_array_dtype(array: RawArray) -> c_int;
     mlx_array_eval(array: RawArray) -> c_int;
     mlx_array_data_uint8(array: RawArray) -> *const u8;
     _mlx_array_is_row_contiguous(out: *mut bool, array: RawArray) -> c_int;

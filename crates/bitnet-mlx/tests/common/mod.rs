@@ -6,18 +6,18 @@ use bitnet_model::conformance::Sample;
 use bitnet_model::{ExecError, ModelSpec, Weights};
 
 /// Whether the tests run on a GPU, where bits of rows are not promised.
-pub fn on_gpu() -> bool {
+pub(crate) fn on_gpu() -> bool {
     std::env::var("BITNET_MLX_DEVICE").is_ok_and(|device| device == "gpu")
 }
 
 /// Options for the device of the tests.
-pub fn options() -> MlxOptions {
+pub(crate) fn options() -> MlxOptions {
     let device = if on_gpu() { MlxWhere::Gpu } else { MlxWhere::Cpu };
     MlxOptions { device, ..MlxOptions::default() }
 }
 
 /// An executor for a model.
-pub fn executor(
+pub(crate) fn executor(
     spec: &ModelSpec,
     weights: &Weights,
     options: &MlxOptions,
@@ -26,6 +26,6 @@ pub fn executor(
 }
 
 /// An executor for a sample.
-pub fn of_sample(sample: &Sample, options: &MlxOptions) -> Result<MlxExecutor, ExecError> {
+pub(crate) fn of_sample(sample: &Sample, options: &MlxOptions) -> Result<MlxExecutor, ExecError> {
     executor(&sample.spec, &sample.weights, options)
 }
