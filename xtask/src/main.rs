@@ -10,6 +10,7 @@
 //! - `clients`: the official clients of OpenAI, ollama and Anthropic against a running server ([`clients`]).
 //! - `soak`: a server under load and under everything that clients do wrong ([`soak`]).
 //! - `ptx`: the PTX of the CUDA kernels ([`ptx`]).
+//! - `mlx`: the MLX executor on MLX's CPU build for Linux ([`mlx`]).
 //! - `arm64`: cross-compiles the ARM64 kernels and runs them under qemu ([`arm64`]).
 //!
 //! No part of the engine lives here, and xtask depends on no crate of the engine, so that `tidy` can run while the
@@ -23,6 +24,7 @@ mod arm64;
 mod book;
 mod ci;
 mod clients;
+mod mlx;
 mod packages;
 mod process;
 mod ptx;
@@ -52,6 +54,7 @@ commands:
   clients run the official clients of OpenAI, ollama and Anthropic (needs Python and node, installs packages)
   soak    64 streaming clients for a minute, then 100,000 good, bad and aborted requests [--requests N ...]
   ptx     compile the CUDA kernels to the PTX of the repository [--check] (needs Python, installs NVRTC)
+  mlx     fetch MLX for Linux, compile its C API, test the MLX executor (needs Python and a C++ compiler)
   arm64   cross-compile the ARM64 kernels and run their self-test under qemu (x86-64 Linux)";
 
 fn main() -> ExitCode {
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         ["soak", ref options @ ..] => soak::run(&workspace, options),
         ["ptx"] => ptx::run(&workspace, false),
         ["ptx", "--check"] => ptx::run(&workspace, true),
+        ["mlx"] => mlx::run(&workspace),
         ["arm64"] => arm64::run(&workspace),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{USAGE}");

@@ -49,6 +49,13 @@ pub(crate) fn open(
             };
             Ok(Box::new(bitnet_wgpu::WgpuExecutor::new(spec, weights, &wgpu, progress)?))
         }
+        #[cfg(feature = "mlx")]
+        Device::Mlx => {
+            let (kv_type, memory) = (options.kv_type, options.memory);
+            // Somebody named it, or it is a GPU.
+            let mlx = bitnet_mlx::MlxOptions { kv_type, memory, ..Default::default() };
+            Ok(Box::new(bitnet_mlx::MlxExecutor::new(spec, weights, &mlx, progress)?))
+        }
         device => {
             let _ = (spec, weights, options, progress);
             let what = format!("this build has no backend for {device}");
@@ -111,7 +118,26 @@ pub(super) fn cuda() -> Vec<DeviceStatus> {
     vec![DeviceStatus::missing(Device::Cuda(0), "NVIDIA GPU", "this build has no CUDA backend".to_owned())]
 }
 
-/// Apple's GPUs through MLX, for which there is no backend.
+/// What MLX computes on.
+#[cfg(feature = "mlx")]
+pub(super) fn mlx() -> DeviceStatus {
+    match bitnet_mlx::device_info() {
+        Ok(device) => {
+            let mut status = DeviceStatus::available(Device::Mlx, format!("{} (MLX)", device.name));
+            status.driver = Some(format!("MLX {}", device.version));
+            status.memory = device.memory;
+            if !device.is_gpu {
+                let why = "MLX has no GPU here and computes on the processor, slower than the device cpu";
+                status.only_named = Some(why.to_owned());
+            }
+            status
+        }
+        Err(error) => DeviceStatus::missing(Device::Mlx, "Apple GPU (MLX)", error.to_string()),
+    }
+}
+
+/// Apple's GPUs through MLX, for which this build has no backend.
+#[cfg(not(feature = "mlx"))]
 pub(super) fn mlx() -> DeviceStatus {
     let fits = cfg!(all(target_os = "macos", target_arch = "aarch64"));
     let lacking = "this build has no MLX backend";
