@@ -103,6 +103,8 @@ fn lines_are_edited_completed_and_remembered() {
     terminal.wait_for("> ");
     terminal.send("\u{3}");
     terminal.wait_for("Ctrl-C again");
+    // Only the prompt shows that the terminal gives keys to the program again.
+    terminal.wait_for("> ");
     terminal.send("\u{3}");
     assert_eq!(terminal.end(), Some(0));
     let history = std::fs::read_to_string(folder.path().join("history")).unwrap();
@@ -118,6 +120,7 @@ fn lines_are_edited_completed_and_remembered() {
     terminal.wait_for("from the editor");
     terminal.send("\u{3}");
     terminal.wait_for("Ctrl-C again");
+    terminal.wait_for("> ");
     terminal.send("\u{4}");
     assert_eq!(terminal.end(), Some(0));
 }

@@ -19,8 +19,8 @@ use super::input::{assemble_rest, unix_lines};
 use super::obey::{Next, obey};
 use super::store::Store;
 use crate::error::CliError;
-use crate::folders;
 use crate::output::Notes;
+use crate::{folders, interrupt};
 
 /// Lines that are remembered.
 const HISTORY: usize = 1000;
@@ -111,11 +111,17 @@ fn history_file() -> Option<PathBuf> {
 pub(super) fn talk(chat: &mut Conversation) -> Result<ExitCode, CliError> {
     let mut reader = Reader::new(chat.notes)?;
     let (mut draft, mut interrupted) = (String::new(), false);
+    // Between a first Ctrl-C and the next prompt the terminal turns another one into a signal: that leaves as well, but saves.
+    let mut listening = None;
     loop {
+        if listening.is_some() && interrupt::requested() {
+            break;
+        }
         let text = match reader.read(&draft) {
             Ok(text) => text,
             Err(ReadlineError::Interrupted) if interrupted => break,
             Err(ReadlineError::Interrupted) => {
+                listening = Some(interrupt::listen());
                 chat.notes.say("(Ctrl-C again, Ctrl-D or /exit leaves)");
                 (interrupted, draft) = (true, String::new());
                 continue;
@@ -123,7 +129,7 @@ pub(super) fn talk(chat: &mut Conversation) -> Result<ExitCode, CliError> {
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(failed(&error)),
         };
-        (interrupted, draft) = (false, String::new());
+        (interrupted, draft, listening) = (false, String::new(), None);
         if text.trim().is_empty() {
             continue;
         }
