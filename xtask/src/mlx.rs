@@ -145,7 +145,9 @@ fn compile(folder: &Path, compiler: &str, api: &Path, headers: &Path) -> Result<
         let object = objects.join(format!("{source}.o"));
         eprintln!("compiling mlx-c's {source}.cpp");
         let mut command = Command::new(compiler);
-        command.args(["-std=c++20", "-O1", "-fPIC", "-w", "-c", "-I"]).arg(&missing).arg("-I").arg(api);
+        // The sources use `std::format` without naming its header.
+        command.args(["-std=c++20", "-O1", "-fPIC", "-w", "-c", "-include", "format"]);
+        command.arg("-I").arg(&missing).arg("-I").arg(api);
         command.arg("-isystem").arg(headers).arg("-o").arg(&object);
         process::run(command.arg(api.join("mlx/c").join(format!("{source}.cpp"))).stdin(Stdio::null()))?;
         files.push(object);

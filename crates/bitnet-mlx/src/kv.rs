@@ -338,3 +338,36 @@ fn slots_of(block: u32, positions: usize) -> Result<Array, MlxError> {
     let count = int(positions)?;
     Array::from_i32(&(first..first + count).collect::<Vec<_>>(), &[count])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::MlxWhere;
+    use bitnet_model::conformance::samples;
+
+    #[test]
+    fn a_failed_computation_costs_the_content_and_tells() {
+        let s = Stream::new(MlxWhere::Cpu).unwrap();
+        for kv_type in KvType::ALL {
+            let mut cache = KvCache::new(&samples()[0].spec, kv_type);
+            cache.reserve(&s, 2, None).unwrap();
+            let len = 3 * cache.form().position_bytes();
+            let bytes: Vec<u8> = (0..len).map(|i| (i % 100) as u8).collect();
+            let content = |cache: &KvCache, block: u32| {
+                let mut out = vec![0; len];
+                cache.read(&s, block, &mut out).unwrap();
+                out
+            };
+            cache.write(&s, 1, &bytes).unwrap();
+            cache.copy(&s, 1, 0).unwrap();
+            cache.reserve(&s, 5, None).unwrap();
+            cache.copy(&s, 0, 4).unwrap();
+            assert_eq!((content(&cache, 1), content(&cache, 4)), (bytes.clone(), bytes));
+            assert!(cache.settle(&s, Ok(())).is_ok() && !cache.take_loss());
+            let failed: Result<(), MlxError> = Err(MlxError::Device("it failed".to_owned()));
+            assert_eq!(cache.settle(&s, failed.clone()), failed);
+            assert_eq!(content(&cache, 4), vec![0; len]);
+            assert!(cache.take_loss() && !cache.take_loss());
+        }
+    }
+}
