@@ -71,6 +71,7 @@ struct Shared {
     wake: Condvar,
     /// Room came up in the queue.
     room: Notify,
+    /// Locked by those who hold `state`.
     stats: Mutex<SchedulerStats>,
 }
 
@@ -214,9 +215,9 @@ impl Scheduler {
     pub fn stats(&self) -> SchedulerStats {
         let state = self.shared.state();
         let (queued, rejected, requests_total) = (state.waiting(), state.rejected, state.next_id);
-        drop(state);
-        // Only now: who has left the queue since is running or ended here.
+        // Under the same lock, as it is written: a request is in one place.
         let mut stats = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        drop(state);
         let options = self.core.options();
         (stats.queued, stats.rejected, stats.requests_total) = (queued, rejected, requests_total);
         (stats.max_running, stats.queue_capacity) = (options.max_running, options.queue_capacity);

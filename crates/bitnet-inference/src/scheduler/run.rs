@@ -461,18 +461,19 @@ impl Runner {
         outcome.transpose()
     }
 
-    /// Shows how things stand. Who left the queue is shown as running or ended before it is no longer counted as waiting.
+    /// Shows how things stand. What runs or has ended and what waits change together, so that whoever looks sees each request
+    /// in one place.
     fn publish(&mut self) {
         self.stats.running = self.running.len();
         self.stats.slots.clear();
         self.stats.slots.extend(self.running.iter().filter_map(|s| s.slot(true)));
         self.stats.slots.extend(self.parked.iter().filter_map(|s| s.slot(false)));
-        let mut shown = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.clone_from(&self.stats);
-        drop(shown);
         let most = self.core.options().max_running;
         let free = most.saturating_sub(self.running.len() + self.parked.len());
         let mut state = self.shared.state();
+        let mut shown = self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.clone_from(&self.stats);
+        drop(shown);
         state.held = self.waiting();
         let more = std::mem::replace(&mut state.free, free) < free;
         drop(state);
