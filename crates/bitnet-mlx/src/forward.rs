@@ -39,7 +39,7 @@ impl Machine {
     ) -> Result<(), ExecError> {
         let mut sink = Sink::new(want);
         for pieces in cut(&self.model.spec, batch, self.max_rows) {
-            let pass = Pass::new(&self.model.spec, pieces);
+            let pass = Pass::new(&self.model.spec, &pieces);
             let x = self.input(&pass, rows)?;
             self.pass(&pass, &x, &mut sink)?;
         }

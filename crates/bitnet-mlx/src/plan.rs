@@ -104,7 +104,7 @@ pub(crate) fn cut<'a>(spec: &ModelSpec, batch: &Batch<'a>, max_rows: usize) -> V
 
 impl<'a> Pass<'a> {
     /// Puts pieces into groups.
-    pub(crate) fn new(spec: &ModelSpec, pieces: Vec<Piece<'a>>) -> Self {
+    pub(crate) fn new(spec: &ModelSpec, pieces: &[Piece<'a>]) -> Self {
         let key = |piece: &Piece<'_>| {
             let end = piece.position + piece.tokens.len();
             (piece.tokens.len(), end.div_ceil(STEP).next_power_of_two())
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(sizes, [vec![3, 13], vec![7, 1, 3]]);
         assert_eq!((passes[1][0].position, passes[1][0].wanted.clone(), passes[1][0].first), (23, 6..7, 16));
         assert!(passes[0][1].wanted.is_empty());
-        let pass = Pass::new(&spec, passes[1].clone());
+        let pass = Pass::new(&spec, &passes[1]);
         let lens: Vec<usize> = pass.pieces.iter().map(|piece| piece.tokens.len()).collect();
         assert_eq!(lens, [1, 3, 7]);
         assert_eq!(pass.wanted, [10, 0, 1, 2, 3]);
@@ -240,7 +240,7 @@ mod tests {
         let blocks: Vec<u32> = (0..10).collect();
         let s = Sequence { tokens: &[1, 2], position: 200, blocks: &blocks, logits: LogitRows::Last };
         let sequences = [s];
-        let pass = Pass::new(&spec, cut(&spec, &Batch { sequences: &sequences }, 16).swap_remove(0));
+        let pass = Pass::new(&spec, &cut(&spec, &Batch { sequences: &sequences }, 16)[0]);
         let [Some(full), Some(window)] = &pass.groups[0].views else { panic!("views are missing") };
         assert_eq!((full.positions, window.positions), (256, 64));
         assert_eq!((window.rows[0], window.rows[9], window.rows[63]), (192, 201, 201));

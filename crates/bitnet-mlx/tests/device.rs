@@ -62,7 +62,7 @@ fn what_cannot_be_is_a_typed_error() {
     let weights = random_weights(&spec, DType::F32, &mut Random::new(1));
     match common::executor(&spec, &weights, &common::options()) {
         Err(ExecError::Unsupported { backend: "mlx", what }) => {
-            assert!(what.contains("65600 columns"), "{what}")
+            assert!(what.contains("65600 columns"), "{what}");
         }
         other => panic!("{other:?}"),
     }
