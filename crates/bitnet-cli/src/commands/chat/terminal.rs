@@ -110,8 +110,8 @@ fn history_file() -> Option<PathBuf> {
 /// Talks until the user leaves. An error is told and the conversation goes on.
 pub(super) fn talk(chat: &mut Conversation) -> Result<ExitCode, CliError> {
     let mut reader = Reader::new(chat.notes)?;
-    let (mut draft, mut interrupted) = (String::new(), false);
-    // Between a first Ctrl-C and the next prompt the terminal turns another one into a signal: that leaves as well, but saves.
+    let mut draft = String::new();
+    // Behind a first Ctrl-C. Until the next prompt the terminal turns another one into a signal: that leaves as well, but saves.
     let mut listening = None;
     loop {
         if listening.is_some() && interrupt::requested() {
@@ -119,17 +119,17 @@ pub(super) fn talk(chat: &mut Conversation) -> Result<ExitCode, CliError> {
         }
         let text = match reader.read(&draft) {
             Ok(text) => text,
-            Err(ReadlineError::Interrupted) if interrupted => break,
+            Err(ReadlineError::Interrupted) if listening.is_some() => break,
             Err(ReadlineError::Interrupted) => {
                 listening = Some(interrupt::listen());
                 chat.notes.say("(Ctrl-C again, Ctrl-D or /exit leaves)");
-                (interrupted, draft) = (true, String::new());
+                draft.clear();
                 continue;
             }
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(failed(&error)),
         };
-        (interrupted, draft, listening) = (false, String::new(), None);
+        (draft, listening) = (String::new(), None);
         if text.trim().is_empty() {
             continue;
         }
