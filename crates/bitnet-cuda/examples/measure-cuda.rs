@@ -129,7 +129,6 @@ fn parts(executor: &mut CudaExecutor, name: &str, sequences: &[Sequence<'_>]) {
     let tokens: usize = sequences.iter().map(|s| s.tokens.len()).sum();
     let (hidden, ffn, q, kv) = (spec.hidden_size, spec.intermediate_size, spec.q_size(), spec.kv_size());
     println!("{name}:");
-    let mut total = 0.0;
     for (part, seconds) in executor.time_parts(&Batch { sequences }).unwrap() {
         let weights = match part {
             "q, k, v" => hidden * (q + 2 * kv),
@@ -149,9 +148,7 @@ fn parts(executor: &mut CudaExecutor, name: &str, sequences: &[Sequence<'_>]) {
             bytes / seconds / 1e9,
             2.0 * weights as f64 * tokens as f64 / seconds / 1e12
         );
-        total += seconds;
     }
-    println!("  together   {:8.3} ms", total * 1e3);
 }
 
 fn main() {

@@ -33,8 +33,9 @@ DEVICE float exp_(float x) {
     return x < -87.0f ? 0.0f : p * power;
 }
 
-// bitnet_model::Activation: 0 ReLU squared, 1 SiLU, 2 GELU.
-DEVICE float activate(u32 activation, float x) {
+// bitnet_model::Activation: 0 ReLU squared, 1 SiLU, 2 GELU. Called: kernels shall stay short enough for the caches of
+// instructions.
+CALLED float activate(u32 activation, float x) {
     if (activation == 0) {
         float p = x > 0.0f ? x : 0.0f;
         return p * p;
@@ -57,6 +58,15 @@ DEVICE void quantising_scales(float max, float steps, float &scale, float &inver
     inverse = fine ? inverse : 0.0f;
 }
 
+// The largest magnitude of a block's threads, for all of them. `scratch` has a place for each warp, which are a power of
+// two; a barrier stands in between.
+DEVICE float block_max_magnitude(float x, float *scratch) {
+    x = warp_max_magnitude(x);
+    if (thread_x() % 32 == 0) scratch[thread_x() / 32] = x;
+    sync_block();
+    return warp_max_magnitude(scratch[thread_x() & (threads() / 32 - 1)]);
+}
+
 // The largest value of a block's threads, for all of them. `scratch` has 32 places; a barrier stands before and behind.
 DEVICE float block_max(float x, float *scratch) {
     x = warp_max(x);
@@ -71,23 +81,48 @@ DEVICE float block_max(float x, float *scratch) {
 // Numbers that a row has room for: rms_factor reads whole steps of sixteen chains, sixteen numbers each.
 DEVICE u32 row_room(u32 len) { return (len + 255) / 256 * 256; }
 
-// lanes::rms_factor of a row in shared memory with zeros from `len` to its room, for the whole block: sixteen chains of
-// fused multiply-adds in the first warp, everybody else waits. `scratch` has a place for the result; barriers stand before
-// and behind.
+// Where a row in shared memory has element `e`: four steps of a chain lie side by side.
+DEVICE u32 row_place(u32 e) { return e / 64 * 64 + e % 16 * 4 + e / 16 % 4; }
+
+// Sixteen numbers of each of sixteen chains.
+struct ChainStep {
+    Words4 x[4];
+};
+
+DEVICE void load_step(const float *own, ChainStep &step) {
+    UNROLL for (u32 i = 0; i < 4; i++) step.x[i] = load4(own + 64 * i);
+}
+
+DEVICE float add_squares(const ChainStep &step, float sum) {
+    UNROLL for (u32 i = 0; i < 4; i++) {
+        const Words4 &x = step.x[i];
+        const float v[4] = {bits_float(x.x), bits_float(x.y), bits_float(x.z), bits_float(x.w)};
+        UNROLL for (u32 n = 0; n < 4; n++) sum = fma_(v[n], v[n], sum);
+    }
+    return sum;
+}
+
+// lanes::rms_factor of a row in shared memory (row_place) with zeros from `len` to its room, for the whole block: sixteen
+// chains of fused multiply-adds in the first warp, everybody else waits. `scratch` has a place for the result; barriers stand
+// before and behind.
 DEVICE float rms_factor(const float *row, u32 len, float eps, float *scratch) {
     sync_block();
     if (thread_x() < 32) {
-        const u32 lane = thread_x() & 15, room = row_room(len);
-        float sum = 0.0f, next[16];
-        // A step is read ahead and without conditions, so that the chain waits for nothing but itself. Zeros change no sum
-        // of squares.
-        UNROLL for (u32 i = 0; i < 16; i++) next[i] = row[16 * i + lane];
-        UNROLL_1 for (u32 start = 0; start < room; start += 256) {
-            const float *ahead = row + (start + 256 < room ? start + 256 : 0) + lane;
-            float x[16];
-            UNROLL for (u32 i = 0; i < 16; i++) x[i] = next[i];
-            UNROLL for (u32 i = 0; i < 16; i++) next[i] = ahead[16 * i];
-            UNROLL for (u32 i = 0; i < 16; i++) sum = fma_(x[i], x[i], sum);
+        const float *own = row + thread_x() % 16 * 4, *last = own + row_room(len) - 256;
+        float sum = 0.0f;
+        // A step is read ahead and without conditions, in turns, so that the chain waits for nothing but itself. Zeros change
+        // no sum of squares.
+        ChainStep even, odd;
+        load_step(own, even);
+        UNROLL_1 for (;;) {
+            load_step(own < last ? own + 256 : last, odd);
+            sum = add_squares(even, sum);
+            if (own >= last) break;
+            own += 256;
+            load_step(own < last ? own + 256 : last, even);
+            sum = add_squares(odd, sum);
+            if (own >= last) break;
+            own += 256;
         }
         sum = fold16(sum);
         if (thread_x() == 0) scratch[0] = divide(1.0f, sqrt_(divide(sum, (float)len) + eps));
@@ -123,7 +158,7 @@ DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *wei
         load_row(x, start, len, v);
         UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
             u32 at = start + i * threads() + thread_x();
-            if (at < row_room(len)) row[at] = v[i];
+            if (at < row_room(len)) row[row_place(at)] = v[i];
             amax = larger(magnitude(v[i]), amax);
         }
     }
@@ -138,18 +173,19 @@ DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *wei
             UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
                 u32 at = start + i * threads() + thread_x();
                 if (at >= len) continue;
-                float normed = (row[at] * factor) * early[i];
-                row[at] = normed;
+                float normed = (row[row_place(at)] * factor) * early[i];
+                row[row_place(at)] = normed;
                 amax = larger(magnitude(normed), amax);
             }
         }
     }
-    float scale = activation_scale(block_max(amax, scratch.reduce));
+    sync_block();
+    float scale = activation_scale(block_max_magnitude(amax, scratch.reduce));
     i32 own = 0;
     UNROLL_4 for (u32 i = thread_x(); i < padded / 4; i += threads()) {
         u32 word = 0;
         UNROLL for (u32 b = 0; b < 4; b++) {
-            if (4 * i + b < len) word |= round_to_i8(row[4 * i + b] * scale) << (8 * b);
+            if (4 * i + b < len) word |= round_to_i8(row[row_place(4 * i + b)] * scale) << (8 * b);
         }
         q[i] = word;
         own = dot4(word, 0x01010101u, own);

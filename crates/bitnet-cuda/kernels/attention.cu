@@ -2,9 +2,11 @@
 //
 // Positions come in ranges of 256 with a softmax of their own. A block of threads has up to four query heads of one key
 // head and one token: a thread computes the scores of one position of the range, as chains of fused multiply-adds over
-// the head in ascending order; then a thread has one element of the head and adds up the values of the range in
+// the head in ascending order; then a thread has two elements of the head and adds up the values of the range in
 // ascending order of positions. Ranges are merged in order: by the block itself, one range after the other (`split` 0),
 // or, where tokens are few, by the last of the blocks that have a range each. How the work is shared changes no bit.
+//
+// Keys and values of the range are asked for, into the second cache, while the kernel before still runs.
 #include "kv.cuh"
 
 #define RANGE 256u
@@ -35,16 +37,66 @@ struct AttentionArgs {
     u32 pad;
 };
 
-struct AttentionShared {
-    float q[HEADS][MAX_HEAD];     // queries; for int8 their codes, four in a word
-    float weights[RANGE * HEADS]; // [position][head]: scores, then weights; for int8 whole numbers
+struct alignas(16) AttentionShared {
+    float q[MAX_HEAD][HEADS];     // [element][head]; for int8 [word of four codes][head]
+    float weights[HEADS][RANGE];  // scores, then weights; for int8 whole numbers
     float factors[HEADS][8];      // int8: of the weights of 32 positions
     float max[HEADS], sum[HEADS]; // of the range
     float query_scale[HEADS];
     u8 *blocks[RANGE / KV_BLOCK]; // addresses of the pieces of the range
-    float reduce[32];
     u32 last;
 };
+
+// What a block of threads has.
+struct AttentionShare {
+    u32 token, position, first; // first: the first position that is attended to
+    u32 kv_head, head, heads;   // its query heads
+    u32 start, width;           // its elements of each head, at most 128; width is even
+    u32 from, to, ranges;       // its ranges, of those there are
+    u8 *const *table;
+};
+
+DEVICE AttentionShare attention_share(const AttentionArgs &a) {
+    AttentionShare s;
+    const u32 group = a.heads / a.kv_heads, subgroups = (group + HEADS - 1) / HEADS, part = block_x() / a.slices;
+    const u32 first_head = part % subgroups * HEADS;
+    s.token = block_z(), s.position = a.positions[s.token];
+    s.first = a.window != 0 && s.position + 1 > a.window ? s.position + 1 - a.window : 0;
+    s.kv_head = part / subgroups, s.head = s.kv_head * group + first_head;
+    s.heads = group - first_head < HEADS ? group - first_head : HEADS;
+    s.width = ((a.head_dim + a.slices - 1) / a.slices + 1) / 2 * 2, s.start = block_x() % a.slices * s.width;
+    s.ranges = s.position / RANGE + 1 - s.first / RANGE;
+    s.from = a.split ? block_y() : 0, s.to = a.split ? block_y() + 1 : s.ranges;
+    s.table = a.table + a.table_offsets[s.token];
+    return s;
+}
+
+// Positions of range `r` that count, from its start.
+struct Positions {
+    u32 start, low, high;
+};
+
+DEVICE Positions positions_of(const AttentionShare &t, u32 r) {
+    Positions p;
+    p.start = (t.first / RANGE + r) * RANGE;
+    const u32 rest = t.position + 1 - p.start;
+    p.low = t.first > p.start ? t.first - p.start : 0, p.high = rest < RANGE ? rest : RANGE;
+    return p;
+}
+
+// Addresses of the range's pieces.
+DEVICE void find_pieces(const AttentionArgs &a, const AttentionShare &t, AttentionShared &s, const Positions &p) {
+    const u32 i = thread_x();
+    if (i < RANGE / KV_BLOCK && i * KV_BLOCK < p.high)
+        s.blocks[i] = t.table[p.start / KV_BLOCK + i] + a.layer_offset + (u64)t.kv_head * a.piece_bytes;
+}
+
+// Asks for the range's pieces, lines of 128 bytes.
+DEVICE void ask_for_pieces(const AttentionArgs &a, const AttentionShared &s, const Positions &p) {
+    const u32 lines = (a.piece_bytes + 127) / 128, end = (p.high + KV_BLOCK - 1) / KV_BLOCK * lines;
+    for (u32 i = p.low / KV_BLOCK * lines + thread_x(); i < end; i += threads())
+        prefetch(s.blocks[i / lines] + i % lines * 128);
+}
 
 // Queries of the block's heads into shared memory.
 template <u32 kv_type> DEVICE void load_queries(const AttentionArgs &a, AttentionShared &s, const float *q, u32 heads) {
@@ -52,7 +104,7 @@ template <u32 kv_type> DEVICE void load_queries(const AttentionArgs &a, Attentio
     if (kv_type != KV_INT8) {
         for (u32 i = thread_x(); i < HEADS * a.padded_dim; i += threads()) {
             u32 h = i / a.padded_dim, e = i % a.padded_dim;
-            s.q[h][e] = h < heads && e < a.head_dim ? q[h * a.head_dim + e] : 0.0f;
+            s.q[e][h] = h < heads && e < a.head_dim ? q[h * a.head_dim + e] : 0.0f;
         }
         return;
     }
@@ -67,91 +119,117 @@ template <u32 kv_type> DEVICE void load_queries(const AttentionArgs &a, Attentio
                 u32 e = 4 * i + b;
                 if (e < a.head_dim) word |= (float_bits(clamp(row[e] * inverse, -127.0f, 127.0f) + MAGIC) & 0xff) << (8 * b);
             }
-            s.q[warp][i] = bits_float(word);
+            s.q[i][warp] = bits_float(word);
         }
         if (lane == 0) s.query_scale[warp] = scale;
     }
 }
 
-// Sixteen bytes of a key times the queries.
-template <u32 kv_type> DEVICE void add_chunk(const AttentionShared &s, u32 chunk, const Words4 &k, float (&score)[HEADS]) {
-    const u32 words[4] = {k.x, k.y, k.z, k.w};
-    UNROLL for (u32 i = 0; i < 4; i++) {
-        UNROLL for (u32 h = 0; h < HEADS; h++) {
-            if (kv_type == KV_F32) {
-                score[h] = fma_(s.q[h][chunk * 4 + i], bits_float(words[i]), score[h]);
-            } else if (kv_type == KV_F16) {
-                const float *q = &s.q[h][chunk * 8 + 2 * i];
-                score[h] = fma_(q[0], half_float((u16)words[i]), score[h]);
-                score[h] = fma_(q[1], half_float((u16)(words[i] >> 16)), score[h]);
+// The factor of an element of a key, and a query's element times it; for int8 whole numbers, four at a time.
+template <u32 kv_type> DEVICE float key_element(const u32 (&words)[4], u32 i) {
+    if (kv_type != KV_F16) return bits_float(words[i]);
+    return half_float((u16)(words[i / 2] >> (16 * (i % 2))));
+}
+
+template <u32 kv_type> DEVICE float add_element(u32 query, float key, float score) {
+    if (kv_type == KV_INT8) return bits_float((u32)dot4(query, float_bits(key), (i32)float_bits(score)));
+    return fma_(bits_float(query), key, score);
+}
+
+#define CHUNKS 4u // pieces of sixteen bytes of a key that are asked for together
+
+// Adds to the scores of `heads` queries from `first` on what pieces `c..` of a key give, `CHUNKS` or fewer. `q` are the
+// queries of all heads, a row of HEADS for each element (int8: for each word).
+template <u32 kv_type, u32 heads, bool whole>
+DEVICE void add_chunks(const float (*q)[HEADS], const u8 *key, u32 c, u32 chunks, u32 first, float (&score)[heads]) {
+    const u32 each = kv_type == KV_F16 ? 8 : 4;
+    Words4 k[CHUNKS];
+    UNROLL for (u32 n = 0; n < CHUNKS; n++) k[n] = load4(key + (whole || c + n < chunks ? c + n : c) * KV_BLOCK * 16);
+    UNROLL for (u32 n = 0; n < CHUNKS; n++) {
+        if (!whole && c + n >= chunks) break;
+        const u32 words[4] = {k[n].x, k[n].y, k[n].z, k[n].w};
+        UNROLL for (u32 i = 0; i < each; i++) {
+            const float *row = q[(c + n) * each + i], element = key_element<kv_type>(words, i);
+            if (heads == HEADS) {
+                const Words4 four = load4(row);
+                const u32 queries[HEADS] = {four.x, four.y, four.z, four.w};
+                UNROLL for (u32 h = 0; h < heads; h++) score[h] = add_element<kv_type>(queries[h], element, score[h]);
             } else {
-                i32 sum = dot4(float_bits(s.q[h][chunk * 4 + i]), words[i], (i32)float_bits(score[h]));
-                score[h] = bits_float((u32)sum);
+                score[0] = add_element<kv_type>(float_bits(row[first]), element, score[0]);
             }
         }
     }
 }
 
-// Scores of the position of this thread, if it is in `first..end`, into s.weights.
-template <u32 kv_type>
-DEVICE void score_position(const AttentionArgs &a, AttentionShared &s, u32 index, u32 first, u32 end) {
-    float score[HEADS] = {};
-    if (index >= first && index < end) {
-        const u8 *piece = s.blocks[index / KV_BLOCK];
-        const u32 chunks = (a.head_dim + KvFormat<kv_type>::vector - 1) / KvFormat<kv_type>::vector;
-        UNROLL_8 for (u32 c = 0; c < chunks; c++) {
-            Words4 k = load4(piece + (c * KV_BLOCK + index % KV_BLOCK) * 16);
-            add_chunk<kv_type>(s, c, k, score);
-        }
-        UNROLL for (u32 h = 0; h < HEADS; h++) {
+// Scores of a position with `heads` queries from `first` on, into s.weights.
+template <u32 kv_type, u32 heads>
+DEVICE void score_position(const AttentionArgs &a, AttentionShared &s, u32 index, u32 first, const Positions &p) {
+    float score[heads] = {};
+    if (index >= p.low && index < p.high) {
+        const u32 vector = KvFormat<kv_type>::vector, chunks = (a.head_dim + vector - 1) / vector;
+        const u8 *piece = s.blocks[index / KV_BLOCK], *key = piece + index % KV_BLOCK * 16;
+        u32 c = 0;
+        UNROLL_1 for (; c + CHUNKS <= chunks; c += CHUNKS) add_chunks<kv_type, heads, true>(s.q, key, c, chunks, first, score);
+        if (c < chunks) add_chunks<kv_type, heads, false>(s.q, key, c, chunks, first, score);
+        UNROLL for (u32 h = 0; h < heads; h++) {
             if (kv_type == KV_INT8) {
                 const float *scales = (const float *)(piece + a.key_bytes + KV_BLOCK * a.padded_dim);
-                float factor = s.query_scale[h] * a.scale;
+                float factor = s.query_scale[first + h] * a.scale;
                 score[h] = (float)(i32)float_bits(score[h]) * (factor * scales[index % KV_BLOCK]);
             } else {
                 score[h] = score[h] * a.scale;
             }
         }
     }
-    UNROLL for (u32 h = 0; h < HEADS; h++) s.weights[index * HEADS + h] = score[h];
+    UNROLL for (u32 h = 0; h < heads; h++) s.weights[first + h][index] = score[h];
+}
+
+// Scores of all positions of the range: a thread has a position, or where these are few, one of them with one query.
+template <u32 kv_type> DEVICE void score_range(const AttentionArgs &a, AttentionShared &s, const Positions &p) {
+    if (p.high <= RANGE / HEADS)
+        score_position<kv_type, 1>(a, s, thread_x() % (RANGE / HEADS), thread_x() / (RANGE / HEADS), p);
+    else
+        score_position<kv_type, HEADS>(a, s, thread_x(), 0, p);
 }
 
 // Weights of one head from its scores, by one warp.
-template <u32 kv_type> DEVICE void weigh_head(const AttentionArgs &a, AttentionShared &s, u32 h, u32 first, u32 end) {
+template <u32 kv_type> DEVICE void weigh_head(const AttentionArgs &a, AttentionShared &s, u32 h, const Positions &p) {
     const u32 lane = thread_x() % 32;
-    float max = MINUS_INFINITY;
-    for (u32 i = lane; i < RANGE; i += 32) {
-        if (i >= first && i < end) max = larger(s.weights[i * HEADS + h], max);
+    float max = MINUS_INFINITY, score[RANGE / 32];
+    UNROLL for (u32 n = 0; n < RANGE / 32; n++) {
+        const u32 i = lane + 32 * n;
+        score[n] = s.weights[h][i];
+        if (i >= p.low && i < p.high) max = larger(score[n], max);
     }
     max = warp_max(max);
-    for (u32 i = lane; i < RANGE; i += 32) {
-        bool there = i >= first && i < end;
-        s.weights[i * HEADS + h] = there ? exp_(s.weights[i * HEADS + h] - max) : 0.0f;
+    UNROLL for (u32 n = 0; n < RANGE / 32; n++) {
+        const u32 i = lane + 32 * n;
+        score[n] = i >= p.low && i < p.high ? exp_(score[n] - max) : 0.0f;
+        s.weights[h][i] = score[n];
     }
     sync_warp();
     float sum = 0.0f;
-    UNROLL_8 for (u32 i = lane % 16; i < RANGE; i += 16) sum += s.weights[i * HEADS + h];
+    UNROLL for (u32 i = 0; i < RANGE / 16; i++) sum += s.weights[h][lane % 16 + 16 * i];
     sum = fold16(sum);
     if (lane == 0) s.max[h] = max, s.sum[h] = sum;
     if (kv_type == KV_INT8) {
         sync_warp();
-        for (u32 b = 0; b < RANGE / KV_BLOCK; b++) {
-            u32 i = b * KV_BLOCK + lane;
+        UNROLL_1 for (u32 b = 0; b < RANGE / KV_BLOCK; b++) {
+            const u32 i = b * KV_BLOCK + lane;
             float scaled = 0.0f, factor, inverse;
-            if (i >= first && i < end) {
-                const u8 *piece = s.blocks[b];
-                const float *scales = (const float *)(piece + a.key_bytes + KV_BLOCK * a.padded_dim);
-                scaled = s.weights[i * HEADS + h] * scales[KV_BLOCK + lane];
+            if (i >= p.low && i < p.high) {
+                const float *scales = (const float *)(s.blocks[b] + a.key_bytes + KV_BLOCK * a.padded_dim);
+                scaled = s.weights[h][i] * scales[KV_BLOCK + lane];
             }
             quantising_scales(warp_max(scaled), 255.0f, factor, inverse);
             u32 code = float_bits(clamp(scaled * inverse, 0.0f, 255.0f) + MAGIC) & 0xff;
-            s.weights[i * HEADS + h] = bits_float(code);
+            s.weights[h][i] = bits_float(code);
             if (lane == 0) s.factors[h][b] = factor;
         }
     }
 }
 
-// Starts to bring the values of blocks `from..` of the range, as many as there is room for, up to position `end`.
+// Starts to bring the values of blocks `from..` of the range, as many as there is room for.
 DEVICE void stage_values(const AttentionArgs &a, const AttentionShared &s, u32 from, u32 end) {
     u8 *room = (u8 *)dynamic_shared();
     for (u32 b = 0; b < a.staged && (from + b) * KV_BLOCK < end; b++) {
@@ -162,147 +240,168 @@ DEVICE void stage_values(const AttentionArgs &a, const AttentionShared &s, u32 f
     copies_commit();
 }
 
-// Adds the staged values from block `from` on times their weights to `out`: element `e` of heads `h0`, `h0 + step`, ...
-template <u32 kv_type, u32 count>
-DEVICE void add_values(const AttentionArgs &a, const AttentionShared &s, u32 e, u32 h0, u32 step, u32 from, u32 end,
-                       float (&out)[HEADS]) {
-    for (u32 b = from; b < from + a.staged && b * KV_BLOCK < end; b++) {
-        const u8 *values = (const u8 *)dynamic_shared() + (b - from) * a.value_bytes;
-        const u32 rest = end - b * KV_BLOCK, slots = rest < KV_BLOCK ? rest : KV_BLOCK;
-        const float *weights = s.weights + b * KV_BLOCK * HEADS + h0;
-        if (kv_type == KV_INT8) {
-            i32 sums[count] = {};
-            for (u32 slot = 0; slot < slots; slot++) {
-                i32 v = ((const i8 *)values)[slot * a.padded_dim + e];
-                UNROLL for (u32 i = 0; i < count; i++) sums[i] += (i32)float_bits(weights[slot * HEADS + i * step]) * v;
-            }
-            UNROLL for (u32 i = 0; i < count; i++) out[i] = fma_((float)sums[i], s.factors[h0 + i * step][b], out[i]);
-            continue;
-        }
-        UNROLL_8 for (u32 slot = 0; slot < slots; slot++) {
-            float v = kv_type == KV_F16 ? half_float(((const u16 *)values)[slot * a.padded_dim + e])
-                                        : ((const float *)values)[slot * a.padded_dim + e];
-            UNROLL for (u32 i = 0; i < count; i++) out[i] = fma_(weights[slot * HEADS + i * step], v, out[i]);
+// Two elements of a value; for int8 whole numbers.
+template <u32 kv_type> DEVICE void load_pair(const u8 *values, u32 index, float (&v)[2]) {
+    if (kv_type == KV_F16) {
+        const u32 two = *(const u32 *)(values + 2 * index);
+        v[0] = half_float((u16)two), v[1] = half_float((u16)(two >> 16));
+    } else if (kv_type == KV_INT8) {
+        const u32 two = *(const u16 *)(values + index);
+        v[0] = bits_float((u32)(i32)(i8)two), v[1] = bits_float((u32)(i32)(i8)(two >> 8));
+    } else {
+        v[0] = ((const float *)values)[index], v[1] = ((const float *)values)[index + 1];
+    }
+}
+
+#define SLOTS 8u // positions whose values are asked for together
+
+// Adds the values of positions `slot..` of a block, `SLOTS` or up to `end`, times their weights.
+template <u32 kv_type, bool whole>
+DEVICE void add_slots(const u8 *values, u32 pitch, const float *weights, u32 slot, u32 end, float (&out)[2], i32 (&sums)[2]) {
+    const Words4 low = load4(weights + slot), high = load4(weights + slot + 4);
+    const u32 w[SLOTS] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    float v[SLOTS][2];
+    UNROLL for (u32 n = 0; n < SLOTS; n++) load_pair<kv_type>(values, (slot + n) * pitch, v[n]);
+    UNROLL for (u32 n = 0; n < SLOTS; n++) {
+        if (!whole && slot + n >= end) break;
+        UNROLL for (u32 d = 0; d < 2; d++) {
+            if (kv_type == KV_INT8)
+                sums[d] += (i32)w[n] * (i32)float_bits(v[n][d]);
+            else
+                out[d] = fma_(bits_float(w[n]), v[n][d], out[d]);
         }
     }
 }
 
-// The softmax of the ranges so far, and the values weighed with it.
-struct State {
-    float max[HEADS], sum[HEADS], out[HEADS];
-};
-
-DEVICE void merge(float &max, float &sum, float &out, float next_max, float next_sum, float next_out) {
-    float both = larger(next_max, max);
-    float old_factor = exp_(max - both), new_factor = exp_(next_max - both);
-    sum = fma_(next_sum, new_factor, sum * old_factor);
-    out = fma_(next_out, new_factor, out * old_factor);
-    max = both;
+// Adds the staged values from block `from` on times their weights to `out`: elements `e` and `e + 1` of head `h`.
+template <u32 kv_type>
+DEVICE void add_values(const AttentionArgs &a, const AttentionShared &s, u32 e, u32 h, u32 from, u32 end, float (&out)[2]) {
+    UNROLL_1 for (u32 b = from; b < from + a.staged && b * KV_BLOCK < end; b++) {
+        const u8 *values = (const u8 *)dynamic_shared() + (b - from) * a.value_bytes + e * KvFormat<kv_type>::bytes;
+        const float *weights = s.weights[h] + b * KV_BLOCK;
+        const u32 rest = end - b * KV_BLOCK, slots = rest < KV_BLOCK ? rest : KV_BLOCK;
+        i32 sums[2] = {};
+        u32 slot = 0;
+        UNROLL_2 for (; slot + SLOTS <= slots; slot += SLOTS)
+            add_slots<kv_type, true>(values, a.padded_dim, weights, slot, slots, out, sums);
+        if (slot < slots) add_slots<kv_type, false>(values, a.padded_dim, weights, slot, slots, out, sums);
+        if constexpr (kv_type == KV_INT8) {
+            UNROLL for (u32 d = 0; d < 2; d++) out[d] = fma_((float)sums[d], s.factors[h][b], out[d]);
+        }
+    }
 }
 
-template <u32 kv_type, u32 count>
-DEVICE void attend(const AttentionArgs &a, AttentionShared &s, u32 kv_head, u32 head, u32 heads, u32 slice) {
-    const u32 token = block_z(), position = a.positions[token];
-    const u32 first = a.window != 0 && position + 1 > a.window ? position + 1 - a.window : 0;
-    const u32 first_range = first / RANGE, ranges = position / RANGE + 1 - first_range;
-    const u32 from = a.split ? block_y() : 0, to = a.split ? block_y() + 1 : ranges;
-    if (from >= ranges) return;
-    load_queries<kv_type>(a, s, a.q + (u64)token * a.q_stride + head * a.head_dim, heads);
-    const u32 width = (a.head_dim + a.slices - 1) / a.slices, step = HEADS / count, column = thread_x() / step;
-    const u32 e = slice * width + column, h0 = thread_x() % step;
-    const bool own = column < width && e < a.head_dim;
-    u8 *const *table = a.table + a.table_offsets[token];
-    State state;
-    UNROLL for (u32 i = 0; i < HEADS; i++) state.max[i] = MINUS_INFINITY, state.sum[i] = 0.0f, state.out[i] = 0.0f;
-    for (u32 r = from; r < to; r++) {
-        const u32 start = (first_range + r) * RANGE;
-        const u32 low = first > start ? first - start : 0, rest = position + 1 - start, high = rest < RANGE ? rest : RANGE;
-        sync_block();
-        if (thread_x() < RANGE / KV_BLOCK && thread_x() * KV_BLOCK < high) {
-            u8 *block = table[start / KV_BLOCK + thread_x()];
-            s.blocks[thread_x()] = block + a.layer_offset + (u64)kv_head * a.piece_bytes;
+// The softmax of the ranges so far, and two elements of the values weighed with it.
+struct State {
+    float max, sum, out[2];
+};
+
+DEVICE void merge(State &state, float max, float sum, float first, float second) {
+    const float both = larger(max, state.max);
+    const float old_factor = exp_(state.max - both), new_factor = exp_(max - both);
+    state.sum = fma_(sum, new_factor, state.sum * old_factor);
+    state.out[0] = fma_(first, new_factor, state.out[0] * old_factor);
+    state.out[1] = fma_(second, new_factor, state.out[1] * old_factor);
+    state.max = both;
+}
+
+DEVICE const State nothing() {
+    State state = {MINUS_INFINITY, 0.0f, {0.0f, 0.0f}};
+    return state;
+}
+
+// Merges what the blocks of all ranges left in `partials`. Called, as it is long.
+CALLED State merge_ranges(const AttentionArgs &a, const float *partials, u32 ranges, u32 e) {
+    State state = nothing();
+    const u64 row = a.padded_dim + 4;
+    for (u32 r = 0; r < ranges; r += 8) {
+        // Asked for together: others wrote them, so they come from the second cache.
+        float maxima[8], sums[8], values[8][2];
+        UNROLL for (u32 j = 0; j < 8; j++) {
+            u32 range = r + j < ranges ? r + j : ranges - 1;
+            const volatile float *partial = partials + range * a.heads * row;
+            maxima[j] = partial[a.padded_dim], sums[j] = partial[a.padded_dim + 1];
+            values[j][0] = partial[e], values[j][1] = partial[e + 1];
+        }
+        UNROLL for (u32 j = 0; j < 8; j++) {
+            if (r + j < ranges) merge(state, maxima[j], sums[j], values[j][0], values[j][1]);
+        }
+    }
+    return state;
+}
+
+DEVICE void store_pair(const AttentionArgs &a, const AttentionShare &t, u32 h, u32 e, const State &state) {
+    float *out = a.out + (u64)t.token * a.out_stride + (t.head + h) * a.head_dim + e;
+    const float inverse = divide(1.0f, state.sum);
+    out[0] = state.out[0] * inverse, out[1] = state.out[1] * inverse;
+}
+
+template <u32 kv_type> DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionShared &s) {
+    const u32 column = thread_x() / HEADS * 2, h = thread_x() % HEADS, e = t.start + column;
+    const bool own = column < t.width && e < a.head_dim;
+    State state = nothing();
+    UNROLL_1 for (u32 r = t.from; r < t.to; r++) {
+        const Positions p = positions_of(t, r);
+        if (r != t.from) {
+            sync_block();
+            find_pieces(a, t, s, p);
         }
         sync_block();
-        stage_values(a, s, low / KV_BLOCK, high);
-        score_position<kv_type>(a, s, thread_x(), low, high);
+        stage_values(a, s, p.low / KV_BLOCK, p.high);
+        score_range<kv_type>(a, s, p);
         sync_block();
-        if (thread_x() / 32 < HEADS) weigh_head<kv_type>(a, s, thread_x() / 32, low, high);
-        sync_block();
-        float next[HEADS] = {};
-        for (u32 b = low / KV_BLOCK; b * KV_BLOCK < high; b += a.staged) {
-            if (b != low / KV_BLOCK) {
+        // Only now: what the next kernel asks for would stand before these keys.
+        launch_next();
+        if (thread_x() / 32 < HEADS) weigh_head<kv_type>(a, s, thread_x() / 32, p);
+        float next[2] = {};
+        UNROLL_1 for (u32 b = p.low / KV_BLOCK; b * KV_BLOCK < p.high; b += a.staged) {
+            if (b != p.low / KV_BLOCK) {
                 sync_block();
-                stage_values(a, s, b, high);
+                stage_values(a, s, b, p.high);
             }
             copies_wait<0>();
             sync_block();
-            if (own) add_values<kv_type, count>(a, s, e, h0, step, b, high, next);
+            if (own) add_values<kv_type>(a, s, e, h, b, p.high, next);
         }
-        UNROLL for (u32 i = 0; i < count; i++) {
-            u32 h = h0 + i * step;
-            merge(state.max[i], state.sum[i], state.out[i], s.max[h], s.sum[h], next[i]);
-        }
+        merge(state, s.max[h], s.sum[h], next[0], next[1]);
     }
-    const bool alone = ranges == 1 || !a.split;
-    float *partials = a.partials + (u64)token * a.ranges * a.heads * (a.padded_dim + 4);
-    UNROLL for (u32 i = 0; i < count; i++) {
-        u32 h = h0 + i * step;
-        if (!own || h >= heads) continue;
-        if (alone) {
-            a.out[(u64)token * a.out_stride + (head + h) * a.head_dim + e] = state.out[i] * divide(1.0f, state.sum[i]);
-        } else {
-            float *partial = partials + ((u64)from * a.heads + head + h) * (a.padded_dim + 4);
-            partial[e] = state.out[i];
-            // Each slice has columns of its own and begins with one that writes these.
-            if (column == 0) partial[a.padded_dim] = state.max[i], partial[a.padded_dim + 1] = state.sum[i];
-        }
+    const bool alone = t.ranges == 1 || !a.split, wanted = own && h < t.heads;
+    if (alone) {
+        if (wanted) store_pair(a, t, h, e, state);
+        return;
     }
-    if (alone) return;
+    float *partials = a.partials + ((u64)t.token * a.ranges * a.heads + t.head + h) * (a.padded_dim + 4);
+    if (wanted) {
+        float *partial = partials + (u64)t.from * a.heads * (a.padded_dim + 4);
+        partial[e] = state.out[0], partial[e + 1] = state.out[1];
+        // Each slice has columns of its own and begins with one that writes these.
+        if (column == 0) partial[a.padded_dim] = state.max, partial[a.padded_dim + 1] = state.sum;
+    }
     fence_device();
     sync_block();
-    u32 *counter = a.counters + token * grid_x() + block_x();
-    if (thread_x() == 0) s.last = atomic_add(counter, 1) == ranges - 1;
+    u32 *counter = a.counters + t.token * grid_x() + block_x();
+    if (thread_x() == 0) s.last = atomic_add(counter, 1) == t.ranges - 1;
     sync_block();
     if (!s.last) return;
     fence_device();
-    UNROLL for (u32 i = 0; i < count; i++) {
-        u32 h = h0 + i * step;
-        if (!own || h >= heads) continue;
-        float max = MINUS_INFINITY, sum = 0.0f, out = 0.0f;
-        for (u32 r = 0; r < ranges; r += 8) {
-            // Asked for together: others wrote them, so they come from the second cache.
-            float maxima[8], sums[8], values[8];
-            UNROLL for (u32 j = 0; j < 8; j++) {
-                u32 range = r + j < ranges ? r + j : ranges - 1;
-                const volatile float *partial = partials + ((u64)range * a.heads + head + h) * (a.padded_dim + 4);
-                maxima[j] = partial[a.padded_dim], sums[j] = partial[a.padded_dim + 1], values[j] = partial[e];
-            }
-            UNROLL for (u32 j = 0; j < 8; j++) {
-                if (r + j < ranges) merge(max, sum, out, maxima[j], sums[j], values[j]);
-            }
-        }
-        a.out[(u64)token * a.out_stride + (head + h) * a.head_dim + e] = out * divide(1.0f, sum);
-    }
+    if (wanted) store_pair(a, t, h, e, merge_ranges(a, partials, t.ranges, e));
     if (thread_x() == 0) *counter = 0;
 }
 
 // Grid: x = ((key head * subgroups of four query heads) * slices), y = ranges where they are split, z = tokens.
 template <u32 kv_type> DEVICE void attention(const AttentionArgs &a) {
     SHARED AttentionShared s;
-    launch_next();
+    const AttentionShare t = attention_share(a);
+    if (t.from < t.to && t.from < t.ranges) {
+        const Positions p = positions_of(t, t.from);
+        find_pieces(a, t, s, p);
+        sync_block();
+        ask_for_pieces(a, s, p);
+    }
     await_previous();
-    const u32 group = a.heads / a.kv_heads, subgroups = (group + HEADS - 1) / HEADS;
-    const u32 slice = block_x() % a.slices, part = block_x() / a.slices;
-    const u32 kv_head = part / subgroups, first = part % subgroups * HEADS;
-    const u32 heads = group - first < HEADS ? group - first : HEADS, head = kv_head * group + first;
-    const u32 width = (a.head_dim + a.slices - 1) / a.slices;
-    // Threads that have an element each share the heads if there are enough of them.
-    if (width * 4 <= threads())
-        attend<kv_type, 1>(a, s, kv_head, head, heads, slice);
-    else if (width * 2 <= threads())
-        attend<kv_type, 2>(a, s, kv_head, head, heads, slice);
-    else
-        attend<kv_type, 4>(a, s, kv_head, head, heads, slice);
+    if (t.from >= t.ranges) return;
+    load_queries<kv_type>(a, s, a.q + (u64)t.token * a.q_stride + t.head * a.head_dim, t.heads);
+    attend<kv_type>(a, t, s);
 }
 
 KERNEL(256, attention_f32, AttentionArgs) { attention<KV_F32>(a); }

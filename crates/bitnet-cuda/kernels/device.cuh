@@ -21,9 +21,11 @@ struct alignas(16) Words4 {
 #else
 
 #define DEVICE __device__ __forceinline__
+#define CALLED __device__ __noinline__
 #define SHARED __shared__
 #define UNROLL _Pragma("unroll")
 #define UNROLL_1 _Pragma("unroll 1")
+#define UNROLL_2 _Pragma("unroll 2")
 #define UNROLL_4 _Pragma("unroll 4")
 #define UNROLL_8 _Pragma("unroll 8")
 #define UNROLL_32 _Pragma("unroll 32")
@@ -74,6 +76,13 @@ DEVICE i32 dot4(u32 a, u32 b, i32 c) {
     return sum;
 }
 
+// The same with unsigned bytes in a.
+DEVICE i32 dot4_unsigned(u32 a, u32 b, i32 c) {
+    i32 sum;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+}
+
 DEVICE float shuffle_xor(float x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE i32 shuffle_xor(i32 x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 
@@ -82,6 +91,19 @@ DEVICE void add_neighbour(float (&v)[8]) {
     UNROLL for (u32 i = 0; i < 8; i++) v[i] += shuffle_xor(v[i], 1);
 }
 
+// Sums, and the largest of floats and of their magnitudes. Floats have the order of integers made of their bits, negative
+// ones upside down.
+#if __CUDA_ARCH__ >= 800
+DEVICE float warp_max(float x) {
+    const i32 bits = __float_as_int(x);
+    const i32 most = __reduce_max_sync(0xffffffffu, bits ^ (bits >> 31 & 0x7fffffff));
+    return __int_as_float(most ^ (most >> 31 & 0x7fffffff));
+}
+DEVICE i32 warp_sum(i32 x) { return __reduce_add_sync(0xffffffffu, x); }
+DEVICE float warp_max_magnitude(float x) {
+    return __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(x) & 0x7fffffffu));
+}
+#else
 DEVICE float warp_max(float x) {
     UNROLL for (u32 m = 16; m > 0; m >>= 1) {
         float y = shuffle_xor(x, m);
@@ -89,11 +111,12 @@ DEVICE float warp_max(float x) {
     }
     return x;
 }
-
 DEVICE i32 warp_sum(i32 x) {
     UNROLL for (u32 m = 16; m > 0; m >>= 1) x += shuffle_xor(x, m);
     return x;
 }
+DEVICE float warp_max_magnitude(float x) { return warp_max(__uint_as_float(__float_as_uint(x) & 0x7fffffffu)); }
+#endif
 
 // The sum over the four lanes of a quad.
 DEVICE i32 quad_sum(i32 x) {
@@ -116,6 +139,9 @@ DEVICE Words4 load_weights(const void *p) {
     return v;
 }
 
+// Asks for a line of 128 bytes, into the second cache.
+DEVICE void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 DEVICE Words4 load4(const void *p) { return *(const Words4 *)p; }
 
 DEVICE u32 atomic_add(u32 *p, u32 v) { return atomicAdd(p, v); }
@@ -133,12 +159,47 @@ DEVICE void await_previous() {}
 #if __CUDA_ARCH__ >= 800
 // c (16 x 8) += a (16 x 32, rows) * b (32 x 8, columns), signed bytes.
 DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                  "{%0, %1, %2, %3};"
                  : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same with unsigned bytes in a.
+DEVICE void mma_unsigned(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+#endif
+
+#if __CUDA_ARCH__ >= 900
+// A copy of a piece of memory to shared memory, which the device makes by itself. One thread of a block begins it, all wait
+// for it, with a barrier of the block in between. Addresses and bytes are multiples of 16.
+struct PieceCopy {
+    u64 barrier;
+};
+DEVICE void begin_copy(PieceCopy &copy, void *to, const void *from, u32 bytes) {
+    const u32 barrier = (u32)__cvta_generic_to_shared(&copy.barrier), target = (u32)__cvta_generic_to_shared(to);
+    if (thread_x() != 0) return;
+    asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(barrier) : "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(target),
+                 "l"(from), "r"(bytes), "r"(barrier)
+                 : "memory");
+}
+DEVICE void await_copy(PieceCopy &copy) {
+    const u32 barrier = (u32)__cvta_generic_to_shared(&copy.barrier);
+    u32 there = 0;
+    while (there == 0) {
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], 0;\nselp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(there)
+                     : "r"(barrier)
+                     : "memory");
+    }
+}
 #endif
 
 #if __CUDA_ARCH__ >= 800
@@ -159,6 +220,16 @@ DEVICE void copy_async(void *to, const void *from, bool valid) {
 }
 DEVICE void copies_commit() {}
 template <int pending> DEVICE void copies_wait() {}
+#endif
+
+#if __CUDA_ARCH__ < 900
+// The same where the threads must do it: each waits for its own part before the block's next barrier.
+struct PieceCopy {};
+DEVICE void begin_copy(PieceCopy &, void *to, const void *from, u32 bytes) {
+    for (u32 i = thread_x(); i < bytes / 16; i += threads()) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
+    copies_commit();
+}
+DEVICE void await_copy(PieceCopy &) { copies_wait<0>(); }
 #endif
 
 #endif

@@ -16,9 +16,9 @@ DEVICE Words4 weights_of(const Product &p, u32 block, u32 group, u32 lane) {
     return load_weights(p.weights + (((u64)block * p.groups + group) * 32 + lane) * 4);
 }
 
-DEVICE void finish_at(const GemmArgs &a, u32 block, u32 g, i32 low, i32 high, u32 token) {
+DEVICE void finish_token(const GemmArgs &a, u32 block, u32 g, i32 low, i32 high, u32 token) {
     if (block < a.product.row_blocks && token < a.tokens)
-        finish(a.product, a.product.blocks[block], g, low, high, token, a.scales[token], a.sums[token]);
+        finish_at(a.product, block, g, low, high, token, a.scales[token], a.sums[token]);
 }
 
 #define DOT_TOKENS 8
@@ -64,7 +64,7 @@ KERNEL(256, gemm_dot, GemmArgs) {
             low += parts[w][n][g];
             high += parts[w][n][g + 8];
         }
-        finish_at(a, block, g, low, high, first + n);
+        finish_token(a, block, g, low, high, first + n);
     }
 }
 
@@ -128,11 +128,10 @@ template <u32 rows, u32 tiles> DEVICE void gemm_few(const GemmArgs &a) {
         // Lanes side by side have rows side by side: they are neighbours in the result.
         u32 row = i % 8, token = i / 8 % 8, n = i / 64 % tiles, r = i / (64 * tiles);
         const i32 *part = parts + (r * tiles + n) * 128;
-        finish_at(a, block + r, row, part[row * 8 + token], part[(row + 8) * 8 + token], first + 8 * n + token);
+        finish_token(a, block + r, row, part[row * 8 + token], part[(row + 8) * 8 + token], first + 8 * n + token);
     }
 }
 
-KERNEL(256, gemm_1x1, GemmArgs) { gemm_few<1, 1>(a); }
 KERNEL(256, gemm_1x2, GemmArgs) { gemm_few<1, 2>(a); }
 KERNEL(256, gemm_2x4, GemmArgs) { gemm_few<2, 4>(a); }
 KERNEL(256, gemm_2x8, GemmArgs) { gemm_few<2, 8>(a); }
@@ -208,7 +207,7 @@ KERNEL(256, gemm_many, GemmArgs) {
         sync_warp();
         UNROLL_1 for (u32 i = lane; i < 64 * 8; i += 32) {
             const i32 *at = part + i / 8 * PART_ROW + i % 8;
-            finish_at(a, block + r, i % 8, at[0], at[8], first + column + i / 8);
+            finish_token(a, block + r, i % 8, at[0], at[8], first + column + i / 8);
         }
         sync_warp();
     }

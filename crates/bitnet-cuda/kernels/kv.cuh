@@ -37,19 +37,17 @@ template <u32 kv_type> DEVICE u32 key_index(u32 slot, u32 e) {
     return (e / vector * KV_BLOCK + slot) * vector + e % vector;
 }
 
-// Stores element `index` of all heads' keys or values, f32 or f16.
-DEVICE void store_element(const KvTarget &kv, u8 *block, bool key, u32 slot, u32 index, float x) {
-    u32 head = index / kv.head_dim, e = index % kv.head_dim;
+// Where element `index` of all heads' keys or values lies, f32 or f16.
+DEVICE u8 *element_at(const KvTarget &kv, u8 *block, bool key, u32 slot, u32 index) {
+    const u32 head = index / kv.head_dim, e = index % kv.head_dim, bytes = kv.kv_type == KV_F16 ? 2 : 4;
     u8 *piece = block + kv.layer_offset + (u64)head * kv.piece_bytes;
-    if (kv.kv_type == KV_F16) {
-        if (key)
-            ((u16 *)piece)[key_index<KV_F16>(slot, e)] = float_half(x);
-        else
-            ((u16 *)(piece + kv.key_bytes))[slot * kv.padded_dim + e] = float_half(x);
-    } else {
-        if (key)
-            ((float *)piece)[key_index<KV_F32>(slot, e)] = x;
-        else
-            ((float *)(piece + kv.key_bytes))[slot * kv.padded_dim + e] = x;
-    }
+    if (!key) return piece + kv.key_bytes + (slot * kv.padded_dim + e) * bytes;
+    return piece + bytes * (kv.kv_type == KV_F16 ? key_index<KV_F16>(slot, e) : key_index<KV_F32>(slot, e));
+}
+
+DEVICE void store_element(const KvTarget &kv, u8 *at, float x) {
+    if (kv.kv_type == KV_F16)
+        *(u16 *)at = float_half(x);
+    else
+        *(float *)at = x;
 }

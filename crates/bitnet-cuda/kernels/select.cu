@@ -2,6 +2,7 @@
 #include "scan.cu"
 
 #define CHUNK 256u
+#define COLLECTED 512u // chunks that are ranked at a time
 
 struct SelectArgs {
     const float *near;         // [row][vocabulary]
@@ -56,6 +57,7 @@ KERNEL(256, chunk_maxima, SelectArgs) {
 
 // Finds the tokens whose intervals reach the threshold. Grid: rows.
 KERNEL(512, collect, SelectArgs) {
+    alignas(16) SHARED float lower[COLLECTED];
     SHARED float threshold;
     SHARED u32 found;
     launch_next();
@@ -63,16 +65,29 @@ KERNEL(512, collect, SelectArgs) {
     const u32 row = block_x(), k = a.counts[row], warp = thread_x() / 32, lane = thread_x() % 32;
     const float *maxima = a.maxima + (u64)row * a.chunks * 2;
     if (thread_x() == 0) threshold = MINUS_INFINITY, found = 0;
-    sync_block();
-    for (u32 i = thread_x(); i < a.chunks; i += threads()) {
-        const float own = maxima[2 * i];
+    // The k-th largest lower end: each thread ranks some, all of them come by in pieces.
+    for (u32 first = 0; first < a.chunks; first += threads()) {
+        const u32 i = first + thread_x();
+        const float own = i < a.chunks ? maxima[2 * i] : MINUS_INFINITY;
         u32 above = 0, equal = 0;
-        for (u32 j = 0; j < a.chunks; j++) {
-            above += maxima[2 * j] > own;
-            equal += maxima[2 * j] == own;
+        for (u32 start = 0; start < a.chunks; start += COLLECTED) {
+            sync_block();
+            for (u32 j = thread_x(); j < COLLECTED; j += threads())
+                lower[j] = start + j < a.chunks ? maxima[2 * (start + j)] : MINUS_INFINITY;
+            sync_block();
+            const u32 rest = a.chunks - start, end = rest < COLLECTED ? rest : COLLECTED;
+            UNROLL_1 for (u32 j = 0; j < end; j += 4) {
+                const Words4 four = load4(lower + j);
+                const u32 bits[4] = {four.x, four.y, four.z, four.w};
+                UNROLL for (u32 n = 0; n < 4; n++) {
+                    const float other = bits_float(bits[n]);
+                    above += other > own;
+                    equal += j + n < end && other == own;
+                }
+            }
         }
         // Who finds it writes the same number.
-        if (above < k && above + equal >= k) threshold = own;
+        if (i < a.chunks && above < k && above + equal >= k) threshold = own;
     }
     sync_block();
     u32 *out = a.found + (u64)row * (2 + 2 * a.capacity);

@@ -60,25 +60,29 @@ pub(crate) struct Product {
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct GemvArgs {
-    pub(crate) x: Address,
-    pub(crate) weight: Address,
-    pub(crate) second: Address,
-    pub(crate) len: u32,
-    pub(crate) padded: u32,
-    pub(crate) stride_x: u32,
-    pub(crate) eps: f32,
-    pub(crate) product: Product,
-}
-
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
 pub(crate) struct GemmArgs {
     pub(crate) q: Address,
     pub(crate) scales: Address,
     pub(crate) sums: Address,
     pub(crate) tokens: u32,
     pub(crate) pad: u32,
+    pub(crate) product: Product,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct WaveArgs {
+    pub(crate) x: Address,
+    pub(crate) weight: Address,
+    pub(crate) q: Address,
+    pub(crate) scales: Address,
+    pub(crate) sums: Address,
+    pub(crate) tokens: u32,
+    pub(crate) len: u32,
+    pub(crate) eps: f32,
+    pub(crate) share: u32,
+    pub(crate) sets: u32,
+    pub(crate) staged: u32,
     pub(crate) product: Product,
 }
 
@@ -255,15 +259,22 @@ pub(crate) struct SelectArgs {
 
 /// Whether a kernel is in targets with tensor cores only.
 pub fn needs_tensor_cores(kernel: &str) -> bool {
-    (kernel.starts_with("gemm_") || kernel.starts_with("scan_")) && !kernel.ends_with("_dot")
+    let may = ["gemm_", "scan_"].into_iter().any(|start| kernel.starts_with(start));
+    kernel == "wave_rows" || may && !kernel.ends_with("_dot")
+}
+
+/// Whether a kernel may have up to [`GpuFacts::shared_bytes`](crate::gpu::GpuFacts::shared_bytes) of shared memory,
+/// instead of 48 KiB.
+pub fn uses_much_shared_memory(kernel: &str) -> bool {
+    kernel.starts_with("wave_") || kernel.starts_with("attention_")
 }
 
 /// Every kernel with the bytes of its argument, for checks of kernels that were built from other sources.
 pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     let mut all = Vec::new();
     let mut add = |names: &[&'static str], size| all.extend(names.iter().map(|&name| (name, size)));
-    add(&["gemv_1", "gemv_2"], size_of::<GemvArgs>());
-    add(&["gemm_dot", "gemm_1x1", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"], size_of::<GemmArgs>());
+    add(&["gemm_dot", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"], size_of::<GemmArgs>());
+    add(&["wave_row", "wave_rows"], size_of::<WaveArgs>());
     add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
     add(&["attention_many_f32", "attention_many_f16"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());

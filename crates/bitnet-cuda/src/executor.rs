@@ -56,6 +56,24 @@ enum Want<'a> {
     Logits { wants: Wants<'a>, logits: &'a mut [f32], top: &'a mut [TopLogits] },
 }
 
+/// What is timed by itself.
+#[derive(Clone, Copy)]
+enum Timed {
+    Part(Part),
+    Output,
+    Whole,
+}
+
+impl Timed {
+    fn name(self) -> &'static str {
+        match self {
+            Timed::Part(part) => part.name(),
+            Timed::Output => "output",
+            Timed::Whole => "all",
+        }
+    }
+}
+
 impl CudaExecutor {
     /// Packs the weights and copies them to the device; pages of the model's file are given back as soon as they were read.
     /// `progress` hears of bytes on the device and of all of them.
@@ -132,7 +150,8 @@ impl CudaExecutor {
         Ok(rate)
     }
 
-    /// Seconds that the device takes for each kind of work of a batch, all layers together, by its own events. The keys and
+    /// Seconds that the device takes for each kind of work of a batch, all layers together, and for all of it in its order
+    /// (`all`), by its own events. The keys and
     /// values of the batch's new positions are unspecified behind it. For benchmarks.
     ///
     /// # Errors
@@ -159,21 +178,24 @@ impl CudaExecutor {
     fn time_each(&mut self, scratch: &Scratch, sizes: Sizes) -> Result<Vec<(&'static str, f64)>, CudaError> {
         const REPEATS: u32 = 20;
         let mut times = Vec::new();
-        let output = (sizes.top > 0).then_some(None);
-        for part in Part::ALL.into_iter().map(Some).chain(output) {
+        let parts = Part::ALL.into_iter().map(Timed::Part);
+        for timed in parts.chain((sizes.top > 0).then_some(Timed::Output)).chain([Timed::Whole]) {
             let (model, kv, counters) = (&self.model, self.kv.layout(), self.counters.buffer);
             self.memory.gpu.begin_graph()?;
             let mut pass = Pass { model, kv, scratch, sizes, counters, gpu: &mut *self.memory.gpu };
-            let recorded = match part {
-                Some(part) => (0..model.layers.len()).try_for_each(|layer| pass.part(part, layer)),
-                None => pass.select(0, sizes.top.min(LOGIT_ROWS)),
+            let rows = sizes.top.min(LOGIT_ROWS);
+            let recorded = match timed {
+                Timed::Part(part) => (0..model.layers.len()).try_for_each(|layer| pass.part(part, layer)),
+                Timed::Output => pass.select(0, rows),
+                Timed::Whole if rows > 0 => pass.hidden().and_then(|()| pass.select(0, rows)),
+                Timed::Whole => pass.hidden(),
             };
             let graph = self.memory.gpu.end_graph()?;
             recorded?;
             self.memory.gpu.time_graph(graph, 3)?;
             let seconds = self.memory.gpu.time_graph(graph, REPEATS)? / f64::from(REPEATS);
             self.memory.gpu.drop_graph(graph);
-            times.push((part.map_or("output", Part::name), seconds));
+            times.push((timed.name(), seconds));
         }
         Ok(times)
     }

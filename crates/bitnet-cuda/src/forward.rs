@@ -6,7 +6,7 @@ use bitnet_model::{Activation, ModelSpec};
 use bytemuck::bytes_of;
 
 use crate::args::{
-    ActivateArgs, AttentionArgs, EmbedArgs, Epilogue, GemmArgs, GemvArgs, HeadsArgs, KvTarget, LogitsArgs,
+    ActivateArgs, AttentionArgs, EmbedArgs, Epilogue, GemmArgs, HeadsArgs, KvTarget, LogitsArgs,
     NormArgs, Product, QuantizeArgs,
 };
 use crate::gpu::{Address, Gpu, Launch};
@@ -14,16 +14,15 @@ use crate::kv::KvLayout;
 use crate::layout::GROUP;
 use crate::model::{Layer, Matrix, Model};
 use crate::scratch::{RANGE, SHARED, Scratch, Sizes, row_room};
+use crate::wave::{Row, WAVE_TOKENS};
 use crate::{BLOCK_SIZE, CudaError};
 
-/// Most tokens that norm, quantise and multiply in one launch; more share a launch that quantises.
-const FUSED_TOKENS: usize = 2;
 /// Most columns that 256 threads norm; longer rows get 512.
 const SHORT_ROW: usize = 4096;
 /// Places of the counters that blocks of threads share ranges with.
 pub(crate) const COUNTERS: usize = 1 << 16;
-/// Bytes of shared memory for values.
-const STAGED_BYTES: usize = 32 << 10;
+/// Bytes of static shared memory of attention, rounded up.
+const ATTENTION_STATIC: usize = 10 << 10;
 /// Query heads that a block of threads has.
 const HEADS: usize = 4;
 
@@ -96,8 +95,10 @@ pub(crate) fn attention_grid(
 ) -> AttentionGrid {
     let parts = spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(HEADS);
     let blocks = parts * rows * ranges;
-    let most = spec.head_dim.div_ceil(32).clamp(1, 4);
-    let slices = (multiprocessors as usize / blocks.max(1)).clamp(1, most);
+    // A block has up to 128 elements; two blocks fit a multiprocessor.
+    let [least, most] = [128, 32].map(|width| spec.head_dim.div_ceil(width).clamp(1, 4));
+    let wanted = (2 * multiprocessors as usize / blocks.max(1)).max(1);
+    let slices = (1 << wanted.ilog2()).clamp(least, most);
     AttentionGrid { parts, slices }
 }
 
@@ -257,6 +258,7 @@ impl Pass<'_> {
         };
         let shared_ranges = if sizes.split { sizes.ranges } else { 1 };
         let grid = attention_grid(spec, sizes.rows, shared_ranges, self.gpu.facts().multiprocessors);
+        let staged_bytes = self.gpu.facts().shared_bytes as usize - ATTENTION_STATIC;
         let args = AttentionArgs {
             q,
             out,
@@ -281,7 +283,7 @@ impl Pass<'_> {
             split: u32::from(sizes.split),
             scale: spec.attention_scale(),
             value_bytes: self.kv.key_bytes() as u32,
-            staged: (STAGED_BYTES / self.kv.key_bytes()).clamp(1, RANGE / BLOCK_SIZE) as u32,
+            staged: (staged_bytes / self.kv.key_bytes()).clamp(1, RANGE / BLOCK_SIZE) as u32,
             pad: 0,
         };
         if sizes.tiles > 0 {
@@ -346,29 +348,17 @@ impl Pass<'_> {
             kv,
         };
         let padded = m.groups as usize * GROUP;
-        let shared = padded + 4 * row_room(input.len);
         // Two norms in turn: that of the layer and that of the matrix, if there are both.
         let (weight, second) = if input.norm == 0 { (m.norm, 0) } else { (input.norm, m.norm) };
         let rows = self.sizes.rows;
-        // A kernel has static shared memory as well.
-        if rows <= FUSED_TOKENS && shared + 4096 <= SHARED {
-            let tile = if m.row_blocks >= 4 * self.gpu.facts().multiprocessors { 2 } else { 1 };
-            let args = GemvArgs {
-                x: input.x,
-                weight,
-                second,
-                len: input.len as u32,
-                padded: padded as u32,
-                stride_x: input.len as u32,
-                eps: self.spec().rms_norm_eps,
-                product,
-            };
-            let kernel = if tile == 2 { "gemv_2" } else { "gemv_1" };
-            let grid = [(m.row_blocks as usize).div_ceil(tile), rows, 1];
-            let threads = self.row_threads(input.len);
-            return self.launch(kernel, grid, threads, shared as u32, bytes_of(&args));
+        if rows == 1 && second == 0 && self.row_fits_wave(input.len) {
+            return self.wave(Some(Row { x: input.x, weight, len: input.len }), product);
         }
+        let few = self.gpu.facts().tensor_cores && rows <= WAVE_TOKENS;
         self.quantize(input, weight, second, padded)?;
+        if few {
+            return self.wave(None, product);
+        }
         let places = self.scratch.places;
         let args = GemmArgs {
             q: self.scratch.at(places.q8),
@@ -417,8 +407,7 @@ impl Pass<'_> {
             return self.launch("gemm_dot", grid, threads, 0, bytes_of(args));
         }
         let (kernel, rows, tiles) = match tokens {
-            0..=8 => ("gemm_1x1", 1, 1),
-            9..=16 => ("gemm_1x2", 1, 2),
+            ..=16 => ("gemm_1x2", 1, 2),
             17..=32 => ("gemm_2x4", 2, 4),
             33..=64 => ("gemm_2x8", 2, 8),
             _ => {

@@ -42,6 +42,8 @@ pub struct GpuFacts {
     pub multiprocessors: u32,
     /// Threads of a block that norms and quantises a row of usual length: a multiple of 32, at most 256.
     pub row_threads: u32,
+    /// Bytes of shared memory of a block of threads of which two fit a multiprocessor; at least 48 KiB.
+    pub shared_bytes: u32,
 }
 
 /// A device with memory and one queue of work.

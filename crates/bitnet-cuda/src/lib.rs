@@ -26,8 +26,9 @@ mod model;
 mod output;
 mod ptx;
 mod scratch;
+mod wave;
 
-pub use args::{argument_sizes, needs_tensor_cores};
+pub use args::{argument_sizes, needs_tensor_cores, uses_much_shared_memory};
 pub use driver::{CudaDevice, devices};
 pub use error::CudaError;
 pub use executor::{CudaExecutor, CudaOptions};

@@ -75,7 +75,6 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("attention_many.cu", include_str!("../kernels/attention_many.cu")),
     ("device.cuh", include_str!("../kernels/device.cuh")),
     ("gemm.cu", include_str!("../kernels/gemm.cu")),
-    ("gemv.cu", include_str!("../kernels/gemv.cu")),
     ("kv.cuh", include_str!("../kernels/kv.cuh")),
     ("output.cu", include_str!("../kernels/output.cu")),
     ("product.cuh", include_str!("../kernels/product.cuh")),
@@ -83,4 +82,5 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("scan.cu", include_str!("../kernels/scan.cu")),
     ("select.cu", include_str!("../kernels/select.cu")),
     ("table.cuh", include_str!("../kernels/table.cuh")),
+    ("wave.cu", include_str!("../kernels/wave.cu")),
 ];

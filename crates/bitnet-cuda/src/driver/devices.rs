@@ -97,6 +97,20 @@ pub(super) fn describe(index: c_int, version: c_int) -> Result<CudaDevice, CudaE
     })
 }
 
+/// Bytes of shared memory that a block of threads can have, and of a multiprocessor.
+pub(super) fn shared_memory(device: sys::CUdevice) -> Result<[u32; 2], CudaError> {
+    use sys::CUdevice_attribute as Attribute;
+    let attribute = |attribute| {
+        // SAFETY: the device is one that the driver gave.
+        let value = unsafe { result::device::get_attribute(device, attribute) };
+        value.map(c_int::unsigned_abs).map_err(failed("cuDeviceGetAttribute"))
+    };
+    Ok([
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
+    ])
+}
+
 /// Free memory of a device, which needs its primary context for a moment.
 fn free_memory(device: sys::CUdevice) -> Option<MemorySize> {
     let before = result::ctx::get_current().ok()?;

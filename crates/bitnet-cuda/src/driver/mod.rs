@@ -15,7 +15,7 @@ use cudarc::driver::{DriverError, result, sys};
 
 use self::staging::Staging;
 use crate::CudaError;
-use crate::args::{argument_sizes, needs_tensor_cores};
+use crate::args::{argument_sizes, needs_tensor_cores, uses_much_shared_memory};
 use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
 
 pub use self::devices::{CudaDevice, devices};
@@ -75,6 +75,7 @@ impl Driver {
         }
         let target = compile::choose(described.capability_number(), kernels)?;
         let device = result::device::get(index as i32).map_err(failed("cuDeviceGet"))?;
+        let [most_shared, all_shared] = devices::shared_memory(device)?;
         // SAFETY: the device is one that the driver gave; it is released when this is dropped.
         let context =
             unsafe { result::primary_ctx::retain(device) }.map_err(failed("cuDevicePrimaryCtxRetain"))?;
@@ -84,6 +85,8 @@ impl Driver {
             tensor_cores: target.tensor_cores,
             multiprocessors: described.multiprocessors,
             row_threads: 256,
+            // A block has a KiB for the system as well.
+            shared_bytes: most_shared.min((all_shared / 2 - 1024).max(48 << 10)),
         };
         let null = std::ptr::null_mut::<c_void>();
         // From here on what was made so far is given back if a step fails.
@@ -112,7 +115,8 @@ impl Driver {
         driver.module = compile::load(target)?;
         for (name, _) in argument_sizes() {
             if target.tensor_cores || !needs_tensor_cores(name) {
-                driver.functions.insert(name, compile::function(driver.module, name)?);
+                let shared = uses_much_shared_memory(name).then_some(driver.facts.shared_bytes);
+                driver.functions.insert(name, compile::function(driver.module, name, shared)?);
             }
         }
         Ok(driver)

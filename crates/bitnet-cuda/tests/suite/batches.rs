@@ -100,6 +100,6 @@ fn bandwidth_is_measured_on_request() {
     assert_eq!(executor.statistics().pool.bandwidth, Some(rate));
     let s = Sequence { tokens: &[7], position: 3, blocks: &[0], logits: LogitRows::Last };
     let parts = executor.time_parts(&Batch { sequences: &[s] }).unwrap();
-    assert_eq!(parts.len(), 6);
+    assert_eq!(parts.len(), 7);
     assert!(rate > 1e8 && parts.iter().all(|(_, seconds)| *seconds > 0.0), "{parts:?}");
 }

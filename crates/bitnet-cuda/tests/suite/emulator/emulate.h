@@ -6,9 +6,11 @@
 #include <cstring>
 
 #define DEVICE static inline
+#define CALLED static
 #define SHARED static
 #define UNROLL
 #define UNROLL_1
+#define UNROLL_2
 #define UNROLL_4
 #define UNROLL_8
 #define UNROLL_32
@@ -82,6 +84,11 @@ DEVICE i32 dot4(u32 a, u32 b, i32 c) {
     return c;
 }
 
+DEVICE i32 dot4_unsigned(u32 a, u32 b, i32 c) {
+    for (u32 i = 0; i < 4; i++) c += (i32)(u8)(a >> (8 * i)) * (i32)(i8)(b >> (8 * i));
+    return c;
+}
+
 template <class T> DEVICE T lane_value(const u8 *all, u32 lane) {
     T value;
     memcpy(&value, all + 64 * lane, sizeof(T));
@@ -108,6 +115,8 @@ DEVICE float warp_max(float x) {
     }
     return x;
 }
+
+DEVICE float warp_max_magnitude(float x) { return warp_max(bits_float(float_bits(x) & 0x7fffffff)); }
 
 DEVICE i32 warp_sum(i32 x) {
     const u8 *all = emulator::exchange(&x, 4);
@@ -137,6 +146,7 @@ DEVICE Words4 load4(const void *p) {
     if ((uintptr_t)p % 16 != 0) __builtin_trap(); // as on the device
     return *(const Words4 *)p;
 }
+DEVICE void prefetch(const void *) {}
 DEVICE Words4 load_weights(const void *p) { return load4(p); }
 
 DEVICE u32 atomic_add(u32 *p, u32 v) {
@@ -149,12 +159,13 @@ DEVICE void atomic_or(u32 *p, u32 v) { *p |= v; }
 DEVICE void launch_next() {}
 DEVICE void await_previous() {}
 
-DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+template <class A> DEVICE void mma_of(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     u32 given[6] = {a[0], a[1], a[2], a[3], b0, b1};
     const u8 *all = emulator::exchange(given, sizeof(given));
     const u32 g = thread_x() % 32 / 4, t = thread_x() % 4;
     // Rows g and g + 8 and columns 2 t and 2 t + 1, 32 bytes each, from the four lanes that have them.
-    alignas(32) i8 rows[2][32], columns[2][32];
+    alignas(32) A rows[2][32];
+    alignas(32) i8 columns[2][32];
     for (u32 k = 0; k < 4; k++) {
         const u8 *lane = all + 64 * (4 * g + k);
         for (u32 i = 0; i < 4; i++) memcpy(rows[i % 2] + 8 * k + i / 2 * 4, lane + 4 * i, 4);
@@ -169,6 +180,9 @@ DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     }
 }
 
+DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_of<i8>(c, a, b0, b1); }
+DEVICE void mma_unsigned(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_of<u8>(c, a, b0, b1); }
+
 DEVICE void copy_async(void *to, const void *from, bool valid) {
     if (valid)
         *(Words4 *)to = load4(from);
@@ -177,3 +191,9 @@ DEVICE void copy_async(void *to, const void *from, bool valid) {
 }
 DEVICE void copies_commit() {}
 template <int pending> DEVICE void copies_wait() {}
+
+struct PieceCopy {};
+DEVICE void begin_copy(PieceCopy &, void *to, const void *from, u32 bytes) {
+    for (u32 i = thread_x(); i < bytes / 16; i += threads()) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
+}
+DEVICE void await_copy(PieceCopy &) {}

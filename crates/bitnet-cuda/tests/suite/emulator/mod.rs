@@ -14,7 +14,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bitnet_core::MemorySize;
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_cuda::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
-use bitnet_cuda::{CudaError, argument_sizes, needs_tensor_cores};
+use bitnet_cuda::{CudaError, argument_sizes, needs_tensor_cores, uses_much_shared_memory};
 
 type Kernel = unsafe extern "C" fn(*const c_void);
 type Emulate = unsafe extern "C" fn(Kernel, *const u32, u32, u32, *const c_void);
@@ -55,7 +55,8 @@ impl Emulator {
         let kernels = if tensor_cores { "sm_80" } else { "sm_75" };
         // Fewer threads than a GPU has: the results are the same, and each of them costs time here.
         let name = "emulator".to_owned();
-        let facts = GpuFacts { name, kernels, tensor_cores, multiprocessors: 2, row_threads: 64 };
+        let (multiprocessors, row_threads, shared_bytes) = (2, 64, 48 << 10);
+        let facts = GpuFacts { name, kernels, tensor_cores, multiprocessors, row_threads, shared_bytes };
         let (buffers, graphs) = (HashMap::new(), HashMap::new());
         Self { facts, buffers, graphs, recording: None, next_graph: 0, room: u64::MAX }
     }
@@ -186,7 +187,8 @@ impl Gpu for Emulator {
         assert_eq!(argument.len(), size, "argument of {kernel}");
         assert!(threads <= most && threads.is_multiple_of(32), "{kernel} with {threads} threads");
         assert!(grid.iter().all(|&n| n > 0) && grid[1].max(grid[2]) < 1 << 16, "{kernel}: grid {grid:?}");
-        assert!(shared <= 48 << 10, "{kernel}: {shared} bytes of shared memory");
+        let most = if uses_much_shared_memory(kernel) { self.facts.shared_bytes } else { 48 << 10 };
+        assert!(shared <= most, "{kernel}: {shared} bytes of shared memory");
         assert!(self.facts.tensor_cores || !needs_tensor_cores(kernel), "{kernel}");
         if let Some(recording) = &mut self.recording {
             recording.push(Recorded { kernel, grid, threads, shared, argument: argument.to_vec() });

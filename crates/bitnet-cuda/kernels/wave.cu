@@ -1,0 +1,279 @@
+// One token, or with tensor cores up to eight: as many blocks of threads as the device has multiprocessors, each with an equal
+// share of the row blocks.
+//
+// Generating is a chain of short products, so what counts is the time from one result to the next. Whatever does not depend
+// on the kernel before is asked for first: a block's weights, which are one piece of memory, come to shared memory while
+// that kernel still runs. It is let begin only when this one's row has come, since the row would have to wait behind weights. With one token every block norms and quantises the row for itself, which is less work than another
+// launch; the row stays in registers, four columns side by side in each thread.
+//
+// The four codes of a byte are taken out by masks alone, so they count 1, 4, 16 and 64 times: as unsigned bytes they are
+// factors of products that have sums of their own, shifted right at the end. Integer sums are exact in any order.
+#include "product.cuh"
+
+struct WaveArgs {
+    const float *x, *weight; // wave_row: the row, and its norm's weights or null
+    const u32 *q;            // wave_rows: [token][32 * groups] words of four int8
+    const float *scales;     // [token]
+    const i32 *sums;         // [token]: sum of the row's int8 values
+    u32 tokens;
+    u32 len;                 // columns: a multiple of four, WAVE_VECTORS times four for each thread at most
+    float eps;
+    u32 share;               // most tokens of a block of threads
+    u32 sets;                // warps that share the columns of a row block; the others have other row blocks
+    u32 staged;              // pairs of row block and group that there is room for in shared memory, whole row blocks
+    Product product;
+};
+
+#define WAVE_WARPS 8u
+#define WAVE_VECTORS 8u
+#define WAVE_AHEAD 5u
+
+// What a block of threads has, and where it lies in shared memory.
+struct WaveShare {
+    u32 first, count;        // row blocks
+    u32 first_token, tokens;
+    Words4 *weights;         // [pair of row block and group][lane]
+    u32 *q;                  // [token][32 * groups]
+    i32 *parts;              // [row block][set][token][row of 16]
+    float *row;              // row_room(len)
+};
+
+struct WaveScratch {
+    PieceCopy copy;
+    float maxima[WAVE_WARPS], factor;
+    i32 sums[WAVE_WARPS];
+};
+
+DEVICE WaveShare wave_share(const WaveArgs &a) {
+    WaveShare s;
+    const u32 groups = a.product.groups, blocks = a.product.row_blocks;
+    s.first = (u32)((u64)block_x() * blocks / grid_x());
+    s.count = (u32)((u64)(block_x() + 1) * blocks / grid_x()) - s.first;
+    s.first_token = block_y() * a.share;
+    s.tokens = a.tokens - s.first_token < a.share ? a.tokens - s.first_token : a.share;
+    s.weights = (Words4 *)dynamic_shared();
+    s.q = (u32 *)(s.weights + a.staged * 32);
+    s.row = (float *)(s.q + a.share * groups * 32);
+    s.parts = (i32 *)s.row; // the row is not needed any more then
+    return s;
+}
+
+// Where s.q has a word. A single row has the two words of a group that a product takes together side by side; of several,
+// pieces of 16 bytes are permuted by the token, so that eight tokens are read without conflicts.
+DEVICE u32 paired(u32 word) { return (word & ~7u) | (word & 3u) << 1 | (word >> 2 & 1u); }
+DEVICE u32 piece_of(u32 piece, u32 token) { return piece ^ (token % 8); }
+
+// A row in registers: a thread has four columns of each vector, sixteen apart, which is what a chain of rms_factor takes in
+// four steps.
+struct WaveRow {
+    float v[WAVE_VECTORS][4];
+};
+
+DEVICE u32 wave_column(u32 n) {
+    const u32 four = n * threads() + thread_x();
+    return four / 16 * 64 + four % 16;
+}
+
+DEVICE void load_vectors(const float *from, u32 len, WaveRow &row) {
+    UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
+        UNROLL for (u32 i = 0; i < 4; i++) {
+            const u32 at = wave_column(n) + 16 * i;
+            row.v[n][i] = at < len ? from[at] : 0.0f;
+        }
+    }
+}
+
+// Norms and quantises the row into s.q. Gives the scale it was multiplied by; the sums of warps are in the scratch behind the
+// next barrier.
+DEVICE float wave_quantize(const WaveArgs &a, const WaveShare &s, const WaveRow &weights, WaveScratch &scratch) {
+    WaveRow x;
+    load_vectors(a.x, a.len, x);
+    // Vectors that are there, for all threads alike; behind the row they hold zeros.
+    const u32 vectors = (row_room(a.len) / 4 + threads() - 1) / threads();
+    if (a.weight != 0) {
+        UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
+            if (n >= vectors) break;
+            const Words4 four = {float_bits(x.v[n][0]), float_bits(x.v[n][1]), float_bits(x.v[n][2]), float_bits(x.v[n][3])};
+            if (wave_column(n) < row_room(a.len)) ((Words4 *)s.row)[n * threads() + thread_x()] = four;
+        }
+        launch_next();
+        const float factor = rms_factor(s.row, a.len, a.eps, &scratch.factor);
+        UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
+            if (n >= vectors) break;
+            UNROLL for (u32 i = 0; i < 4; i++) x.v[n][i] = (x.v[n][i] * factor) * weights.v[n][i];
+        }
+    }
+    if (a.weight == 0) launch_next();
+    u32 amax = 0;
+    UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
+        if (n >= vectors) break;
+        UNROLL for (u32 i = 0; i < 4; i++) {
+            const u32 bits = float_bits(magnitude(x.v[n][i]));
+            amax = bits > amax ? bits : amax;
+        }
+    }
+    const float scale = activation_scale(block_max_magnitude(bits_float(amax), scratch.maxima));
+    i32 own = 0;
+    UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
+        if (n >= vectors) break;
+        UNROLL for (u32 i = 0; i < 4; i++) {
+            // No product is beyond 127 by more than it is rounded away: there is nothing to clamp.
+            const u32 code = float_bits(x.v[n][i] * scale + MAGIC), at = wave_column(n) + 16 * i;
+            if (at < 128 * a.product.groups) ((u8 *)s.q)[4 * paired(at / 4) + at % 4] = (u8)code;
+            own += (i32)(code - float_bits(MAGIC));
+        }
+    }
+    own = warp_sum(own);
+    if (thread_x() % 32 == 0) scratch.sums[thread_x() / 32] = own;
+    return scale;
+}
+
+// Brings the quantised rows of the block's tokens.
+DEVICE void wave_rows_in(const WaveArgs &a, const WaveShare &s) {
+    const u32 pieces = a.product.groups * 8;
+    for (u32 i = thread_x(); i < s.tokens * pieces; i += threads()) {
+        const u32 token = i / pieces, piece = i % pieces;
+        const u32 *from = a.q + ((u64)(s.first_token + token) * pieces + piece) * 4;
+        copy_async(s.q + (token * pieces + piece_of(piece, token)) * 4, from, true);
+    }
+    copies_commit();
+    copies_wait<0>();
+}
+
+// What a lane multiplies in a group: of the weights, and of its token's row.
+struct WaveFactors {
+    Words4 w, x, y;
+};
+
+DEVICE void load_words(const u32 *q, u32 token, u32 t, WaveFactors &f) {
+    f.x = load4(q + piece_of(2 * t, token) * 4), f.y = load4(q + piece_of(2 * t + 1, token) * 4);
+}
+
+// Adds the products of a group; sums[i] counts 4^i times. A single row is multiplied by dot products, which are the faster
+// way then: of rows g and g + 8 into sums[i][0] and sums[i][2]. Several are the columns of a tensor core's product.
+template <bool fused> DEVICE void wave_multiply(const WaveFactors &f, i32 (&sums)[4][4]) {
+    const u32 x[4] = {f.x.x, f.x.y, f.x.z, f.x.w}, y[4] = {f.y.x, f.y.y, f.y.z, f.y.w};
+    UNROLL for (u32 i = 0; i < 4; i++) {
+        const u32 mask = CODES << (2 * i), codes[4] = {f.w.x & mask, f.w.z & mask, f.w.y & mask, f.w.w & mask};
+        if constexpr (fused) {
+            const u32 first = i < 2 ? x[2 * i] : y[2 * i - 4], second = i < 2 ? x[2 * i + 1] : y[2 * i - 3];
+            sums[i][0] = dot4_unsigned(codes[2], second, dot4_unsigned(codes[0], first, sums[i][0]));
+            sums[i][2] = dot4_unsigned(codes[3], second, dot4_unsigned(codes[1], first, sums[i][2]));
+        } else {
+#if defined(BITNET_EMULATE) || __CUDA_ARCH__ >= 800
+            mma_unsigned(sums[i], codes, x[i], y[i]);
+#endif
+        }
+    }
+}
+
+// Adds the products of a row block with the groups from `set` on, in steps of `sets`. `w` and `q` are where this lane's part
+// of the first group lies; weights are in shared memory (`here`) or in the device's.
+template <bool fused, bool here>
+DEVICE void wave_groups(const Words4 *w, const u32 *q, u32 set, u32 sets, u32 groups, u32 token, i32 (&sums)[4][4]) {
+    const u32 t = thread_x() % 4;
+    for (u32 start = set; start < groups; start += WAVE_AHEAD * sets) {
+        // All of it is asked for before any of it is multiplied; what is not there reads the first again and is not used.
+        WaveFactors f[WAVE_AHEAD];
+        UNROLL for (u32 i = 0; i < WAVE_AHEAD; i++) {
+            const u32 group = start + i * sets < groups ? start + i * sets : start;
+            f[i].w = here ? w[group * 32] : load_weights(w + group * 32);
+            load_words(q + group * 32, token, t, f[i]);
+        }
+        wave_multiply<fused>(f[0], sums);
+        UNROLL for (u32 i = 1; i < WAVE_AHEAD; i++) {
+            if (start + i * sets < groups) wave_multiply<fused>(f[i], sums);
+        }
+    }
+}
+
+// All products of this warp, into s.parts.
+template <bool fused> DEVICE void wave_products(const WaveArgs &a, const WaveShare &s) {
+    const u32 warp = thread_x() / 32, lane = thread_x() % 32, g = lane / 4, t = lane % 4;
+    const u32 set = warp % a.sets, at_once = threads() / 32 / a.sets, groups = a.product.groups;
+    const u32 token = fused ? 0 : (g < s.tokens ? g : s.tokens - 1);
+    const u32 *q = s.q + token * groups * 32;
+    for (u32 r = warp / a.sets; r < s.count; r += at_once) {
+        i32 sums[4][4] = {};
+        const u32 pair = r * groups;
+        if (pair + groups <= a.staged) {
+            wave_groups<fused, true>(s.weights + pair * 32 + lane, q, set, a.sets, groups, token, sums);
+        } else {
+            const Words4 *w = (const Words4 *)a.product.weights + ((u64)s.first * groups + pair) * 32 + lane;
+            wave_groups<fused, false>(w, q, set, a.sets, groups, token, sums);
+        }
+        UNROLL for (u32 n = 0; n < 4; n += fused ? 2 : 1) {
+            i32 sum = sums[0][n] + (sums[1][n] >> 2) + (sums[2][n] >> 4) + (sums[3][n] >> 6);
+            if (fused) sum = quad_sum(sum);
+            const u32 column = 2 * t + n % 2;
+            if (column < s.tokens) s.parts[((r * a.sets + set) * s.tokens + column) * 16 + g + n / 2 * 8] = sum;
+        }
+    }
+}
+
+// The sums of rows g and g + 8 of a row block with a token's row.
+DEVICE void wave_sums(const WaveArgs &a, const WaveShare &s, u32 r, u32 token, u32 g, i32 &low, i32 &high) {
+    const i32 *part = s.parts + (r * a.sets * s.tokens + token) * 16 + g;
+    low = 0, high = 0;
+    UNROLL_4 for (u32 set = 0; set < a.sets; set++)
+        low += part[set * s.tokens * 16], high += part[set * s.tokens * 16 + 8];
+}
+
+DEVICE u32 begin_weights(const WaveArgs &a, const WaveShare &s, PieceCopy &copy) {
+    const u32 *weights = a.product.weights + (u64)s.first * a.product.groups * 128;
+    const u32 pairs = s.count * a.product.groups, staged = pairs < a.staged ? pairs : a.staged;
+    if (staged != 0) begin_copy(copy, s.weights, weights, staged * 512);
+    return staged;
+}
+
+// A row that is normed and quantised on the way. Grid: blocks of threads that share the row blocks, such that a thread has
+// two results at most.
+KERNEL_FITTING(2, 256, wave_row, WaveArgs) {
+    SHARED WaveScratch scratch;
+    const WaveShare s = wave_share(a);
+    const u32 staged = begin_weights(a, s, scratch.copy);
+    WaveRow norm;
+    if (a.weight != 0) load_vectors(a.weight, a.len, norm);
+    const u32 g = thread_x() % 8, r = thread_x() / 8;
+    Ending end = {};
+    if (r < s.count) end = ending(a.product, s.first + r, g, 0);
+    sync_block();
+    await_previous();
+    if (r < s.count) load_old(a.product, g, 0, end);
+    const float scale = wave_quantize(a, s, norm, scratch);
+    if (staged != 0) await_copy(scratch.copy);
+    sync_block();
+    wave_products<true>(a, s);
+    const i32 row_sum = warp_sum(thread_x() % 32 < threads() / 32 ? scratch.sums[thread_x() % 32] : 0);
+    if (r < s.count) end.low = divide(end.block.scale_low, scale), end.high = divide(end.block.scale_high, scale);
+    sync_block();
+    if (r >= s.count) return;
+    i32 low, high;
+    wave_sums(a, s, r, 0, g, low, high);
+    finish(a.product, end, g, low, high, 0, row_sum);
+}
+
+#if defined(BITNET_EMULATE) || __CUDA_ARCH__ >= 800
+
+// Rows that are quantised already. Grid: x = blocks of threads that share the row blocks, y = shares of tokens.
+KERNEL_FITTING(2, 256, wave_rows, WaveArgs) {
+    SHARED WaveScratch scratch;
+    const WaveShare s = wave_share(a);
+    const u32 staged = begin_weights(a, s, scratch.copy);
+    sync_block();
+    await_previous();
+    wave_rows_in(a, s);
+    launch_next();
+    if (staged != 0) await_copy(scratch.copy);
+    sync_block();
+    wave_products<false>(a, s);
+    sync_block();
+    for (u32 i = thread_x(); i < 8 * s.count * s.tokens; i += threads()) {
+        const u32 g = i % 8, r = i / 8 % s.count, index = i / 8 / s.count, token = s.first_token + index;
+        i32 low, high;
+        wave_sums(a, s, r, index, g, low, high);
+        finish_at(a.product, s.first + r, g, low, high, token, a.scales[token], a.sums[token]);
+    }
+}
+
+#endif
