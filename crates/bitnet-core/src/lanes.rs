@@ -5,18 +5,30 @@
 //! calls these functions as they are; CPU kernels inline the same functions into code compiled for AVX2, AVX-512 or
 //! NEON, where the lanes become vector registers. So every kernel set computes the same bits, by construction.
 //!
+//! The squares of a norm are summed in 256 lanes, folded 128 + 64 + ... + 1. Nothing can begin before a norm is there, so
+//! its chains must be short: on a GPU each of 256 threads has one, and no CPU waits for a multiply-add to end.
+//!
 //! Without a fused multiply-add instruction the compiler calls the C library's `fmaf`: slow, but the same bits.
 
 /// Lanes of every reduction.
 pub const LANES: usize = 16;
+
+/// Lanes of the sum of squares of a norm.
+pub const NORM_LANES: usize = 256;
 
 /// One partial sum a lane.
 pub type Lanes = [f32; LANES];
 
 /// Folds sixteen partial sums to one: `i + (i + 8)`, then 4, 2, 1.
 #[inline(always)]
-pub fn fold(mut acc: Lanes) -> f32 {
-    let mut width = LANES / 2;
+pub fn fold(acc: Lanes) -> f32 {
+    fold_halves(acc)
+}
+
+/// Adds the upper half to the lower one until one is left.
+#[inline(always)]
+fn fold_halves<const N: usize>(mut acc: [f32; N]) -> f32 {
+    let mut width = N / 2;
     while width > 0 {
         for i in 0..width {
             acc[i] += acc[i + width];
@@ -26,13 +38,13 @@ pub fn fold(mut acc: Lanes) -> f32 {
     acc[0]
 }
 
-/// `acc[i % 16] = fma(a[i], b[i], acc[i % 16])` for all `i`.
+/// `acc[i % N] = fma(a[i], b[i], acc[i % N])` for all `i`.
 #[inline(always)]
-fn accumulate(acc: &mut Lanes, a: &[f32], b: &[f32]) {
-    let (a16, a_tail) = a.as_chunks::<LANES>();
-    let (b16, b_tail) = b.as_chunks::<LANES>();
-    for (a, b) in a16.iter().zip(b16) {
-        for l in 0..LANES {
+fn accumulate<const N: usize>(acc: &mut [f32; N], a: &[f32], b: &[f32]) {
+    let (a_whole, a_tail) = a.as_chunks::<N>();
+    let (b_whole, b_tail) = b.as_chunks::<N>();
+    for (a, b) in a_whole.iter().zip(b_whole) {
+        for l in 0..N {
             acc[l] = a[l].mul_add(b[l], acc[l]);
         }
     }
@@ -106,7 +118,9 @@ pub fn max(x: &[f32]) -> f32 {
 /// The factor of a root-mean-square norm, `1 / sqrt(mean(x^2) + eps)`.
 #[inline(always)]
 pub fn rms_factor(x: &[f32], eps: f32) -> f32 {
-    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+    let mut acc = [0.0; NORM_LANES];
+    accumulate(&mut acc, x, x);
+    1.0 / (fold_halves(acc) / x.len() as f32 + eps).sqrt()
 }
 
 /// Root-mean-square norm: `out[i] = (x[i] * factor) * weight[i]`.
@@ -184,14 +198,22 @@ mod tests {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
     }
 
+    fn want_squares(x: &[f32]) -> f64 {
+        x.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
+    }
+
     #[test]
     fn reductions_match_f64_and_handle_tails() {
-        for n in [0usize, 1, 15, 16, 17, 31, 64, 100] {
+        for n in [0usize, 1, 15, 16, 17, 31, 64, 100, 256, 257, 700] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 19) as f32 - 9.0) / 4.0).collect();
-            let want: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            let want = want_squares(&x);
             assert!((f64::from(dot(&x, &x)) - want).abs() < 1e-3, "{n}");
             let want: f64 = x.iter().map(|&v| f64::from(v)).sum();
             assert!((f64::from(sum(&x)) - want).abs() < 1e-3, "{n}");
+            if n > 0 {
+                let want = 1.0 / (want_squares(&x) / n as f64 + 1e-5).sqrt();
+                assert!((f64::from(rms_factor(&x, 1e-5)) / want - 1.0).abs() < 1e-6, "{n}");
+            }
             assert_eq!(amax(&x), x.iter().fold(0.0f32, |m, v| m.max(v.abs())), "{n}");
             assert_eq!(max(&x), x.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v)), "{n}");
         }

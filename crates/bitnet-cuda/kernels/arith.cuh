@@ -78,62 +78,36 @@ DEVICE float block_max(float x, float *scratch) {
     return x;
 }
 
-// Numbers that a row has room for: rms_factor reads whole steps of sixteen chains, sixteen numbers each.
-DEVICE u32 row_room(u32 len) { return (len + 255) / 256 * 256; }
+#define NORM_LANES 256u // lanes::NORM_LANES
 
-// Where a row in shared memory has element `e`: four steps of a chain lie side by side.
-DEVICE u32 row_place(u32 e) { return e / 64 * 64 + e % 16 * 4 + e / 16 % 4; }
-
-// Sixteen numbers of each of sixteen chains.
-struct ChainStep {
-    Words4 x[4];
-};
-
-DEVICE void load_step(const float *own, ChainStep &step) {
-    UNROLL for (u32 i = 0; i < 4; i++) step.x[i] = load4(own + 64 * i);
-}
-
-DEVICE float add_squares(const ChainStep &step, float sum) {
-    UNROLL for (u32 i = 0; i < 4; i++) {
-        const Words4 &x = step.x[i];
-        const float v[4] = {bits_float(x.x), bits_float(x.y), bits_float(x.z), bits_float(x.w)};
-        UNROLL for (u32 n = 0; n < 4; n++) sum = fma_(v[n], v[n], sum);
+// lanes::rms_factor from the sums of its lanes, for every warp by itself: they are folded 128, 64, ..., 1.
+DEVICE float rms_of_lanes(const float *sums, u32 len, float eps) {
+    const float *own = sums + thread_x() % 32;
+    float v[NORM_LANES / 32];
+    UNROLL for (u32 i = 0; i < NORM_LANES / 32; i++) v[i] = own[32 * i];
+    UNROLL for (u32 width = NORM_LANES / 64; width > 0; width /= 2) {
+        UNROLL for (u32 i = 0; i < width; i++) v[i] += v[i + width];
     }
-    return sum;
+    const float sum = fold32(v[0]);
+    return divide(1.0f, sqrt_(divide(sum, (float)len) + eps));
 }
 
-// lanes::rms_factor of a row in shared memory (row_place) with zeros from `len` to its room, for the whole block: sixteen
-// chains of fused multiply-adds in the first warp, everybody else waits. `scratch` has a place for the result; barriers stand
-// before and behind.
-DEVICE float rms_factor(const float *row, u32 len, float eps, float *scratch) {
+// lanes::rms_factor of a row, for all threads of the block; `sums` has NORM_LANES places. A barrier stands before and in
+// between.
+DEVICE float rms_factor(const float *row, u32 len, float eps, float *sums) {
     sync_block();
-    if (thread_x() < 32) {
-        const float *own = row + thread_x() % 16 * 4, *last = own + row_room(len) - 256;
+    for (u32 lane = thread_x(); lane < NORM_LANES; lane += threads()) {
         float sum = 0.0f;
-        // A step is read ahead and without conditions, in turns, so that the chain waits for nothing but itself. Zeros change
-        // no sum of squares.
-        ChainStep even, odd;
-        load_step(own, even);
-        UNROLL_1 for (;;) {
-            load_step(own < last ? own + 256 : last, odd);
-            sum = add_squares(even, sum);
-            if (own >= last) break;
-            own += 256;
-            load_step(own < last ? own + 256 : last, even);
-            sum = add_squares(odd, sum);
-            if (own >= last) break;
-            own += 256;
-        }
-        sum = fold16(sum);
-        if (thread_x() == 0) scratch[0] = divide(1.0f, sqrt_(divide(sum, (float)len) + eps));
+        UNROLL_8 for (u32 at = lane; at < len; at += NORM_LANES) sum = fma_(row[at], row[at], sum);
+        sums[lane] = sum;
     }
     sync_block();
-    return scratch[0];
+    return rms_of_lanes(sums, len, eps);
 }
 
 // A row of activations on its way to int8, in the shared memory of one block.
 struct RowScratch {
-    float reduce[33];
+    float lanes[NORM_LANES], reduce[32];
     i32 sums[32];
 };
 
@@ -147,8 +121,7 @@ DEVICE void load_row(const float *row, u32 start, u32 len, float (&v)[AT_ONCE]) 
     }
 }
 
-// Norms a row (for each of up to two weights in turn, where they are given) and leaves it in `row` (row_room), quantises it to
-// `q`, `padded` long with zeros behind `len`. `early` is the start of the first weights, loaded ahead. Gives the scale it was
+// Norms a row (for each of up to two weights in turn, where they are given) and leaves it in `row`, quantises it to `q`, `padded` long with zeros behind `len`. `early` is the start of the first weights, loaded ahead. Gives the scale it was
 // multiplied by and the sum of the int8 values. All threads of the block; a barrier stands behind.
 DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *weight, const float *second,
                            float (&early)[AT_ONCE], float eps, float *row, u32 *q, RowScratch &scratch, i32 &sum) {
@@ -158,7 +131,7 @@ DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *wei
         load_row(x, start, len, v);
         UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
             u32 at = start + i * threads() + thread_x();
-            if (at < row_room(len)) row[row_place(at)] = v[i];
+            if (at < len) row[at] = v[i];
             amax = larger(magnitude(v[i]), amax);
         }
     }
@@ -166,15 +139,15 @@ DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *wei
         const float *w = n == 0 ? weight : second;
         if (w == 0) continue;
         if (n == 1) load_row(w, 0, len, early);
-        float factor = rms_factor(row, len, eps, &scratch.reduce[32]);
+        float factor = rms_factor(row, len, eps, scratch.lanes);
         amax = 0.0f;
         for (u32 start = 0; start < len; start += step) {
             if (start > 0) load_row(w, start, len, early);
             UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
                 u32 at = start + i * threads() + thread_x();
                 if (at >= len) continue;
-                float normed = (row[row_place(at)] * factor) * early[i];
-                row[row_place(at)] = normed;
+                float normed = (row[at] * factor) * early[i];
+                row[at] = normed;
                 amax = larger(magnitude(normed), amax);
             }
         }
@@ -185,7 +158,7 @@ DEVICE float norm_quantize(const float *x, u32 len, u32 padded, const float *wei
     UNROLL_4 for (u32 i = thread_x(); i < padded / 4; i += threads()) {
         u32 word = 0;
         UNROLL for (u32 b = 0; b < 4; b++) {
-            if (4 * i + b < len) word |= round_to_i8(row[row_place(4 * i + b)] * scale) << (8 * b);
+            if (4 * i + b < len) word |= round_to_i8(row[4 * i + b] * scale) << (8 * b);
         }
         q[i] = word;
         own = dot4(word, 0x01010101u, own);

@@ -130,6 +130,12 @@ DEVICE float fold16(float x) {
     return x;
 }
 
+// The same for 32 lanes, by 16, 8, ..., 1.
+DEVICE float fold32(float x) {
+    UNROLL for (u32 m = 16; m > 0; m >>= 1) x += shuffle_xor(x, m);
+    return x;
+}
+
 // Weights are read once: not through the first cache.
 DEVICE Words4 load_weights(const void *p) {
     Words4 v;

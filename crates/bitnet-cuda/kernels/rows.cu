@@ -28,7 +28,7 @@ struct QuantizeArgs {
     u32 *q;         // [token][padded / 4]
     float *scales;  // [token]
     i32 *sums;      // [token]
-    float *rows;    // [token][row_room]: for rows too long for shared memory, or null
+    float *rows;    // [token][len]: for rows too long for shared memory, or null
     u32 len, padded, stride;
     float eps;
 };
@@ -39,7 +39,7 @@ KERNEL(512, quantize_rows, QuantizeArgs) {
     if (a.weight != 0) load_row(a.weight, 0, a.len, early);
     await_previous();
     const u64 token = block_x();
-    float *row = a.rows != 0 ? a.rows + token * row_room(a.len) : (float *)dynamic_shared();
+    float *row = a.rows != 0 ? a.rows + token * a.len : (float *)dynamic_shared();
     i32 sum;
     launch_next();
     float scale = norm_quantize(a.x + token * a.stride, a.len, a.padded, a.weight, a.second, early, a.eps, row,
@@ -64,24 +64,24 @@ struct NormArgs {
 };
 
 KERNEL(512, norm_rows, NormArgs) {
-    SHARED float scratch[1];
+    SHARED float scratch[NORM_LANES];
     launch_next();
     await_previous();
     const u64 index = block_x(), source = a.picked != 0 ? a.picked[index] : index;
-    float *row = a.rows != 0 ? a.rows + index * row_room(a.len) : (float *)dynamic_shared();
+    float *row = a.rows != 0 ? a.rows + index * a.len : (float *)dynamic_shared();
     for (u32 start = 0; start < a.len; start += AT_ONCE * threads()) {
         float v[AT_ONCE];
         load_row(a.x + source * a.stride, start, a.len, v);
         UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
             u32 at = start + i * threads() + thread_x();
-            if (at < row_room(a.len)) row[row_place(at)] = v[i];
+            if (at < a.len) row[at] = v[i];
         }
     }
     float factor = rms_factor(row, a.len, a.eps, scratch);
     float *out = a.out + index * a.out_stride;
     bool fine = true;
     for (u32 i = thread_x(); i < a.len; i += threads()) {
-        float v = (row[row_place(i)] * factor) * a.weight[i];
+        float v = (row[i] * factor) * a.weight[i];
         fine = fine && is_finite(v);
         out[i] = a.add != 0 ? out[i] + v : v;
     }
@@ -101,47 +101,47 @@ struct HeadsArgs {
 
 // A block of threads has one head of one token: norms, rotates, and stores keys and values.
 KERNEL(128, place_heads, HeadsArgs) {
-    SHARED float head[256], scratch[32];
+    SHARED float head[256], lanes[NORM_LANES], scratch[32];
     launch_next();
     await_previous();
     const KvTarget &kv = a.kv;
     const u32 index = block_x(), token = block_y(), d = kv.head_dim, half = d / 2, position = kv.positions[token];
     const u32 kind = index < a.heads ? 0 : (index < a.heads + a.kv_heads ? 1 : 2);
     float *row = a.qkv + (u64)token * a.stride + index * d;
-    for (u32 i = thread_x(); i < 256; i += threads()) head[row_place(i)] = i < d ? row[i] : 0.0f;
+    for (u32 i = thread_x(); i < 256; i += threads()) head[i] = i < d ? row[i] : 0.0f;
     const float *norm = kind == 0 ? a.query_norm : (kind == 1 ? a.key_norm : 0);
     sync_block();
     if (norm != 0) {
-        float factor = rms_factor(head, d, a.eps, scratch);
-        for (u32 i = thread_x(); i < d; i += threads()) head[row_place(i)] = (head[row_place(i)] * factor) * norm[i];
+        float factor = rms_factor(head, d, a.eps, lanes);
+        for (u32 i = thread_x(); i < d; i += threads()) head[i] = (head[i] * factor) * norm[i];
         sync_block();
     }
     if (kind < 2) {
         for (u32 j = thread_x(); j < half; j += threads()) {
             float c = kv.cosines[(u64)position * half + j], s = kv.sines[(u64)position * half + j];
-            float low = head[row_place(j)], high = head[row_place(j + half)];
-            head[row_place(j)] = low * c - high * s;
-            head[row_place(j + half)] = high * c + low * s;
+            float low = head[j], high = head[j + half];
+            head[j] = low * c - high * s;
+            head[j + half] = high * c + low * s;
         }
         sync_block();
     }
     if (kind == 0) {
-        for (u32 i = thread_x(); i < d; i += threads()) row[i] = head[row_place(i)];
+        for (u32 i = thread_x(); i < d; i += threads()) row[i] = head[i];
         return;
     }
     const u32 kv_head = (index - a.heads) % a.kv_heads, slot = position % KV_BLOCK;
     u8 *block = kv.blocks[token];
     if (kv.kv_type != KV_INT8) {
         for (u32 i = thread_x(); i < d; i += threads())
-            store_element(kv, element_at(kv, block, kind == 1, slot, kv_head * d + i), head[row_place(i)]);
+            store_element(kv, element_at(kv, block, kind == 1, slot, kv_head * d + i), head[i]);
         return;
     }
     float amax = 0.0f, scale, inverse;
-    for (u32 i = thread_x(); i < d; i += threads()) amax = larger(magnitude(head[row_place(i)]), amax);
+    for (u32 i = thread_x(); i < d; i += threads()) amax = larger(magnitude(head[i]), amax);
     quantising_scales(block_max(amax, scratch), 127.0f, scale, inverse);
     u8 *piece = block + kv.layer_offset + (u64)kv_head * kv.piece_bytes, *values = piece + kv.key_bytes;
     for (u32 i = thread_x(); i < d; i += threads()) {
-        u8 code = (u8)float_bits(clamp(head[row_place(i)] * inverse, -127.0f, 127.0f) + MAGIC);
+        u8 code = (u8)float_bits(clamp(head[i] * inverse, -127.0f, 127.0f) + MAGIC);
         if (kind == 1)
             piece[key_index<KV_INT8>(slot, i)] = code;
         else

@@ -4,7 +4,7 @@
 // Generating is a chain of short products, so what counts is the time from one result to the next. Whatever does not depend
 // on the kernel before is asked for first: a block's weights, which are one piece of memory, come to shared memory while
 // that kernel still runs. It is let begin only when this one's row has come, since the row would have to wait behind weights. With one token every block norms and quantises the row for itself, which is less work than another
-// launch; the row stays in registers, four columns side by side in each thread.
+// launch; the row stays in registers.
 //
 // The four codes of a byte are taken out by masks alone, so they count 1, 4, 16 and 64 times: as unsigned bytes they are
 // factors of products that have sums of their own, shifted right at the end. Integer sums are exact in any order.
@@ -16,7 +16,7 @@ struct WaveArgs {
     const float *scales;     // [token]
     const i32 *sums;         // [token]: sum of the row's int8 values
     u32 tokens;
-    u32 len;                 // columns: a multiple of four, WAVE_VECTORS times four for each thread at most
+    u32 len;                 // columns, WAVE_COLUMNS for each thread at most
     float eps;
     u32 share;               // most tokens of a block of threads
     u32 sets;                // warps that share the columns of a row block; the others have other row blocks
@@ -24,8 +24,15 @@ struct WaveArgs {
     Product product;
 };
 
-#define WAVE_WARPS 8u
-#define WAVE_VECTORS 8u
+// Threads of a block, bitnet_cuda::gpu::GpuFacts::row_threads.
+#ifdef BITNET_EMULATE
+#define WAVE_THREADS 64u
+#else
+#define WAVE_THREADS 256u
+#endif
+#define WAVE_WARPS (WAVE_THREADS / 32)
+#define WAVE_LANES (NORM_LANES / WAVE_THREADS) // of the sum of squares, of a thread
+#define WAVE_COLUMNS 32u                       // of a row, that a thread has at most
 #define WAVE_AHEAD 5u
 
 // What a block of threads has, and where it lies in shared memory.
@@ -35,12 +42,11 @@ struct WaveShare {
     Words4 *weights;         // [pair of row block and group][lane]
     u32 *q;                  // [token][32 * groups]
     i32 *parts;              // [row block][set][token][row of 16]
-    float *row;              // row_room(len)
 };
 
 struct WaveScratch {
     PieceCopy copy;
-    float maxima[WAVE_WARPS], factor;
+    float lanes[NORM_LANES], maxima[WAVE_WARPS];
     i32 sums[WAVE_WARPS];
 };
 
@@ -53,8 +59,7 @@ DEVICE WaveShare wave_share(const WaveArgs &a) {
     s.tokens = a.tokens - s.first_token < a.share ? a.tokens - s.first_token : a.share;
     s.weights = (Words4 *)dynamic_shared();
     s.q = (u32 *)(s.weights + a.staged * 32);
-    s.row = (float *)(s.q + a.share * groups * 32);
-    s.parts = (i32 *)s.row; // the row is not needed any more then
+    s.parts = (i32 *)(s.q + a.share * groups * 32);
     return s;
 }
 
@@ -63,23 +68,20 @@ DEVICE WaveShare wave_share(const WaveArgs &a) {
 DEVICE u32 paired(u32 word) { return (word & ~7u) | (word & 3u) << 1 | (word >> 2 & 1u); }
 DEVICE u32 piece_of(u32 piece, u32 token) { return piece ^ (token % 8); }
 
-// A row in registers: a thread has four columns of each vector, sixteen apart, which is what a chain of rms_factor takes in
-// four steps.
+// A row in registers: a thread has each WAVE_THREADS-th column.
 struct WaveRow {
-    float v[WAVE_VECTORS][4];
+    float v[WAVE_COLUMNS];
 };
 
-DEVICE u32 wave_column(u32 n) {
-    const u32 four = n * threads() + thread_x();
-    return four / 16 * 64 + four % 16;
-}
+// What all threads do for four columns of theirs at a time, as many as a row of `len` has.
+#define EACH_COLUMN(n, len)                                                                                            \
+    UNROLL for (u32 first_ = 0; first_ < WAVE_COLUMNS && first_ * WAVE_THREADS < len; first_ += 4)                     \
+        UNROLL for (u32 n = first_; n < first_ + 4; n++)
 
-DEVICE void load_vectors(const float *from, u32 len, WaveRow &row) {
-    UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
-        UNROLL for (u32 i = 0; i < 4; i++) {
-            const u32 at = wave_column(n) + 16 * i;
-            row.v[n][i] = at < len ? from[at] : 0.0f;
-        }
+DEVICE void load_columns(const float *from, u32 len, WaveRow &row) {
+    EACH_COLUMN(n, len) {
+        const u32 at = n * WAVE_THREADS + thread_x();
+        row.v[n] = at < len ? from[at] : 0.0f;
     }
 }
 
@@ -87,41 +89,30 @@ DEVICE void load_vectors(const float *from, u32 len, WaveRow &row) {
 // next barrier.
 DEVICE float wave_quantize(const WaveArgs &a, const WaveShare &s, const WaveRow &weights, WaveScratch &scratch) {
     WaveRow x;
-    load_vectors(a.x, a.len, x);
-    // Vectors that are there, for all threads alike; behind the row they hold zeros.
-    const u32 vectors = (row_room(a.len) / 4 + threads() - 1) / threads();
+    load_columns(a.x, a.len, x);
     if (a.weight != 0) {
-        UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
-            if (n >= vectors) break;
-            const Words4 four = {float_bits(x.v[n][0]), float_bits(x.v[n][1]), float_bits(x.v[n][2]), float_bits(x.v[n][3])};
-            if (wave_column(n) < row_room(a.len)) ((Words4 *)s.row)[n * threads() + thread_x()] = four;
-        }
+        float sums[WAVE_LANES] = {};
+        EACH_COLUMN(n, a.len) sums[n % WAVE_LANES] = fma_(x.v[n], x.v[n], sums[n % WAVE_LANES]);
+        UNROLL for (u32 i = 0; i < WAVE_LANES; i++) scratch.lanes[i * WAVE_THREADS + thread_x()] = sums[i];
         launch_next();
-        const float factor = rms_factor(s.row, a.len, a.eps, &scratch.factor);
-        UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
-            if (n >= vectors) break;
-            UNROLL for (u32 i = 0; i < 4; i++) x.v[n][i] = (x.v[n][i] * factor) * weights.v[n][i];
-        }
+        sync_block();
+        const float factor = rms_of_lanes(scratch.lanes, a.len, a.eps);
+        EACH_COLUMN(n, a.len) x.v[n] = (x.v[n] * factor) * weights.v[n];
+    }
+    u32 amax = 0;
+    EACH_COLUMN(n, a.len) {
+        const u32 bits = float_bits(magnitude(x.v[n]));
+        amax = bits > amax ? bits : amax;
     }
     if (a.weight == 0) launch_next();
-    u32 amax = 0;
-    UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
-        if (n >= vectors) break;
-        UNROLL for (u32 i = 0; i < 4; i++) {
-            const u32 bits = float_bits(magnitude(x.v[n][i]));
-            amax = bits > amax ? bits : amax;
-        }
-    }
     const float scale = activation_scale(block_max_magnitude(bits_float(amax), scratch.maxima));
     i32 own = 0;
-    UNROLL for (u32 n = 0; n < WAVE_VECTORS; n++) {
-        if (n >= vectors) break;
-        UNROLL for (u32 i = 0; i < 4; i++) {
-            // No product is beyond 127 by more than it is rounded away: there is nothing to clamp.
-            const u32 code = float_bits(x.v[n][i] * scale + MAGIC), at = wave_column(n) + 16 * i;
-            if (at < 128 * a.product.groups) ((u8 *)s.q)[4 * paired(at / 4) + at % 4] = (u8)code;
-            own += (i32)(code - float_bits(MAGIC));
-        }
+    u8 *q = (u8 *)s.q + 4 * paired(thread_x() / 4) + thread_x() % 4;
+    EACH_COLUMN(n, a.len) {
+        // No product is beyond 127 by more than it is rounded away: there is nothing to clamp.
+        const u32 code = float_bits(x.v[n] * scale + MAGIC);
+        if (n * WAVE_THREADS + thread_x() < 128 * a.product.groups) q[n * WAVE_THREADS] = (u8)code;
+        own += (i32)(code - float_bits(MAGIC));
     }
     own = warp_sum(own);
     if (thread_x() % 32 == 0) scratch.sums[thread_x() / 32] = own;
@@ -131,7 +122,7 @@ DEVICE float wave_quantize(const WaveArgs &a, const WaveShare &s, const WaveRow 
 // Brings the quantised rows of the block's tokens.
 DEVICE void wave_rows_in(const WaveArgs &a, const WaveShare &s) {
     const u32 pieces = a.product.groups * 8;
-    for (u32 i = thread_x(); i < s.tokens * pieces; i += threads()) {
+    for (u32 i = thread_x(); i < s.tokens * pieces; i += WAVE_THREADS) {
         const u32 token = i / pieces, piece = i % pieces;
         const u32 *from = a.q + ((u64)(s.first_token + token) * pieces + piece) * 4;
         copy_async(s.q + (token * pieces + piece_of(piece, token)) * 4, from, true);
@@ -190,7 +181,7 @@ DEVICE void wave_groups(const Words4 *w, const u32 *q, u32 set, u32 sets, u32 gr
 // All products of this warp, into s.parts.
 template <bool fused> DEVICE void wave_products(const WaveArgs &a, const WaveShare &s) {
     const u32 warp = thread_x() / 32, lane = thread_x() % 32, g = lane / 4, t = lane % 4;
-    const u32 set = warp % a.sets, at_once = threads() / 32 / a.sets, groups = a.product.groups;
+    const u32 set = warp % a.sets, at_once = WAVE_WARPS / a.sets, groups = a.product.groups;
     const u32 token = fused ? 0 : (g < s.tokens ? g : s.tokens - 1);
     const u32 *q = s.q + token * groups * 32;
     for (u32 r = warp / a.sets; r < s.count; r += at_once) {
@@ -233,7 +224,7 @@ KERNEL_FITTING(2, 256, wave_row, WaveArgs) {
     const WaveShare s = wave_share(a);
     const u32 staged = begin_weights(a, s, scratch.copy);
     WaveRow norm;
-    if (a.weight != 0) load_vectors(a.weight, a.len, norm);
+    if (a.weight != 0) load_columns(a.weight, a.len, norm);
     const u32 g = thread_x() % 8, r = thread_x() / 8;
     Ending end = {};
     if (r < s.count) end = ending(a.product, s.first + r, g, 0);
@@ -244,7 +235,7 @@ KERNEL_FITTING(2, 256, wave_row, WaveArgs) {
     if (staged != 0) await_copy(scratch.copy);
     sync_block();
     wave_products<true>(a, s);
-    const i32 row_sum = warp_sum(thread_x() % 32 < threads() / 32 ? scratch.sums[thread_x() % 32] : 0);
+    const i32 row_sum = warp_sum(thread_x() % 32 < WAVE_WARPS ? scratch.sums[thread_x() % 32] : 0);
     if (r < s.count) end.low = divide(end.block.scale_low, scale), end.high = divide(end.block.scale_high, scale);
     sync_block();
     if (r >= s.count) return;
@@ -268,7 +259,7 @@ KERNEL_FITTING(2, 256, wave_rows, WaveArgs) {
     sync_block();
     wave_products<false>(a, s);
     sync_block();
-    for (u32 i = thread_x(); i < 8 * s.count * s.tokens; i += threads()) {
+    for (u32 i = thread_x(); i < 8 * s.count * s.tokens; i += WAVE_THREADS) {
         const u32 g = i % 8, r = i / 8 % s.count, index = i / 8 / s.count, token = s.first_token + index;
         i32 low, high;
         wave_sums(a, s, r, index, g, low, high);

@@ -13,7 +13,7 @@ use crate::gpu::{Address, Gpu, Launch};
 use crate::kv::KvLayout;
 use crate::layout::GROUP;
 use crate::model::{Layer, Matrix, Model};
-use crate::scratch::{RANGE, SHARED, Scratch, Sizes, row_room};
+use crate::scratch::{RANGE, SHARED, Scratch, Sizes, is_long};
 use crate::wave::{Row, WAVE_TOKENS};
 use crate::{BLOCK_SIZE, CudaError};
 
@@ -151,7 +151,7 @@ impl Pass<'_> {
     }
 
     fn norm_rows(&mut self, args: &NormArgs, rows: usize) -> Result<(), CudaError> {
-        let (shared, threads) = (4 * row_room(args.len as usize) as u32, self.row_threads(args.len as usize));
+        let (shared, threads) = (4 * args.len, self.row_threads(args.len as usize));
         self.launch("norm_rows", [rows, 1, 1], threads, shared, bytes_of(args))
     }
 
@@ -379,7 +379,7 @@ impl Pass<'_> {
         padded: usize,
     ) -> Result<(), CudaError> {
         let places = self.scratch.places;
-        let long = 4 * row_room(input.len) + 1024 > SHARED;
+        let long = is_long(input.len);
         let args = QuantizeArgs {
             x: input.x,
             weight,
@@ -393,7 +393,7 @@ impl Pass<'_> {
             stride: input.len as u32,
             eps: self.spec().rms_norm_eps,
         };
-        let shared = if long { 0 } else { 4 * row_room(input.len) as u32 };
+        let shared = if long { 0 } else { 4 * input.len as u32 };
         let grid = [self.sizes.rows, 1, 1];
         self.launch("quantize_rows", grid, self.row_threads(input.len), shared, bytes_of(&args))
     }

@@ -133,10 +133,7 @@ impl Places {
             ffn: part(4 * rows * spec.intermediate_size),
             gate_up: part(some(extras.projection_norms, 8 * rows * spec.intermediate_size)),
             branch: part(some(extras.post_norms, 4 * rows * spec.hidden_size)),
-            long_rows: part(some(
-                4 * row_room(widest) + 1024 > SHARED,
-                4 * rows.max(picked) * row_room(widest),
-            )),
+            long_rows: part(some(is_long(widest), 4 * rows.max(picked) * widest)),
             partials: part(some(sizes.split, 4 * rows * sizes.ranges * spec.num_heads * (padded_dim + 4))),
             total: 0,
         };
@@ -144,9 +141,9 @@ impl Places {
     }
 }
 
-/// Numbers that a row has room for while it is normed; see `kernels/arith.cuh`.
-pub(crate) fn row_room(len: usize) -> usize {
-    len.next_multiple_of(256)
+/// Whether a row is too long to be normed in shared memory, where 2 KiB are for other things.
+pub(crate) fn is_long(len: usize) -> bool {
+    4 * len + 2048 > SHARED
 }
 
 /// Bytes of what is found of one row: a count, padding, pairs of a token and its logit.

@@ -8,14 +8,13 @@ use crate::args::{Product, WaveArgs};
 use crate::forward::Pass;
 use crate::gpu::Address;
 use crate::layout::{GROUP, TILE_WORDS};
-use crate::scratch::row_room;
 
 /// Most tokens of one product: the columns of a tensor core's factor.
 pub(crate) const WAVE_TOKENS: usize = 8;
-/// Vectors of four columns that a thread has of a row.
-const VECTORS: usize = 8;
+/// Columns that a thread has of a row at most.
+const COLUMNS: usize = 32;
 /// Bytes of static shared memory, rounded up.
-const STATIC: usize = 256;
+const STATIC: usize = 1280;
 
 /// A row that the product norms and quantises itself.
 pub(crate) struct Row {
@@ -45,8 +44,8 @@ struct Problem {
     row_blocks: usize,
     groups: usize,
     tokens: usize,
-    /// Columns of a row that is normed on the way.
-    row: Option<usize>,
+    /// Whether a row is normed on the way.
+    fused: bool,
 }
 
 /// Warps that share a row block, of `warps`: such that the one with most to do has least.
@@ -56,17 +55,15 @@ fn best_sets(count: usize, groups: usize, warps: usize) -> usize {
 }
 
 fn shares(problem: Problem, multiprocessors: usize, warps: usize, room: usize) -> Shares {
-    let Problem { row_blocks, groups, tokens, row } = problem;
+    let Problem { row_blocks, groups, tokens, fused } = problem;
     let mut blocks = row_blocks.min(multiprocessors);
     let mut share = tokens;
     loop {
         let count = row_blocks.div_ceil(blocks);
         // Of a row that is normed on the way each thread has two results at most.
-        let few = row.is_none() || count * 8 <= warps * 32;
+        let few = !fused || count * 8 <= warps * 32;
         let sets = best_sets(count, groups, warps);
-        // Sums take the place of the row.
-        let parts = count * sets * share * 64;
-        let rest = share * groups * GROUP + parts.max(row.map_or(0, |len| 4 * row_room(len)));
+        let rest = share * groups * GROUP + count * sets * share * 64;
         let left = room.saturating_sub(STATIC + rest);
         let staged = (left / (4 * TILE_WORDS * groups)).min(count) * groups;
         let fits = rest + STATIC <= room && few && (staged > 0 || share == 1);
@@ -84,7 +81,7 @@ fn shares(problem: Problem, multiprocessors: usize, warps: usize, room: usize) -
 impl Pass<'_> {
     /// Whether a row of `len` numbers fits the registers of a block of threads.
     pub(crate) fn row_fits_wave(&self, len: usize) -> bool {
-        row_room(len) <= 4 * VECTORS * self.wave_threads() as usize
+        len <= COLUMNS * self.wave_threads() as usize
     }
 
     fn wave_threads(&self) -> u32 {
@@ -102,7 +99,7 @@ impl Pass<'_> {
             row_blocks: product.row_blocks as usize,
             groups: product.groups as usize,
             tokens: self.sizes.rows,
-            row: row.as_ref().map(|row| row.len),
+            fused: row.is_some(),
         };
         let shares = shares(
             problem,
@@ -118,7 +115,7 @@ impl Pass<'_> {
             scales: self.scratch.at(places.scales),
             sums: self.scratch.at(places.sums),
             tokens: self.sizes.rows as u32,
-            len: problem.row.unwrap_or(0) as u32,
+            len: row.as_ref().map_or(0, |row| row.len as u32),
             eps: self.spec().rms_norm_eps,
             share: shares.tokens as u32,
             sets: shares.sets as u32,
@@ -138,8 +135,8 @@ mod tests {
     /// What matrices of the 2B shape get on a device with 132 multiprocessors and 8 warps a block.
     #[test]
     fn all_weights_of_the_2b_shape_lie_in_shared_memory() {
-        for (row_blocks, groups, len) in [(240, 20, 2560), (160, 20, 2560), (864, 20, 2560), (160, 54, 6912)] {
-            let problem = Problem { row_blocks, groups, tokens: 1, row: Some(len) };
+        for (row_blocks, groups) in [(240, 20), (160, 20), (864, 20), (160, 54)] {
+            let problem = Problem { row_blocks, groups, tokens: 1, fused: true };
             let shares = shares(problem, 132, 8, 113 << 10);
             assert_eq!(shares.staged, row_blocks.div_ceil(132) * groups, "{shares:?}");
             assert!(shares.shared <= 113 << 10 && shares.blocks == 132, "{shares:?}");
@@ -148,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_shared_among_more() {
-        let problem = Problem { row_blocks: 1792, groups: 224, tokens: 8, row: None };
+        let problem = Problem { row_blocks: 1792, groups: 224, tokens: 8, fused: false };
         let shares = shares(problem, 132, 8, 47 << 10);
         assert!(shares.tokens == 1 && shares.shared + STATIC <= 47 << 10, "{shares:?}");
     }

@@ -132,15 +132,17 @@ DEVICE i32 quad_sum(i32 x) {
     return x;
 }
 
-DEVICE float fold16(float x) {
+template <u32 lanes> DEVICE float fold_lanes(float x) {
     const u8 *all = emulator::exchange(&x, 4);
-    float acc[16];
-    for (u32 i = 0; i < 16; i++) acc[i] = lane_value<float>(all, thread_x() % 32 / 16 * 16 + i);
-    for (u32 width = 8; width > 0; width /= 2) {
+    float acc[lanes];
+    for (u32 i = 0; i < lanes; i++) acc[i] = lane_value<float>(all, thread_x() % 32 / lanes * lanes + i);
+    for (u32 width = lanes / 2; width > 0; width /= 2) {
         for (u32 i = 0; i < width; i++) acc[i] += acc[i + width];
     }
     return acc[0];
 }
+DEVICE float fold16(float x) { return fold_lanes<16>(x); }
+DEVICE float fold32(float x) { return fold_lanes<32>(x); }
 
 DEVICE Words4 load4(const void *p) {
     if ((uintptr_t)p % 16 != 0) __builtin_trap(); // as on the device
