@@ -1,7 +1,4 @@
 //! The largest logits that the device finds are those of all logits, whatever they are.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
@@ -10,6 +7,8 @@ use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant,
 };
 use bitnet_wgpu::WgpuExecutor;
+
+use crate::common;
 
 /// Several chunks of the device's search, the last one not full.
 const VOCAB: usize = 5003;

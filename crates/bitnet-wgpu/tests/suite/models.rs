@@ -1,7 +1,4 @@
 //! Models with weights from elsewhere: beside transformers' logits, and the bundled model's text beside the CPU's.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +10,8 @@ use bitnet_model::{
     Batch, Executor, KvType, LoadOptions, LoadedModel, LogitRows, ModelSource, Sequence, TopLogits, load,
 };
 use bitnet_wgpu::WgpuOptions;
+
+use crate::common;
 
 /// Relative 2-norm within which the logits of each row must lie, as in the CPU's test.
 const TOLERANCE: f32 = 2e-3;

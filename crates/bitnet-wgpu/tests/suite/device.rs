@@ -1,12 +1,11 @@
 //! Adapters, memory, and errors of the device.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use bitnet_core::MemorySize;
 use bitnet_model::conformance::{prefill, samples};
 use bitnet_model::{Batch, ExecError, Executor, LogitRows, ModelSpec, Sequence, TopLogits};
 use bitnet_wgpu::{WgpuBackend, WgpuOptions, adapters};
+
+use crate::common;
 
 #[test]
 fn adapters_are_described_and_found_by_name() {

@@ -5,14 +5,13 @@
 //! another order. Such a tie moves the logits of its row, and of those that attend to it, by up to 2 % of their norm in models
 //! as small as these, whatever computes them. So the suite has a wide tolerance, and another test asks that most rows
 //! agree to float noise.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use bitnet_model::KvType;
 use bitnet_model::conformance::{self, Random, Tolerance, prefill, relative_error};
 use bitnet_model::reference::ReferenceExecutor;
 use bitnet_wgpu::WgpuOptions;
+
+use crate::common;
 
 /// Relative 2-norm within which every row of logits must lie, rounding ties included.
 const TOLERANCE: Tolerance = Tolerance::Relative(4e-2);
