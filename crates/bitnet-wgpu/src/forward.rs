@@ -12,7 +12,7 @@ use crate::device::Gpu;
 use crate::error::WgpuError;
 use crate::kernels::Kernels;
 use crate::kv::KvCache;
-use crate::memory::{Pool, Purpose};
+use crate::memory::Memory;
 use crate::model::Model;
 use crate::plan::{self, Limits, OutputSlice, Plan, TopRow};
 use crate::program::{Builder, Grouping, Product, Program};
@@ -34,7 +34,7 @@ pub(crate) struct Programs {
 pub(crate) struct Machine {
     pub(crate) gpu: Gpu,
     pub(crate) kernels: Kernels,
-    pub(crate) pool: Pool,
+    pub(crate) memory: Memory,
     pub(crate) model: Model,
     pub(crate) kv: KvCache,
     pub(crate) scratch: Scratch,
@@ -166,7 +166,7 @@ impl Machine {
             input_words: self.plan.inputs.len(),
             calls: self.plan.calls.len(),
         };
-        if self.scratch.ensure(&self.gpu, &mut self.pool, &self.model, needs)? {
+        if self.scratch.ensure(&self.gpu, &mut self.memory, &self.model, needs)? {
             self.programs = Programs::default();
         }
         let mut builder = Builder {
@@ -201,7 +201,7 @@ impl Machine {
     fn upload(&mut self, input: Option<&[f32]>) -> Result<(), WgpuError> {
         self.scratch.write(&self.gpu, &self.plan)?;
         let Some(rows) = input else { return Ok(()) };
-        let x = self.scratch.buffers()?.x.buffer();
+        let x = &self.scratch.buffers()?.x.buffer;
         if !self.model.spec.extras.scaled_embedding {
             self.gpu.queue.write_buffer(x, 0, bytemuck::cast_slice(rows));
             return Ok(());
@@ -234,7 +234,7 @@ impl Machine {
                 recorder.programs(&hidden, plan, plan.logit_rows, 0);
             }
         }
-        let Some(chunk) = chunk else { return recorder.submit(&self.gpu, &mut self.pool) };
+        let Some(chunk) = chunk else { return recorder.submit(&self.gpu, &mut self.memory) };
         for slice in &chunk.slices {
             let program: Vec<&Program> =
                 programs.outputs.get(&slice.rows.next_power_of_two()).into_iter().collect();
@@ -244,35 +244,35 @@ impl Machine {
             let select: Vec<&Program> = programs.select.iter().collect();
             recorder.programs(&select, plan, chunk.tops(), call);
         }
-        let target = self.pool.take(&self.gpu, Purpose::Readback, chunk.bytes(vocab))?;
+        let target = self.memory.take_readback(&self.gpu, chunk.bytes(vocab))?;
         let (row_bytes, mut place) = (4 * vocab as u64, 0);
         for (row, _) in chunk.ways.iter().enumerate().filter(|(_, way)| way.is_full()) {
             let at = row as u64 * row_bytes;
-            recorder.copy(buffers.logits.buffer(), at, target.buffer(), place, row_bytes);
+            recorder.copy(&buffers.logits.buffer, at, &target.buffer, place, row_bytes);
             place += row_bytes;
         }
         let found_bytes = 4 * (chunk.tops() * chunk.found_words()) as u64;
         if found_bytes > 0 {
-            recorder.copy(buffers.results.buffer(), 0, target.buffer(), place, found_bytes);
+            recorder.copy(&buffers.results.buffer, 0, &target.buffer, place, found_bytes);
         }
-        recorder.submit(&self.gpu, &mut self.pool)?;
-        let read = self.gpu.read(target.buffer(), chunk.bytes(vocab), |bytes| {
+        recorder.submit(&self.gpu, &mut self.memory)?;
+        let read = self.gpu.read(&target.buffer, chunk.bytes(vocab), |bytes| {
             let (full, found) = bytes.split_at(place as usize);
             deliver(chunk, vocab, bytemuck::cast_slice(full), bytemuck::cast_slice(found), sink);
         });
-        self.pool.put(&self.gpu, target);
+        self.memory.give_readback(target);
         read
     }
 
     /// Reads the hidden rows of the pass.
     fn read_hidden(&mut self, sink: &mut Sink<'_>) -> Result<(), WgpuError> {
         let bytes = 4 * (self.plan.logit_rows * self.model.spec.hidden_size) as u64;
-        let target = self.pool.take(&self.gpu, Purpose::Readback, bytes)?;
+        let target = self.memory.take_readback(&self.gpu, bytes)?;
         let mut recorder = Recorder::new(&self.gpu, None);
-        recorder.copy(self.scratch.buffers()?.hidden.buffer(), 0, target.buffer(), 0, bytes);
-        recorder.submit(&self.gpu, &mut self.pool)?;
-        let read = self.gpu.read(target.buffer(), bytes, |bytes| sink.hidden(bytemuck::cast_slice(bytes)));
-        self.pool.put(&self.gpu, target);
+        recorder.copy(&self.scratch.buffers()?.hidden.buffer, 0, &target.buffer, 0, bytes);
+        recorder.submit(&self.gpu, &mut self.memory)?;
+        let read = self.gpu.read(&target.buffer, bytes, |bytes| sink.hidden(bytemuck::cast_slice(bytes)));
+        self.memory.give_readback(target);
         read
     }
 }

@@ -130,7 +130,7 @@ impl<'a> Builder<'a> {
                 label: "embedding",
                 kernel: of_table(Kernel::new(Source::Embed), table.dtype),
                 site,
-                buffers: vec![b.inputs.buffer(), part.storage.buffer(), b.x.buffer()],
+                buffers: vec![&b.inputs.buffer, &part.storage.buffer, &b.x.buffer],
                 dims: Dims::EachRow(table.words.div_ceil(64) as u32),
             });
         }
@@ -156,7 +156,7 @@ impl<'a> Builder<'a> {
         if !model.layers.is_empty() {
             draft = added(draft, post);
         }
-        draft.buffers[3] = b.hidden.buffer();
+        draft.buffers[3] = &b.hidden.buffer;
         self.finish(vec![draft])
     }
 
@@ -179,7 +179,7 @@ impl<'a> Builder<'a> {
                 label: "output layer",
                 kernel: of_table(Kernel::new(Source::Output), table.dtype).constant("M", rows),
                 site,
-                buffers: vec![b.hidden.buffer(), part.storage.buffer(), b.logits.buffer()],
+                buffers: vec![&b.hidden.buffer, &part.storage.buffer, &b.logits.buffer],
                 dims: Dims::Fixed(x, y),
             });
         }
@@ -195,14 +195,14 @@ impl<'a> Builder<'a> {
             label: "selection",
             kernel: Kernel::new(Source::Select).flag("SCAN"),
             site,
-            buffers: vec![b.inputs.buffer(), b.logits.buffer(), b.found.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.logits.buffer, &b.found.buffer],
             dims: Dims::EachRow(chunks as u32),
         };
         let pick = Draft {
             label: "selection",
             kernel: Kernel::new(Source::Select),
             site,
-            buffers: vec![b.inputs.buffer(), b.found.buffer(), b.results.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.found.buffer, &b.results.buffer],
             dims: Dims::EachRow(1),
         };
         self.finish(vec![scan, pick])
@@ -246,13 +246,13 @@ impl<'a> Builder<'a> {
             ..Site::default()
         };
         let grouping = Grouping::new(spec);
-        let kv = self.kv.layers()[number].buffer();
+        let kv = &self.kv.layers()[number].buffer;
         let heads = spec.num_heads as u32;
         drafts.push(Draft {
             label: "rotary",
             kernel: self.with_heads(Source::Rotary).flag_if(norms.heads.is_some(), "HEAD_NORMS"),
             site,
-            buffers: vec![b.inputs.buffer(), b.qkv.buffer(), kv, self.model.norms.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.qkv.buffer, kv, &self.model.norms.buffer],
             dims: Dims::Rows(heads + 2 * spec.num_kv_heads as u32),
         });
         let tile = if tiled { grouping.tile } else { 1 };
@@ -264,7 +264,7 @@ impl<'a> Builder<'a> {
                 .constant("TILE", tile)
                 .constant("T", tile * grouping.heads),
             site,
-            buffers: vec![b.inputs.buffer(), b.qkv.buffer(), kv, b.partials.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.qkv.buffer, kv, &b.partials.buffer],
             dims: Dims::Items(kind, heads / grouping.heads as u32),
         });
         drafts.push(Draft {
@@ -273,13 +273,13 @@ impl<'a> Builder<'a> {
                 .constant("HEAD_DIM", spec.head_dim)
                 .constant("HEADS", spec.num_heads),
             site,
-            buffers: vec![b.inputs.buffer(), b.partials.buffer(), b.o.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.partials.buffer, &b.o.buffer],
             dims: Dims::SliceRows(kind, heads),
         });
         let places: Vec<usize> = norms.attention_sub.into_iter().collect();
         let kernel = normed(Kernel::new(Source::Norm), places.len());
         let mut draft = self.norm("norm", kernel, spec.q_size(), &places);
-        draft.buffers[0] = b.o.buffer();
+        draft.buffers[0] = &b.o.buffer;
         drafts.push(draft);
         self.product("o", &layer.o, product, &b.y, spec.hidden_size, drafts);
     }
@@ -305,7 +305,7 @@ impl<'a> Builder<'a> {
         };
         let kernel = normed(Kernel::new(Source::Norm).flag("ACT").flag(activation), places.len());
         let mut draft = self.norm("norm", kernel, spec.intermediate_size, &places);
-        (draft.buffers[0], draft.buffers[1]) = (b.m.buffer(), b.gate_up.buffer());
+        (draft.buffers[0], draft.buffers[1]) = (&b.m.buffer, &b.gate_up.buffer);
         drafts.push(draft);
         self.product("down", &layer.down, product, &b.y, spec.hidden_size, drafts);
     }
@@ -323,12 +323,12 @@ impl<'a> Builder<'a> {
             ..Site::default()
         };
         let buffers = vec![
-            b.x.buffer(),
-            b.y.buffer(),
-            self.model.norms.buffer(),
-            b.q.buffer(),
-            b.info.buffer(),
-            b.inputs.buffer(),
+            &b.x.buffer,
+            &b.y.buffer,
+            &self.model.norms.buffer,
+            &b.q.buffer,
+            &b.info.buffer,
+            &b.inputs.buffer,
         ];
         Draft { label, kernel, site, buffers, dims: Dims::Rows(1) }
     }
@@ -338,7 +338,7 @@ impl<'a> Builder<'a> {
         label: &'static str,
         matrix: &'a Matrix,
         product: Product,
-        out: &'a crate::memory::Pooled,
+        out: &'a crate::memory::Buffer,
         stride: usize,
         drafts: &mut Vec<Draft<'a>>,
     ) {
@@ -362,13 +362,8 @@ impl<'a> Builder<'a> {
                     (Kernel::new(Source::Gemm).constant("TM", rows), Dims::Tiles(x, rows as u32))
                 }
             };
-            let buffers = vec![
-                part.weights.buffer(),
-                part.scales.buffer(),
-                b.q.buffer(),
-                b.info.buffer(),
-                out.buffer(),
-            ];
+            let buffers =
+                vec![&part.weights.buffer, &part.scales.buffer, &b.q.buffer, &b.info.buffer, &out.buffer];
             drafts.push(Draft { label, kernel, site, buffers, dims });
         }
     }
@@ -399,7 +394,7 @@ impl<'a> Builder<'a> {
         for (i, draft) in drafts.into_iter().enumerate() {
             let compiled = self.kernels.get(self.gpu, draft.kernel)?;
             let resources: Vec<_> = draft.buffers.iter().map(|b| b.as_entire_binding()).collect();
-            let calls = self.buffers.calls.buffer();
+            let calls = &self.buffers.calls.buffer;
             let group = bind(self.gpu, &compiled, calls, (&parameters, i), &resources)?;
             steps.push(Step { label: draft.label, pipeline: compiled.pipeline, group, dims: draft.dims });
         }

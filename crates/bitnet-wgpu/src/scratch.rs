@@ -3,7 +3,7 @@
 use crate::device::Gpu;
 use crate::error::WgpuError;
 use crate::kernels::{Call, RECORD, records};
-use crate::memory::{Pool, Pooled, Purpose};
+use crate::memory::{Buffer, Memory};
 use crate::model::Model;
 use crate::pack::words_of;
 use crate::plan::Plan;
@@ -64,29 +64,29 @@ impl Needs {
 #[derive(Debug)]
 pub(crate) struct Buffers {
     /// Residual stream, `[rows][hidden]`.
-    pub(crate) x: Pooled,
+    pub(crate) x: Buffer,
     /// What attention or feed-forward part adds to it, `[rows][hidden]`.
-    pub(crate) y: Pooled,
+    pub(crate) y: Buffer,
     /// Quantised rows, of the longest width.
-    pub(crate) q: Pooled,
+    pub(crate) q: Buffer,
     /// Scale and sum of each.
-    pub(crate) info: Pooled,
-    pub(crate) qkv: Pooled,
+    pub(crate) info: Buffer,
+    pub(crate) qkv: Buffer,
     /// Ranges of attention, `[partials][heads][head_dim + 2]`.
-    pub(crate) partials: Pooled,
+    pub(crate) partials: Buffer,
     /// What attention gives, `[rows][heads][head_dim]`.
-    pub(crate) o: Pooled,
-    pub(crate) gate_up: Pooled,
+    pub(crate) o: Buffer,
+    pub(crate) gate_up: Buffer,
     /// `act(gate) * up`.
-    pub(crate) m: Pooled,
+    pub(crate) m: Buffer,
     /// Hidden rows that have logits.
-    pub(crate) hidden: Pooled,
-    pub(crate) logits: Pooled,
+    pub(crate) hidden: Buffer,
+    pub(crate) logits: Buffer,
     /// What chunks of the vocabulary found, and what rows did.
-    pub(crate) found: Pooled,
-    pub(crate) results: Pooled,
-    pub(crate) inputs: Pooled,
-    pub(crate) calls: Pooled,
+    pub(crate) found: Buffer,
+    pub(crate) results: Buffer,
+    pub(crate) inputs: Buffer,
+    pub(crate) calls: Buffer,
 }
 
 /// Buffers of a pass, and how much they are for.
@@ -121,7 +121,7 @@ impl Scratch {
     pub(crate) fn ensure(
         &mut self,
         gpu: &Gpu,
-        pool: &mut Pool,
+        memory: &mut Memory,
         model: &Model,
         needs: Needs,
     ) -> Result<bool, WgpuError> {
@@ -130,9 +130,9 @@ impl Scratch {
         }
         let capacity = self.capacity.max(needs.rounded());
         if let Some(old) = self.buffers.take() {
-            old.give_back(gpu, pool);
+            old.give_back(memory);
         }
-        match Buffers::take(gpu, pool, model, capacity) {
+        match Buffers::take(gpu, memory, model, capacity) {
             Ok(buffers) => {
                 (self.buffers, self.capacity) = (Some(buffers), capacity);
                 Ok(true)
@@ -160,8 +160,8 @@ impl Scratch {
         let mut bytes = std::mem::take(&mut self.bytes);
         records::<Call>(&plan.calls, &mut bytes);
         let buffers = self.buffers()?;
-        gpu.queue.write_buffer(buffers.inputs.buffer(), 0, bytemuck::cast_slice(&plan.inputs));
-        gpu.queue.write_buffer(buffers.calls.buffer(), 0, &bytes);
+        gpu.queue.write_buffer(&buffers.inputs.buffer, 0, bytemuck::cast_slice(&plan.inputs));
+        gpu.queue.write_buffer(&buffers.calls.buffer, 0, &bytes);
         self.bytes = bytes;
         Ok(())
     }
@@ -172,18 +172,13 @@ fn partial_bytes(model: &Model) -> usize {
 }
 
 impl Buffers {
-    fn take(gpu: &Gpu, pool: &mut Pool, model: &Model, capacity: Needs) -> Result<Self, WgpuError> {
+    fn take(gpu: &Gpu, memory: &mut Memory, model: &Model, capacity: Needs) -> Result<Self, WgpuError> {
         let spec = &model.spec;
         let (hidden, attention, ffn) = (spec.hidden_size, spec.q_size(), spec.intermediate_size);
         let longest = words_of(hidden.max(attention).max(ffn));
         let chunks = spec.vocab_size.div_ceil(CHUNK);
         let top = 2 * (capacity.top + capacity.logit_rows);
-        let mut floats = |rows: usize, width: usize| {
-            let bytes = 4 * (rows * width) as u64;
-            let limit = gpu.limits.max_storage_buffer_binding_size;
-            let bytes = if bytes <= limit { crate::memory::size_class(bytes).min(limit) } else { bytes };
-            pool.take(gpu, Purpose::Compute, bytes)
-        };
+        let mut floats = |rows: usize, width: usize| memory.take(gpu, 4 * (rows * width) as u64);
         let rows = capacity.rows;
         Ok(Self {
             x: floats(rows, hidden)?,
@@ -200,11 +195,11 @@ impl Buffers {
             found: floats(chunks, top)?,
             results: floats(1, top)?,
             inputs: floats(1, capacity.input_words)?,
-            calls: pool.take(gpu, Purpose::Parameters, RECORD * capacity.calls as u64)?,
+            calls: memory.take(gpu, RECORD * capacity.calls as u64)?,
         })
     }
 
-    fn give_back(self, gpu: &Gpu, pool: &mut Pool) {
+    fn give_back(self, memory: &mut Memory) {
         let Self {
             x,
             y,
@@ -225,7 +220,7 @@ impl Buffers {
         let all =
             [x, y, q, info, qkv, partials, o, gate_up, m, hidden, logits, found, results, inputs, calls];
         for buffer in all {
-            pool.put(gpu, buffer);
+            memory.give(buffer);
         }
     }
 }
