@@ -119,6 +119,7 @@ impl Executor for WgpuExecutor {
             (false, false) => "plain",
         };
         let output = MemorySize::bytes(model.output_table().bytes());
+        let output_scan = model.image.as_ref().map_or(output, |image| MemorySize::bytes(image.bytes()));
         ExecutorInfo {
             description: format!("{} ({}, {kernels})", gpu.about.backend, gpu.about.name),
             weight_bytes: MemorySize::bytes(model.bytes()),
@@ -129,11 +130,7 @@ impl Executor for WgpuExecutor {
             max_batch_tokens: *max_rows,
             kernels,
             threads: 1,
-            traffic: Traffic {
-                layers: MemorySize::bytes(model.ternary_bytes()),
-                output,
-                output_scan: output,
-            },
+            traffic: Traffic { layers: MemorySize::bytes(model.ternary_bytes()), output, output_scan },
         }
     }
 

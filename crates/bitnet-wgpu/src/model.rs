@@ -6,6 +6,7 @@ use bitnet_quant::TernaryMatrix;
 
 use crate::device::Gpu;
 use crate::error::WgpuError;
+use crate::image::{self, Image, ImagePart};
 use crate::memory::{Buffer, Memory};
 use crate::pack::{Stack, words_of};
 
@@ -81,6 +82,8 @@ pub(crate) struct Model {
     pub(crate) embedding: Table,
     /// `None` if it is the embedding.
     pub(crate) output: Option<Table>,
+    /// Of the output layer, if it can be had.
+    pub(crate) image: Option<Image>,
     /// All norms, each at a multiple of four floats.
     pub(crate) norms: Buffer,
     pub(crate) final_norm: usize,
@@ -113,9 +116,10 @@ impl Model {
             Some(table) => Some(loader.table(table)?),
             None => None,
         };
+        let image = loader.image(weights.output.as_ref().unwrap_or(&weights.embedding))?;
         let norms = loader.buffer(bytemuck::cast_slice(&floats)).map_err(|e| e.into_exec(backend))?;
         gpu.flush().map_err(|e| e.into_exec(backend))?;
-        Ok(Self { spec, layers, embedding, output, norms, final_norm })
+        Ok(Self { spec, layers, embedding, output, image, norms, final_norm })
     }
 
     /// The output layer.
@@ -135,7 +139,7 @@ impl Model {
     /// Bytes of all weights.
     pub(crate) fn bytes(&self) -> u64 {
         let tables = self.embedding.bytes() + self.output.as_ref().map_or(0, Table::bytes);
-        self.ternary_bytes() + tables + self.norms.buffer.size()
+        self.ternary_bytes() + tables + self.image.as_ref().map_or(0, Image::bytes) + self.norms.buffer.size()
     }
 }
 
@@ -294,6 +298,47 @@ impl Loader<'_> {
             parts.push(TablePart { storage, first, rows: end - first });
         }
         Ok(Table { parts, dtype, words: row_bytes / 4 })
+    }
+
+    /// The int8 image of the output layer; none if there is no memory for it: it can be done without.
+    fn image(&mut self, table: &DenseTensor) -> Result<Option<Image>, ExecError> {
+        if !Image::can_hold(table.cols()) {
+            return Ok(None);
+        }
+        let mut parts = Vec::new();
+        match self.image_parts(table, &mut parts) {
+            Ok(rows) => Ok(Some(Image { parts, rows, quads: image::quads_of(table.cols()) })),
+            Err(ExecError::OutOfDeviceMemory { .. }) => {
+                parts.into_iter().for_each(|part| self.memory.give(part.codes));
+                self.memory.trim(self.gpu);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes and uploads the parts of the image; gives what is known of all rows.
+    fn image_parts(&mut self, table: &DenseTensor, parts: &mut Vec<ImagePart>) -> Result<Buffer, ExecError> {
+        let backend = self.gpu.backend();
+        let failed = |e: WgpuError| e.into_exec(backend);
+        let row_bytes = 16 * image::quads_of(table.cols());
+        let most = self.rows_of_part(row_bytes).map_err(failed)?;
+        let step = (4 * READ_STEP / row_bytes).max(1);
+        let mut all_known = Vec::with_capacity(table.rows());
+        for first in (0..table.rows()).step_by(most) {
+            let end = table.rows().min(first + most);
+            let bytes = ((end - first) * row_bytes) as u64;
+            let codes = self.memory.take_exact(self.gpu, bytes).map_err(failed)?;
+            let to = codes.buffer.clone();
+            parts.push(ImagePart { codes, first, rows: end - first });
+            for row in (first..end).step_by(step) {
+                let (codes, known) = image::quantise(table, row..end.min(row + step))?;
+                let at = ((row - first) * row_bytes) as u64;
+                self.gpu.upload(&to, at, bytemuck::cast_slice(&codes)).map_err(failed)?;
+                all_known.extend(known);
+            }
+        }
+        self.buffer(bytemuck::cast_slice(&all_known)).map_err(failed)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::WgpuError;
 use crate::kernels::{Kernels, Site, bind, records};
 use crate::kv::KvCache;
 use crate::model::{Layer, Matrix, Model, Table};
-use crate::scratch::{Buffers, CHUNK};
+use crate::scratch::Buffers;
 use crate::shader::{Kernel, Source};
 
 /// Most query heads times rows that a work item of attention has: what workgroup memory holds for heads up to
@@ -76,12 +76,13 @@ pub(crate) struct Program {
 }
 
 /// A step whose parameters are not on the device yet.
-struct Draft<'a> {
-    label: &'static str,
-    kernel: Kernel,
-    site: Site,
-    buffers: Vec<&'a wgpu::Buffer>,
-    dims: Dims,
+#[derive(Clone)]
+pub(crate) struct Draft<'a> {
+    pub(crate) label: &'static str,
+    pub(crate) kernel: Kernel,
+    pub(crate) site: Site,
+    pub(crate) buffers: Vec<&'a wgpu::Buffer>,
+    pub(crate) dims: Dims,
 }
 
 /// Shapes of attention's work items.
@@ -184,28 +185,6 @@ impl<'a> Builder<'a> {
             });
         }
         self.finish(drafts)
-    }
-
-    /// The largest logits: of chunks, then of rows. Here rows are those that are looked at.
-    pub(crate) fn select(&mut self) -> Result<Program, WgpuError> {
-        let (spec, b) = (&self.model.spec, self.buffers);
-        let chunks = spec.vocab_size.div_ceil(CHUNK);
-        let site = Site { n: spec.vocab_size as u32, stride: chunks as u32, ..Site::default() };
-        let scan = Draft {
-            label: "selection",
-            kernel: Kernel::new(Source::Select).flag("SCAN"),
-            site,
-            buffers: vec![&b.inputs.buffer, &b.logits.buffer, &b.found.buffer],
-            dims: Dims::EachRow(chunks as u32),
-        };
-        let pick = Draft {
-            label: "selection",
-            kernel: Kernel::new(Source::Select),
-            site,
-            buffers: vec![&b.inputs.buffer, &b.found.buffer, &b.results.buffer],
-            dims: Dims::EachRow(1),
-        };
-        self.finish(vec![scan, pick])
     }
 
     fn attention(
@@ -385,7 +364,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Compiles kernels, uploads parameters, makes bind groups.
-    fn finish(&mut self, drafts: Vec<Draft<'a>>) -> Result<Program, WgpuError> {
+    pub(crate) fn finish(&mut self, drafts: Vec<Draft<'a>>) -> Result<Program, WgpuError> {
         let sites: Vec<Site> = drafts.iter().map(|draft| draft.site).collect();
         let mut bytes = Vec::new();
         records(&sites, &mut bytes);
@@ -427,7 +406,8 @@ fn normed(kernel: Kernel, norms: usize) -> Kernel {
     kernel.flag_if(norms > 0, "NORM1").flag_if(norms > 1, "NORM2")
 }
 
-fn of_table(kernel: Kernel, dtype: DType) -> Kernel {
+/// A kernel that reads a table of a type.
+pub(crate) fn of_table(kernel: Kernel, dtype: DType) -> Kernel {
     kernel.flag(match dtype {
         DType::F32 => "TABLE_F32",
         DType::F16 => "TABLE_F16",
@@ -436,7 +416,7 @@ fn of_table(kernel: Kernel, dtype: DType) -> Kernel {
 }
 
 /// So many workgroups in two dimensions, each within what devices allow.
-fn split(count: usize) -> (u32, u32) {
+pub(crate) fn split(count: usize) -> (u32, u32) {
     const MOST: usize = 65535;
     if count <= MOST { (count as u32, 1) } else { (MOST as u32, count.div_ceil(MOST) as u32) }
 }
