@@ -1,6 +1,6 @@
 // Products of the images of the output layer and of up to M hidden rows: near what their logits are, see interval.wgsl.
 //
-// LANES threads share R rows of the output layer; each thread takes every LANES-th quad of words of them, sixteen int8 a
+// LANES threads share four rows of the output layer; each thread takes every LANES-th quad of words of them, sixteen int8 a
 // quad. The sums are exact, so their order is free.
 // site: words = quads of a row, stride = vocabulary, offset = first token of this part, count = its rows.
 
@@ -11,7 +11,7 @@
 @group(0) @binding(6) var<storage, read_write> near: array<f32>;
 
 const WG: u32 = 128u;
-const ROWS: u32 = WG / LANES * R;
+const ROWS: u32 = WG / LANES * 4u;
 
 fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
     return dot4(a.x, b.x) + dot4(a.y, b.y) + dot4(a.z, b.z) + dot4(a.w, b.w);
@@ -30,8 +30,8 @@ fn main(
 #endif
 ) {
     let first = (group.x + group.y * groups.x) * ROWS;
-    let local_row = index / LANES * R;
-#each i R
+    let local_row = index / LANES * 4u;
+#each i 4
     let start$i = min(first + local_row + $iu, site.count - 1u) * site.words;
 #each m M
     var high$i_$m = 0;
@@ -39,20 +39,20 @@ fn main(
 #end
 #end
     for (var k = index % LANES; k < site.words; k += LANES) {
-#each i R
+#each i 4
         let w$i = codes[start$i + k];
 #end
 #each m M
         let at$m = 2u * (call.out_to + min($mu, call.out_rows - 1u)) * site.words + k;
         let a$m = parts[at$m];
         let b$m = parts[at$m + site.words];
-#each i R
+#each i 4
         high$i_$m += dot16(w$i, a$m);
         low$i_$m += dot16(w$i, b$m);
 #end
 #end
     }
-#each i R
+#each i 4
 #each m M
 #if SUBGROUPS
     // A subgroup is no larger than LANES, so all of it has the same rows.

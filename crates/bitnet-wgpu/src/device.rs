@@ -210,10 +210,11 @@ impl Gpu {
     }
 }
 
-/// Lanes that hold whole subgroups, from 32 on; `None` where kernels cannot use subgroups.
+/// Lanes that hold whole subgroups; `None` where kernels cannot use subgroups. From 32 on, so that what they read lies side by
+/// side, but in software, where it does not matter and each reduction costs.
 fn subgroup_lanes(about: &WgpuAdapter) -> Option<u32> {
     let (_, most) = about.subgroup?;
-    let lanes = most.max(32);
+    let lanes = most.max(if about.kind == AdapterKind::Software { 8 } else { 32 });
     (lanes.is_power_of_two() && lanes <= 128).then_some(lanes)
 }
 

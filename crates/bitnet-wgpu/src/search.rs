@@ -7,7 +7,7 @@ use crate::program::{Builder, Dims, Draft, Program, of_table, split};
 use crate::scratch::CHUNK;
 use crate::shader::{Kernel, Source};
 
-/// Threads of a workgroup of scan.wgsl.
+/// Threads of a workgroup of scan.wgsl; so many by lanes, times four, are its rows.
 const SCAN_THREADS: u32 = 128;
 /// Workgroups that compute what was found of a row, 32 tokens at a time.
 const PICKING: u32 = 32;
@@ -32,8 +32,6 @@ impl<'a> Builder<'a> {
             buffers: vec![&b.hidden.buffer, &b.parts.buffer, &b.hidden_images.buffer],
             dims: Dims::Rows(1),
         }];
-        // As many sums as registers hold.
-        let together = if rows <= 2 { 4 } else { 2 };
         let lanes = self.gpu.subgroup_lanes.unwrap_or(32);
         for part in &image.parts {
             let site = Site {
@@ -43,10 +41,10 @@ impl<'a> Builder<'a> {
                 count: part.rows as u32,
                 ..Site::default()
             };
-            let (x, y) = split(part.rows.div_ceil((SCAN_THREADS / lanes) as usize * together));
+            let (x, y) = split(part.rows.div_ceil((SCAN_THREADS / lanes * 4) as usize));
             drafts.push(Draft {
                 label: "output layer, scan",
-                kernel: Kernel::new(Source::Scan).constant("M", rows).constant("R", together),
+                kernel: Kernel::new(Source::Scan).constant("M", rows),
                 site,
                 buffers: vec![
                     &part.codes.buffer,

@@ -28,11 +28,9 @@ fn variants() -> Vec<Kernel> {
         &["FINAL", "NORM1", "ADD", "POST"],
     ];
     all.extend(norms.map(|flags| flags.iter().fold(new(Source::Norm), |kernel, flag| kernel.flag(flag))));
-    for lanes in [32, 64, 128] {
+    for lanes in [8, 32, 64, 128] {
         all.extend([1, 2, 4, 8].map(|m| new(Source::Gemv).constant("M", m).constant("LANES", lanes)));
-        let scan =
-            |(m, rows)| new(Source::Scan).constant("M", m).constant("R", rows).constant("LANES", lanes);
-        all.extend([(1, 4), (2, 4), (4, 2), (8, 2)].map(scan));
+        all.extend([1, 2, 4, 8].map(|m| new(Source::Scan).constant("M", m).constant("LANES", lanes)));
     }
     all.extend([16, 64].map(|tile| new(Source::Gemm).constant("TM", tile)));
     for table in ["TABLE_F32", "TABLE_F16", "TABLE_BF16"] {
