@@ -1,76 +1,54 @@
-//! How fast an adapter runs a model: decoding, prefill, bytes of weights a second, and where the time goes.
+//! Measures an adapter on a model of the shape of BitNet b1.58 2B-4T, with weights made up in memory: the rate of copies on
+//! the device, decoding of one text at the beginning and far from it, of eight texts, and prompts.
 //!
-//! `cargo run --release -p bitnet-wgpu --example measure-wgpu -- [shape or model] [--adapter NAME] [--depth N] [--batch N]
-//! [--prompt N] [--tokens N] [--software] [--profile] [--plain]`. A shape is a name of `bitnet_model::synth::ShapePreset`
-//! (`2B-4T`, `tiny`, ...), for which random weights are made in a temporary folder; anything else is a path.
-#![allow(clippy::print_stdout, reason = "it is a program")]
+//! `cargo run --release -p bitnet-wgpu --example measure-wgpu -- [shape] [--adapter NAME] [--software] [--quick] [--profile]
+//! [--plain]`; the program runs by itself on a machine without cargo. A shape is a name of `bitnet_model::synth::ShapePreset`
+//! (`2b4t`, `tiny`, ...). `--quick` takes a quarter of the steps, `--profile` tells where the time goes (and takes more of it),
+//! `--plain` does without subgroups and packed dot products.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bitnet_model::synth::{ShapePreset, SynthFormat, SynthOptions, Vocabulary, write};
-use bitnet_model::{
-    Batch, Executor, LoadOptions, LoadedModel, LogitRows, ModelSource, Sequence, TopLogits, load,
-};
+use bitnet_model::synth::ShapePreset;
+use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence, TopLogits};
 use bitnet_wgpu::{WgpuExecutor, WgpuOptions, adapters};
+
+#[path = "../../bitnet-model/examples/made_up/mod.rs"]
+mod made_up;
+
+/// Steps before those that are measured.
+const WARM: usize = 8;
 
 /// What is measured.
 struct Arguments {
-    model: String,
+    shape: String,
     options: WgpuOptions,
-    depth: usize,
-    batch: usize,
-    prompt: usize,
-    tokens: usize,
+    quick: bool,
 }
 
 fn arguments() -> Result<Arguments, Box<dyn Error>> {
-    let mut a = Arguments {
-        model: "2B-4T".to_owned(),
-        options: WgpuOptions::default(),
-        depth: 0,
-        batch: 1,
-        prompt: 512,
-        tokens: 128,
-    };
+    let mut a = Arguments { shape: "2b4t".to_owned(), options: WgpuOptions::default(), quick: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
-            "--adapter" => a.options.adapter = Some(value()?),
-            "--depth" => a.depth = value()?.parse()?,
-            "--batch" => a.batch = value()?.parse()?,
-            "--prompt" => a.prompt = value()?.parse()?,
-            "--tokens" => a.tokens = value()?.parse()?,
+            "--adapter" => a.options.adapter = Some(words.next().ok_or("--adapter needs a value")?),
             "--software" => a.options.allow_software = true,
+            "--quick" => a.quick = true,
             "--profile" => a.options.profile = true,
             "--plain" => (a.options.no_subgroups, a.options.no_packed_dot) = (true, true),
             other if other.starts_with("--") => return Err(format!("unknown option {other}").into()),
-            other => a.model = other.to_owned(),
+            other => other.clone_into(&mut a.shape),
         }
     }
     Ok(a)
 }
 
-/// The model of a path, or one with random weights of a shape.
-fn model(name: &str) -> Result<LoadedModel, Box<dyn Error>> {
-    let path = if Path::new(name).exists() {
-        PathBuf::from(name)
-    } else {
-        let folder = std::env::temp_dir().join(format!("bitnet-measure-{name}"));
-        if !folder.join("config.json").exists() {
-            let options = SynthOptions {
-                format: SynthFormat::SafetensorsPacked,
-                vocabulary: Vocabulary::Dummy,
-                seed: 1,
-                overwrite: true,
-            };
-            write(&folder, &ShapePreset::parse(name)?.spec(), &options, &mut |_, _| {})?;
-        }
-        folder
-    };
-    Ok(load(&ModelSource::Path(path), &LoadOptions::default())?)
+/// Block tables of some texts that have nothing in common.
+fn tables(executor: &mut WgpuExecutor, texts: usize, positions: usize) -> Result<Vec<Vec<u32>>, ExecError> {
+    let each = positions.div_ceil(executor.info().block_size) as u32;
+    executor.reserve_blocks(texts * each as usize)?;
+    Ok((0..texts as u32).map(|text| (text * each..(text + 1) * each).collect()).collect())
 }
 
 /// Prints where the time of the kernels went since the last call.
@@ -78,58 +56,75 @@ fn times(executor: &mut WgpuExecutor, calls: usize) {
     for (label, time) in executor.take_times() {
         let micros = time.total.as_secs_f64() * 1e6;
         let each = micros / time.count.max(1) as f64;
-        println!("    {label:<14}{:>10.1} us a call {each:>8.2} us a kernel", micros / calls as f64);
+        println!("    {label:<18}{:>10.1} us a call {each:>8.2} us a kernel", micros / calls as f64);
     }
 }
 
-fn prefill(executor: &mut WgpuExecutor, a: &Arguments) -> Result<(), Box<dyn Error>> {
-    let tokens: Vec<u32> = (0..a.prompt as u32).map(|t| t % 251).collect();
-    let blocks: Vec<u32> = (0..a.prompt.div_ceil(executor.info().block_size) as u32).collect();
-    let mut top = [TopLogits::default()];
-    let mut best = f64::INFINITY;
-    for _ in 0..3 {
-        executor.take_times();
-        let s = Sequence { tokens: &tokens, position: 0, blocks: &blocks, logits: LogitRows::Last };
-        let start = Instant::now();
-        executor.forward_top(&Batch { sequences: &[s] }, 1, &mut top)?;
-        best = best.min(start.elapsed().as_secs_f64());
+/// Steps of some texts from a depth on, each with the tokens that were the most likely before.
+fn decode(
+    executor: &mut WgpuExecutor,
+    texts: usize,
+    depth: usize,
+    steps: usize,
+    rate: f64,
+) -> Result<(), Box<dyn Error>> {
+    let tables = tables(executor, texts, depth + WARM + steps)?;
+    let mut top = vec![TopLogits::default(); texts];
+    let mut begin = Instant::now();
+    for step in 0..WARM + steps {
+        if step == WARM {
+            executor.take_times();
+            begin = Instant::now();
+        }
+        let tokens: Vec<u32> = top.iter().map(|top| top.ids.first().copied().unwrap_or(1)).collect();
+        let sequences: Vec<Sequence<'_>> = tables
+            .iter()
+            .zip(&tokens)
+            .map(|(blocks, token)| Sequence {
+                tokens: std::slice::from_ref(token),
+                position: depth + step,
+                blocks,
+                logits: LogitRows::Last,
+            })
+            .collect();
+        executor.forward_top(&Batch { sequences: &sequences }, 1, &mut top)?;
     }
-    println!("prefill of {}: {:.1} tokens/s ({:.2} ms)", a.prompt, a.prompt as f64 / best, best * 1e3);
-    times(executor, 1);
+    let seconds = begin.elapsed().as_secs_f64() / steps as f64;
+    let traffic = executor.info().traffic;
+    let weights = (traffic.layers.as_bytes() + traffic.output_scan.as_bytes()) as f64 / seconds;
+    println!(
+        "decode {texts:>2} at depth {depth:>4}: {:9.1} tokens/s, {:.3} ms a step, {:.1} GB/s of weights, {:.0} % of a copy's",
+        texts as f64 / seconds,
+        seconds * 1e3,
+        weights / 1e9,
+        weights / rate * 100.0
+    );
+    times(executor, steps);
     Ok(())
 }
 
-fn decode(executor: &mut WgpuExecutor, a: &Arguments) -> Result<(), Box<dyn Error>> {
-    let size = executor.info().block_size;
-    let per_text = (a.depth + a.tokens + 8).div_ceil(size);
-    let tables: Vec<Vec<u32>> =
-        (0..a.batch).map(|i| (i * per_text..(i + 1) * per_text).map(|b| b as u32).collect()).collect();
-    let mut top = vec![TopLogits::default(); a.batch];
-    let mut step = |executor: &mut WgpuExecutor, position: usize| {
-        let one = |blocks| Sequence { tokens: &[7], position, blocks, logits: LogitRows::Last };
-        let sequences: Vec<Sequence<'_>> = tables.iter().map(|t| one(t.as_slice())).collect();
-        executor.forward_top(&Batch { sequences: &sequences }, 1, &mut top)
-    };
-    for position in 0..8 {
-        step(executor, a.depth + position)?;
+/// A prompt, the best of some runs.
+fn prefill(executor: &mut WgpuExecutor, tokens: usize, runs: usize) -> Result<(), Box<dyn Error>> {
+    let table = tables(executor, 1, tokens)?.swap_remove(0);
+    let vocab = executor.spec().vocab_size as u32;
+    let prompt: Vec<u32> = (0..tokens as u32).map(|i| i * 7919 % vocab).collect();
+    let mut top = [TopLogits::default()];
+    let mut best = f64::INFINITY;
+    for _ in 0..runs {
+        executor.take_times();
+        let s = Sequence { tokens: &prompt, position: 0, blocks: &table, logits: LogitRows::Last };
+        let begin = Instant::now();
+        executor.forward_top(&Batch { sequences: &[s] }, 1, &mut top)?;
+        best = best.min(begin.elapsed().as_secs_f64());
     }
-    executor.take_times();
-    let start = Instant::now();
-    for position in 0..a.tokens {
-        step(executor, a.depth + 8 + position)?;
-    }
-    let seconds = start.elapsed().as_secs_f64() / a.tokens as f64;
-    let traffic = executor.info().traffic;
-    let bytes = (traffic.layers.as_bytes() + traffic.output.as_bytes()) as f64;
+    let operations = 2.0 * executor.spec().ternary_parameters() as f64 * tokens as f64 / best;
     println!(
-        "decoding of {} at depth {}: {:.1} tokens/s, {:.3} ms a step, {:.1} GB/s of weights",
-        a.batch,
-        a.depth,
-        a.batch as f64 / seconds,
-        seconds * 1e3,
-        bytes / seconds / 1e9
+        "prefill of {tokens}: {:.0} tokens/s, {:.2} ms, {:.1} Tops",
+        tokens as f64 / best,
+        best * 1e3,
+        operations / 1e12
     );
-    times(executor, a.tokens);
+    times(executor, 1);
     Ok(())
 }
 
@@ -138,14 +133,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     for adapter in adapters() {
         println!("{adapter}: {}, subgroups {:?}", adapter.driver, adapter.subgroup);
     }
-    let model = model(&a.model)?;
-    let start = Instant::now();
-    let mut executor = WgpuExecutor::new(model.spec.clone(), &model.weights, &a.options, &mut |_, _| {})?;
-    println!("{} in {:.1} s", executor.info().description, start.elapsed().as_secs_f64());
-    let longest = (a.depth + a.tokens + 8).max(a.prompt);
-    executor.reserve_blocks(a.batch.max(1) * longest.div_ceil(executor.info().block_size))?;
-    prefill(&mut executor, &a)?;
-    decode(&mut executor, &a)?;
-    println!("{:?}", executor.memory());
+    let spec = ShapePreset::parse(&a.shape)?.spec();
+    let context = spec.context_length;
+    let begin = Instant::now();
+    let weights = made_up::weights(&spec);
+    println!("weights made up in {:.1} s", begin.elapsed().as_secs_f64());
+    let begin = Instant::now();
+    let mut executor = WgpuExecutor::new(spec, &weights, &a.options, &mut |_, _| {})?;
+    println!("loaded in {:.1} s: {:?}", begin.elapsed().as_secs_f64(), executor.info());
+    let rate = executor.measure_bandwidth()?;
+    println!("device copy {:.1} GB/s", rate / 1e9);
+    let (steps, runs) = if a.quick { (50, 2) } else { (200, 4) };
+    for (texts, depth, steps) in [(1, 0, steps), (1, 3500, steps), (8, 0, steps / 2)] {
+        if depth + WARM + steps <= context {
+            decode(&mut executor, texts, depth, steps, rate)?;
+        }
+    }
+    for tokens in [512, 2048] {
+        if tokens <= context {
+            prefill(&mut executor, tokens, runs)?;
+        }
+    }
+    let memory = executor.memory();
+    println!("device: {}\nreadback: {}", memory.device, memory.readback);
     Ok(())
 }

@@ -59,8 +59,8 @@ fn quantize_queries(index: u32) {
 }
 
 // The weights of a block of positions times the scales of their values become integers 0..=255 with one factor.
-fn quantize_weights(index: u32, kv_head: u32) {
-    if index < T * 8u {
+fn quantize_weights(index: u32, kv_head: u32, used: u32) {
+    if index < T * 8u && index % 8u * BLOCK < used {
         let at = index / 8u * RANGE + index % 8u * BLOCK;
         let scales = piece_at(blocks[index % 8u], kv_head) + VALUE_SCALES;
         var most = 0.0;
@@ -181,6 +181,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_position = inputs[record + POSITION];
     let start = range * RANGE;
     let count = min(first_position + rows - start, RANGE);
+    // Whole blocks; what lies behind them has no weight, and adding nothing changes no bit.
+    let used = (count + BLOCK - 1u) / BLOCK * BLOCK;
 
     for (var i = index; i < T * HEAD_DIM; i += WG) {
         let t = i / HEAD_DIM;
@@ -207,7 +209,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 weights[t * RANGE + index] = LOWEST;
             }
         }
-    } else {
+    } else if index < used {
         for (var t = 0u; t < T; t++) {
             weights[t * RANGE + index] = LOWEST;
         }
@@ -219,7 +221,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let lane = index % 32u;
     var most = LOWEST;
     if t < T {
-        for (var j = lane; j < RANGE; j += 32u) {
+        for (var j = lane; j < used; j += 32u) {
             most = max(most, weights[t * RANGE + j]);
         }
     }
@@ -232,14 +234,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         maxima[t] = most;
     }
     workgroupBarrier();
-    for (var i = index; i < T * RANGE; i += WG) {
-        let score = weights[i];
-        weights[i] = select(exponential(score - maxima[i / RANGE]), 0.0, score == LOWEST);
+    for (var t = 0u; t < T && index < used; t++) {
+        let score = weights[t * RANGE + index];
+        weights[t * RANGE + index] = select(exponential(score - maxima[t]), 0.0, score == LOWEST);
     }
     workgroupBarrier();
     if t < T && lane < 16u {
         var sum = 0.0;
-        for (var j = lane; j < RANGE; j += 16u) {
+        for (var j = lane; j < used; j += 16u) {
             sum += weights[t * RANGE + j];
         }
         folded[index] = sum;
@@ -256,7 +258,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
 #if KV_INT8
-    quantize_weights(index, kv_head);
+    quantize_weights(index, kv_head, used);
 #endif
 
     let partial = select(PARTIAL_FULL, PARTIAL_SLIDING, site.window != 0u);

@@ -22,8 +22,8 @@ struct Call {
     out_first: u32,
     out_rows: u32,
     out_to: u32,
-    // Selection: where `inputs` has the record of each row, 4 words: row of logits, k, where its mask is (0: no mask);
-    // and the largest k.
+    // Selection: where `inputs` has the record of each row, 4 words: row of logits, k, where its mask is (0: no mask),
+    // hidden row; and the largest k.
     top_at: u32,
     top_k: u32,
 }

@@ -25,7 +25,7 @@ var<workgroup> shared_values: array<f32, WG>;
 var<workgroup> shared_sums: array<i32, WG>;
 
 #if SUBGROUPS
-// The lanes of a subgroup are added by the hardware, subgroups in their order.
+// The lanes of a subgroup are reduced by the hardware; what subgroups give is reduced by each of them in the same way.
 fn total(value: f32, place: Place) -> f32 {
     let part = subgroupAdd(value);
     workgroupBarrier();
@@ -33,11 +33,11 @@ fn total(value: f32, place: Place) -> f32 {
         shared_values[place.subgroup] = part;
     }
     workgroupBarrier();
-    var sum = shared_values[0];
-    for (var i = 1u; i < place.subgroups; i++) {
-        sum += shared_values[i];
+    var all: f32 = 0.0;
+    for (var i = place.lane; i < place.subgroups; i += place.lanes) {
+        all = all + shared_values[i];
     }
-    return sum;
+    return subgroupAdd(all);
 }
 
 fn largest(value: f32, place: Place) -> f32 {
@@ -47,11 +47,11 @@ fn largest(value: f32, place: Place) -> f32 {
         shared_values[place.subgroup] = part;
     }
     workgroupBarrier();
-    var most = shared_values[0];
-    for (var i = 1u; i < place.subgroups; i++) {
-        most = max(most, shared_values[i]);
+    var all: f32 = 0.0;
+    for (var i = place.lane; i < place.subgroups; i += place.lanes) {
+        all = max(all, shared_values[i]);
     }
-    return most;
+    return subgroupMax(all);
 }
 
 fn total_int(value: i32, place: Place) -> i32 {
@@ -61,11 +61,11 @@ fn total_int(value: i32, place: Place) -> i32 {
         shared_sums[place.subgroup] = part;
     }
     workgroupBarrier();
-    var sum = shared_sums[0];
-    for (var i = 1u; i < place.subgroups; i++) {
-        sum += shared_sums[i];
+    var all: i32 = 0;
+    for (var i = place.lane; i < place.subgroups; i += place.lanes) {
+        all = all + shared_sums[i];
     }
-    return sum;
+    return subgroupAdd(all);
 }
 #else
 fn total(value: f32, place: Place) -> f32 {
@@ -111,6 +111,7 @@ fn total_int(value: i32, place: Place) -> i32 {
 struct Place {
     index: u32,
     lane: u32,
+    lanes: u32,
     subgroup: u32,
     subgroups: u32,
 }
@@ -145,14 +146,15 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 #if SUBGROUPS
     @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,
 #endif
 ) {
 #if SUBGROUPS
-    let place = Place(index, lane, subgroup, subgroups);
+    let place = Place(index, lane, lanes, subgroup, subgroups);
 #else
-    let place = Place(index, 0u, 0u, 0u);
+    let place = Place(index, 0u, 0u, 0u, 0u);
 #endif
     let quads = site.n / 4u;
 #if FINAL

@@ -2,6 +2,7 @@
 //
 // Which is the k-th largest is found by its bits, eight at a time from the top, with a histogram; of equal ones the first
 // tokens are taken. So what is found depends on the logits alone, and comes out in the order of tokens.
+// NEAR: the same for lower ends of the intervals of logits, of which only the k-th largest is wanted; see interval.wgsl.
 // site: n = vocabulary, stride = chunks.
 // A chunk's (and a row's) result: how many, whether a logit is not a number, then k tokens, then the bits of k logits.
 
@@ -12,21 +13,22 @@
 @group(0) @binding(3) var<storage, read> found: array<u32>;
 #endif
 @group(0) @binding(4) var<storage, read_write> results: array<u32>;
+#if SCAN
+#if NEAR
+@group(0) @binding(5) var<storage, read> images: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> hidden: array<vec4<f32>>;
+#endif
+
+var<workgroup> keys: array<u32, CHUNK>;
+#endif
 
 const WG: u32 = 256u;
-const CHUNK: u32 = 2048u;
 
 var<workgroup> histogram: array<atomic<u32>, WG>;
 var<workgroup> scanned: array<u32, WG>;
 var<workgroup> bin: u32;
 var<workgroup> above: u32;
 var<workgroup> broken: atomic<u32>;
-
-// Bits of a logit in an order that integers have; never 0.
-fn ordered(x: f32) -> u32 {
-    let bits = bitcast<u32>(x);
-    return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
-}
 
 struct Candidates {
     // Where they begin in `logits` or `found`, and how many there are.
@@ -46,12 +48,8 @@ struct Candidate {
 
 fn candidate(c: Candidates, i: u32) -> Candidate {
 #if SCAN
-    let token = c.first + i;
-    if c.mask != 0u && ((inputs[c.mask + token / 32u] >> (token % 32u)) & 1u) == 0u {
-        return Candidate(0u, 0u, 0u);
-    }
-    let x = logits[c.start + i];
-    return Candidate(ordered(x), token, bitcast<u32>(x));
+    let key = keys[i];
+    return Candidate(key, c.first + i, unordered(key));
 #else
     let chunk = c.start + i / call.top_k * (2u + 2u * call.top_k);
     if i % call.top_k >= found[chunk] {
@@ -93,20 +91,45 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #else
     c.count = site.stride * call.top_k;
     c.start = group.y * site.stride * width;
+#if NEAR
+    let out = group.y * near_words(call.top_k);
+#else
     let out = group.y * width;
+#endif
 #endif
     let share = (c.count + WG - 1u) / WG;
     let first = min(index * share, c.count);
     let end = min(first + share, c.count);
 
-    var mine = 0u;
-    for (var i = first; i < end; i++) {
-        mine += select(0u, 1u, candidate(c, i).key != 0u);
 #if SCAN
-        if not_finite(logits[c.start + i]) {
+#if NEAR
+    let image = hidden[inputs[record]];
+    if index == 0u && image.w != 0.0 {
+        atomicOr(&broken, 1u);
+    }
+#endif
+    for (var i = index; i < c.count; i += WG) {
+        let token = c.first + i;
+        let x = logits[c.start + i];
+#if NEAR
+        var key = ends(x, images[token], image).low;
+#else
+        var key = ordered(x);
+        if not_finite(x) {
             atomicOr(&broken, 1u);
         }
 #endif
+        if c.mask != 0u && ((inputs[c.mask + token / 32u] >> (token % 32u)) & 1u) == 0u {
+            key = 0u;
+        }
+        keys[i] = key;
+    }
+    workgroupBarrier();
+#endif
+
+    var mine = 0u;
+    for (var i = first; i < end; i++) {
+        mine += select(0u, 1u, candidate(c, i).key != 0u);
     }
 #if !SCAN
     for (var i = index; i < site.stride; i += WG) {
@@ -143,6 +166,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
 
+#if THRESHOLD
+    // What is to be found has no place yet; without anything to look for nothing is.
+    if index == 0u {
+        results[out] = 0u;
+        results[out + 1u] = atomicLoad(&broken);
+        results[out + 2u] = select(HIGHEST, least, wanted > 0u);
+    }
+}
+#else
     var ties = 0u;
     for (var i = first; i < end; i++) {
         ties += select(0u, 1u, candidate(c, i).key == least);
@@ -171,3 +203,4 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         results[out + 1u] = atomicLoad(&broken);
     }
 }
+#endif

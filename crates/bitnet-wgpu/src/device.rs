@@ -9,7 +9,6 @@ use bitnet_core::MemorySize;
 
 use crate::adapter::{AdapterKind, Chosen, WgpuAdapter};
 use crate::error::WgpuError;
-use crate::memory::Account;
 use crate::options::WgpuOptions;
 
 /// Bytes of uploads after which the device gets a chance to take them in, so that staging memory stays small.
@@ -32,7 +31,6 @@ pub(crate) struct Gpu {
     pub(crate) queue: wgpu::Queue,
     pub(crate) about: WgpuAdapter,
     pub(crate) limits: wgpu::Limits,
-    pub(crate) account: Arc<Account>,
     /// Lanes that a kernel may take for granted to hold whole subgroups, if subgroup operations are used.
     pub(crate) subgroup_lanes: Option<u32>,
     /// Whether packed dot products are used.
@@ -82,7 +80,6 @@ impl Gpu {
         let allowed = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         Ok(Self {
             max_binding: options.max_binding.map_or(allowed, |most| most.clamp(4, allowed)) / 4 * 4,
-            account: Arc::new(Account::new(options.memory_budget)),
             about: about.clone(),
             packed_dot: !options.no_packed_dot,
             device,
@@ -213,10 +210,11 @@ impl Gpu {
     }
 }
 
-/// Lanes that hold whole subgroups, from 32 on; `None` where kernels cannot use subgroups.
+/// Lanes that hold whole subgroups; `None` where kernels cannot use subgroups. From 32 on, so that what they read lies side by
+/// side, but in software, where it does not matter and each reduction costs.
 fn subgroup_lanes(about: &WgpuAdapter) -> Option<u32> {
     let (_, most) = about.subgroup?;
-    let lanes = most.max(32);
+    let lanes = most.max(if about.kind == AdapterKind::Software { 8 } else { 32 });
     (lanes.is_power_of_two() && lanes <= 128).then_some(lanes)
 }
 

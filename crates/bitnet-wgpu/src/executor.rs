@@ -12,7 +12,7 @@ use crate::device::Gpu;
 use crate::forward::{Machine, Programs};
 use crate::kernels::Kernels;
 use crate::kv::{BLOCK_SIZE, KvCache};
-use crate::memory::{Pool, WgpuMemory};
+use crate::memory::{Memory, WgpuMemory};
 use crate::model::Model;
 use crate::options::{MAX_BATCH_TOKENS, WgpuOptions};
 use crate::plan::Plan;
@@ -43,8 +43,9 @@ impl WgpuExecutor {
         let chosen = adapter::choose(options)?;
         let backend = chosen.about.backend.name();
         let mut gpu = Gpu::open(&chosen, options).map_err(|e| e.into_exec(backend))?;
-        let times = Times::new(&gpu).map_err(|e| e.into_exec(backend))?;
-        let model = Model::new(&mut gpu, spec, weights, options.kv_type, progress)?;
+        let mut memory = Memory::new(options.memory_budget);
+        let times = Times::new(&gpu, &mut memory).map_err(|e| e.into_exec(backend))?;
+        let model = Model::new(&mut gpu, &mut memory, spec, weights, options.kv_type, progress)?;
         let spec = &model.spec;
         let widest = (2 * spec.intermediate_size).max(spec.q_size() + 2 * spec.kv_size());
         let fitting = gpu.limits.max_storage_buffer_binding_size as usize / (4 * widest);
@@ -53,7 +54,7 @@ impl WgpuExecutor {
         let machine = Machine {
             max_rows: wanted.min(fitting).max(1),
             kernels: Kernels::default(),
-            pool: Pool::default(),
+            memory,
             scratch: Scratch::new(),
             plan: Plan::new(),
             programs: Programs::default(),
@@ -70,9 +71,18 @@ impl WgpuExecutor {
         &self.machine.gpu.about
     }
 
-    /// Memory of the device, and how the pool of buffers does.
+    /// What buffers take, and how the pools do.
     pub fn memory(&self) -> WgpuMemory {
-        self.machine.gpu.account.now()
+        self.machine.memory.now()
+    }
+
+    /// Measures how many bytes a second the device's memory reads and writes when it is copied, and notes it.
+    ///
+    /// # Errors
+    /// [`ExecError::OutOfDeviceMemory`], [`ExecError::Device`].
+    pub fn measure_bandwidth(&mut self) -> Result<f64, ExecError> {
+        let Machine { gpu, memory, .. } = &mut self.machine;
+        memory.measure_bandwidth(gpu).map_err(|e| e.into_exec(gpu.backend()))
     }
 
     /// How long kernels took since the last call, by their place in the model, if the options say `profile` and the adapter
@@ -97,7 +107,7 @@ impl Executor for WgpuExecutor {
     }
 
     fn device_memory(&self) -> Option<MemoryStats> {
-        Some(self.memory().stats())
+        Some(self.memory().device)
     }
 
     fn info(&self) -> ExecutorInfo {
@@ -109,6 +119,7 @@ impl Executor for WgpuExecutor {
             (false, false) => "plain",
         };
         let output = MemorySize::bytes(model.output_table().bytes());
+        let output_scan = model.image.as_ref().map_or(output, |image| MemorySize::bytes(image.bytes()));
         ExecutorInfo {
             description: format!("{} ({}, {kernels})", gpu.about.backend, gpu.about.name),
             weight_bytes: MemorySize::bytes(model.bytes()),
@@ -119,17 +130,13 @@ impl Executor for WgpuExecutor {
             max_batch_tokens: *max_rows,
             kernels,
             threads: 1,
-            traffic: Traffic {
-                layers: MemorySize::bytes(model.ternary_bytes()),
-                output,
-                output_scan: output,
-            },
+            traffic: Traffic { layers: MemorySize::bytes(model.ternary_bytes()), output, output_scan },
         }
     }
 
     fn reserve_blocks(&mut self, count: usize) -> Result<(), ExecError> {
-        let Machine { gpu, kv, programs, .. } = &mut self.machine;
-        let grown = kv.reserve(gpu, count).map_err(|e| e.into_exec(gpu.backend()));
+        let Machine { gpu, memory, kv, programs, .. } = &mut self.machine;
+        let grown = kv.reserve(gpu, memory, count).map_err(|e| e.into_exec(gpu.backend()));
         // Some buffers may be others even after a failure.
         if !matches!(grown, Ok(false)) {
             *programs = Programs::default();
@@ -138,23 +145,23 @@ impl Executor for WgpuExecutor {
     }
 
     fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ExecError> {
-        let Machine { gpu, kv, pool, .. } = &mut self.machine;
+        let Machine { gpu, kv, memory, .. } = &mut self.machine;
         check_blocks(&[from, to], kv.blocks())?;
-        kv.copy(gpu, pool, from, to).map_err(|e| e.into_exec(gpu.backend()))
+        kv.copy(gpu, memory, from, to).map_err(|e| e.into_exec(gpu.backend()))
     }
 
     fn read_block(&mut self, block: u32, positions: usize, out: &mut [u8]) -> Result<(), ExecError> {
-        let Machine { gpu, kv, pool, .. } = &mut self.machine;
+        let Machine { gpu, kv, memory, .. } = &mut self.machine;
         check_blocks(&[block], kv.blocks())?;
         kv.rows().check(positions, BLOCK_SIZE, out.len())?;
-        kv.read(gpu, pool, block, out).map_err(|e| e.into_exec(gpu.backend()))
+        kv.read(gpu, memory, block, out).map_err(|e| e.into_exec(gpu.backend()))
     }
 
     fn write_block(&mut self, block: u32, positions: usize, bytes: &[u8]) -> Result<(), ExecError> {
-        let Machine { gpu, kv, pool, .. } = &mut self.machine;
+        let Machine { gpu, kv, memory, .. } = &mut self.machine;
         check_blocks(&[block], kv.blocks())?;
         kv.rows().check(positions, BLOCK_SIZE, bytes.len())?;
-        kv.write(gpu, pool, block, bytes).map_err(|e| e.into_exec(gpu.backend()))
+        kv.write(gpu, memory, block, bytes).map_err(|e| e.into_exec(gpu.backend()))
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {

@@ -71,7 +71,7 @@ impl Kernels {
         if let Some(known) = self.compiled.get(&kernel) {
             return Ok(known.clone());
         }
-        let layout = self.layout(gpu, kernel.source.bindings())?;
+        let layout = self.layout(gpu, kernel.bindings())?;
         let pipeline = gpu.checked(0, || compile(gpu, &kernel, &layout))?;
         let compiled = Compiled { pipeline, layout };
         self.compiled.insert(kernel, compiled.clone());
@@ -99,9 +99,10 @@ impl Kernels {
 /// The switches and constants that the device decides.
 fn completed(gpu: &Gpu, kernel: Kernel) -> Kernel {
     let lanes = gpu.subgroup_lanes.unwrap_or(32);
-    let has_subgroups = matches!(kernel.source, Source::Norm | Source::Gemv) && gpu.subgroup_lanes.is_some();
+    let has_subgroups = kernel.source.has_subgroups() && gpu.subgroup_lanes.is_some();
     let kernel = kernel.flag_if(gpu.packed_dot, "DOT4").flag_if(has_subgroups, "SUBGROUPS");
-    if kernel.source == Source::Gemv { kernel.constant("LANES", lanes as usize) } else { kernel }
+    let has_lanes = matches!(kernel.source, Source::Gemv | Source::Scan);
+    if has_lanes { kernel.constant("LANES", lanes as usize) } else { kernel }
 }
 
 fn entry(binding: u32, ty: wgpu::BufferBindingType, has_dynamic_offset: bool) -> wgpu::BindGroupLayoutEntry {

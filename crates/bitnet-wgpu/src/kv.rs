@@ -6,7 +6,7 @@ use bitnet_model::{KvType, ModelSpec};
 
 use crate::device::Gpu;
 use crate::error::WgpuError;
-use crate::memory::{Pool, Pooled, Purpose, Storage};
+use crate::memory::{Buffer, Memory};
 
 /// Positions in a block.
 pub(crate) const BLOCK_SIZE: usize = 32;
@@ -16,7 +16,7 @@ const _: () = assert!(BLOCK_SIZE == bitnet_model::kv::INT8_BLOCK, "weights of a 
 #[derive(Debug)]
 pub(crate) struct KvCache {
     rows: KvRows,
-    layers: Vec<Storage>,
+    layers: Vec<Buffer>,
     /// Blocks that may be used, and blocks that the buffers have room for.
     blocks: usize,
     room: usize,
@@ -38,7 +38,7 @@ impl KvCache {
     }
 
     /// The buffer of each layer; none before the first block.
-    pub(crate) fn layers(&self) -> &[Storage] {
+    pub(crate) fn layers(&self) -> &[Buffer] {
         &self.layers
     }
 
@@ -68,7 +68,12 @@ impl KvCache {
     ///
     /// # Errors
     /// [`WgpuError::OutOfMemory`]; the blocks of before stay as they are.
-    pub(crate) fn reserve(&mut self, gpu: &Gpu, count: usize) -> Result<bool, WgpuError> {
+    pub(crate) fn reserve(
+        &mut self,
+        gpu: &Gpu,
+        memory: &mut Memory,
+        count: usize,
+    ) -> Result<bool, WgpuError> {
         if count <= self.room {
             self.blocks = self.blocks.max(count);
             return Ok(false);
@@ -80,8 +85,8 @@ impl KvCache {
             return Err(WgpuError::OutOfMemory { needed, free: Some(MemorySize::bytes(limit)) });
         }
         let generous = (self.room + self.room / 2).clamp(count, most);
-        let grown = match self.grow(gpu, generous) {
-            Err(WgpuError::OutOfMemory { .. }) if generous > count => self.grow(gpu, count),
+        let grown = match self.grow(gpu, memory, generous) {
+            Err(WgpuError::OutOfMemory { .. }) if generous > count => self.grow(gpu, memory, count),
             other => other,
         };
         grown.map(|()| {
@@ -92,24 +97,25 @@ impl KvCache {
 
     /// Replaces the buffers by larger ones with the same content, layer after layer. After a failure some are larger,
     /// which harms nobody.
-    fn grow(&mut self, gpu: &Gpu, room: usize) -> Result<(), WgpuError> {
+    fn grow(&mut self, gpu: &Gpu, memory: &mut Memory, room: usize) -> Result<(), WgpuError> {
         let bytes = room as u64 * self.layer_block_bytes();
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         for layer in 0..self.rows.layers {
             let known = self.layers.get(layer);
-            if known.is_some_and(|known| known.bytes() >= bytes) {
+            if known.is_some_and(|known| known.buffer.size() >= bytes) {
                 continue;
             }
-            let larger = Storage::new(gpu, "keys and values", bytes, usage)?;
+            let larger = memory.take_exact(gpu, bytes)?;
             let Some(known) = self.layers.get_mut(layer) else {
                 self.layers.push(larger);
                 continue;
             };
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(known.buffer(), 0, larger.buffer(), 0, known.bytes());
+            encoder.copy_buffer_to_buffer(&known.buffer, 0, &larger.buffer, 0, known.buffer.size());
             gpu.queue.submit([encoder.finish()]);
-            *known = larger;
-            gpu.wait()?;
+            memory.give(std::mem::replace(known, larger));
+            // Nobody asks for one of this size again.
+            memory.trim(gpu);
+            gpu.check()?;
         }
         self.room = room;
         Ok(())
@@ -119,52 +125,40 @@ impl KvCache {
     ///
     /// # Errors
     /// [`WgpuError`].
-    pub(crate) fn copy(&self, gpu: &Gpu, pool: &mut Pool, from: u32, to: u32) -> Result<(), WgpuError> {
+    pub(crate) fn copy(&self, gpu: &Gpu, memory: &mut Memory, from: u32, to: u32) -> Result<(), WgpuError> {
         if from == to {
             return Ok(());
         }
         // A buffer cannot be copied to itself.
-        let between = pool.take(gpu, Purpose::Compute, self.block_bytes())?;
+        let between = memory.take(gpu, self.block_bytes())?;
         let bytes = self.layer_block_bytes();
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (layer, at) in self.layers.iter().zip((0..).step_by(bytes as usize)) {
-            encoder.copy_buffer_to_buffer(
-                layer.buffer(),
-                u64::from(from) * bytes,
-                between.buffer(),
-                at,
-                bytes,
-            );
-            encoder.copy_buffer_to_buffer(between.buffer(), at, layer.buffer(), u64::from(to) * bytes, bytes);
+            encoder.copy_buffer_to_buffer(&layer.buffer, u64::from(from) * bytes, &between.buffer, at, bytes);
+            encoder.copy_buffer_to_buffer(&between.buffer, at, &layer.buffer, u64::from(to) * bytes, bytes);
         }
         gpu.queue.submit([encoder.finish()]);
-        pool.put(gpu, between);
+        memory.give(between);
         gpu.check()
     }
 
     /// Copies a block of all layers to a buffer for the host.
-    fn gather(&self, gpu: &Gpu, pool: &mut Pool, block: u32) -> Result<Pooled, WgpuError> {
-        let target = pool.take(gpu, Purpose::Readback, self.block_bytes())?;
+    fn gather(&self, gpu: &Gpu, memory: &mut Memory, block: u32) -> Result<Buffer, WgpuError> {
+        let target = memory.take_readback(gpu, self.block_bytes())?;
         let bytes = self.layer_block_bytes();
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (layer, at) in self.layers.iter().zip((0..).step_by(bytes as usize)) {
-            encoder.copy_buffer_to_buffer(
-                layer.buffer(),
-                u64::from(block) * bytes,
-                target.buffer(),
-                at,
-                bytes,
-            );
+            encoder.copy_buffer_to_buffer(&layer.buffer, u64::from(block) * bytes, &target.buffer, at, bytes);
         }
         gpu.queue.submit([encoder.finish()]);
         Ok(target)
     }
 
     /// A block of all layers as it lies on the device.
-    fn content(&self, gpu: &Gpu, pool: &mut Pool, block: u32) -> Result<Vec<u8>, WgpuError> {
-        let target = self.gather(gpu, pool, block)?;
-        let content = gpu.read(target.buffer(), self.block_bytes(), <[u8]>::to_vec);
-        pool.put(gpu, target);
+    fn content(&self, gpu: &Gpu, memory: &mut Memory, block: u32) -> Result<Vec<u8>, WgpuError> {
+        let target = self.gather(gpu, memory, block)?;
+        let content = gpu.read(&target.buffer, self.block_bytes(), <[u8]>::to_vec);
+        memory.give_readback(target);
         content
     }
 
@@ -175,11 +169,11 @@ impl KvCache {
     pub(crate) fn read(
         &self,
         gpu: &Gpu,
-        pool: &mut Pool,
+        memory: &mut Memory,
         block: u32,
         out: &mut [u8],
     ) -> Result<(), WgpuError> {
-        let content = self.content(gpu, pool, block)?;
+        let content = self.content(gpu, memory, block)?;
         self.each(out.len(), |outside, inside| out[outside] = content[inside]);
         Ok(())
     }
@@ -191,15 +185,15 @@ impl KvCache {
     pub(crate) fn write(
         &self,
         gpu: &mut Gpu,
-        pool: &mut Pool,
+        memory: &mut Memory,
         block: u32,
         bytes: &[u8],
     ) -> Result<(), WgpuError> {
-        let mut content = self.content(gpu, pool, block)?;
+        let mut content = self.content(gpu, memory, block)?;
         self.each(bytes.len(), |outside, inside| content[inside] = bytes[outside]);
         let size = self.layer_block_bytes();
         for (layer, content) in self.layers.iter().zip(content.chunks_exact(size as usize)) {
-            gpu.upload(layer.buffer(), u64::from(block) * size, content)?;
+            gpu.upload(&layer.buffer, u64::from(block) * size, content)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! * `shaders/`: the kernels in WGSL, one file each; `shader` has their variants, `kernels` the compiled pipelines.
 //! * `program`: the dispatches of a pass; `plan`: what the host tells them for a call; `forward`: how both meet;
 //!   `record`: one command buffer, one submission a call.
+//! * `search`: how the largest logits are found, by `image` without reading the output layer in full.
 //! * `memory`: budget, buffers and the pool; `scratch`, `kv`, `model`: what lies in them.
 //!
 //! Projections are exact integer sums, whatever kernel computes them. Floats are summed in an order that depends on the
@@ -18,6 +19,7 @@ mod device;
 mod error;
 mod executor;
 mod forward;
+mod image;
 mod kernels;
 mod kv;
 mod memory;
@@ -28,6 +30,7 @@ mod plan;
 mod program;
 mod record;
 mod scratch;
+mod search;
 mod shader;
 #[cfg(test)]
 mod translate;

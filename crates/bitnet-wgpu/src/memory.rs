@@ -1,284 +1,177 @@
-//! Memory of the device: a budget, buffers that know what they take, and a pool with size classes for those that come and
-//! go with calls.
+//! Memory: a pool of buffers on the device, within a budget, and another of buffers that the host reads results from.
+//!
+//! Buffers on the device have all uses that kernels and copies ask for, so that any of them serves any request. What the
+//! host maps may have no other use than being copied to, and lies in the host's memory where the two differ: it has a
+//! pool of its own, outside the budget.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use bitnet_core::device_pool::{Allocator, DevicePool, Lent, TakeError};
 use bitnet_core::{MemorySize, MemoryStats};
 
+use crate::adapter::AdapterKind;
 use crate::device::Gpu;
 use crate::error::WgpuError;
 
-/// What buffers take together, and how the pool does.
+/// A buffer in use.
+pub(crate) type Buffer = Lent<wgpu::Buffer>;
+
+/// What an executor's buffers take, and how its pools do.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct WgpuMemory {
-    /// Bytes of all buffers on the device.
-    pub in_use: MemorySize,
-    /// The most that there ever were.
-    pub peak: MemorySize,
-    /// What they may take together, if there is a budget.
-    pub budget: Option<MemorySize>,
-    /// How often the pool was asked for a buffer.
-    pub requests: u64,
-    /// How often it had one.
-    pub hits: u64,
-    /// Bytes that were asked for in the pool's buffers that are in use.
-    pub requested: MemorySize,
-    /// Bytes of these buffers, which are as large as their size classes.
-    pub taken: MemorySize,
-    /// Bytes of buffers that wait in the pool.
-    pub idle: MemorySize,
+    /// Buffers on the device: weights, keys and values, and what passes work in.
+    pub device: MemoryStats,
+    /// Buffers that results are read from.
+    pub readback: MemoryStats,
 }
 
-impl WgpuMemory {
-    /// The part of requests that needed no new buffer; 1 before the first.
-    pub fn hit_rate(&self) -> f64 {
-        if self.requests == 0 { 1.0 } else { self.hits as f64 / self.requests as f64 }
-    }
-
-    /// The same in the terms of all pools.
-    pub fn stats(&self) -> MemoryStats {
-        let bytes = MemorySize::as_bytes;
-        let in_use = bytes(self.in_use).saturating_sub(bytes(self.idle));
-        let rounding = bytes(self.taken).saturating_sub(bytes(self.requested));
-        MemoryStats {
-            budget: self.budget.unwrap_or(MemorySize::bytes(u64::MAX)),
-            reserved: self.in_use,
-            in_use: MemorySize::bytes(in_use),
-            requested: MemorySize::bytes(in_use.saturating_sub(rounding)),
-            peak: self.peak,
-            allocations: self.requests,
-            hits: self.hits,
-            ..MemoryStats::default()
-        }
-    }
-
-    /// The part of the pool's buffers in use that nobody asked for.
-    pub fn fragmentation(&self) -> f64 {
-        let (requested, taken) = (self.requested.as_bytes() as f64, self.taken.as_bytes() as f64);
-        if taken == 0.0 { 0.0 } else { 1.0 - requested / taken }
-    }
+/// The pools of a device.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    device: DevicePool<wgpu::Buffer>,
+    readback: DevicePool<wgpu::Buffer>,
 }
 
-/// [`WgpuMemory`] in plain bytes.
-#[derive(Debug, Default)]
-struct Counts {
-    in_use: u64,
-    peak: u64,
-    requests: u64,
-    hits: u64,
-    requested: u64,
-    taken: u64,
-    idle: u64,
+/// The device as a pool sees it.
+struct Maker<'a> {
+    gpu: &'a Gpu,
+    usage: wgpu::BufferUsages,
 }
 
-/// Counts bytes of a device.
-#[derive(Debug, Default)]
-pub(crate) struct Account {
-    budget: Option<u64>,
-    counts: Mutex<Counts>,
-}
+impl Allocator<wgpu::Buffer> for Maker<'_> {
+    type Error = WgpuError;
 
-impl Account {
-    pub(crate) fn new(budget: Option<MemorySize>) -> Self {
-        Self { budget: budget.map(MemorySize::as_bytes), counts: Mutex::default() }
-    }
-
-    /// The numbers now.
-    pub(crate) fn now(&self) -> WgpuMemory {
-        let c = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        WgpuMemory {
-            in_use: MemorySize::bytes(c.in_use),
-            peak: MemorySize::bytes(c.peak),
-            budget: self.budget.map(MemorySize::bytes),
-            requests: c.requests,
-            hits: c.hits,
-            requested: MemorySize::bytes(c.requested),
-            taken: MemorySize::bytes(c.taken),
-            idle: MemorySize::bytes(c.idle),
-        }
-    }
-
-    fn change(&self, f: impl FnOnce(&mut Counts)) {
-        f(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Takes bytes of the budget.
-    fn take(&self, bytes: u64) -> Result<(), WgpuError> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = counts.in_use + bytes;
-        if let Some(budget) = self.budget.filter(|budget| used > *budget) {
-            let free = Some(MemorySize::bytes(budget.saturating_sub(counts.in_use)));
+    fn allocate(&mut self, bytes: u64) -> Result<wgpu::Buffer, WgpuError> {
+        let most = self.gpu.limits.max_buffer_size;
+        if bytes > most {
+            let free = Some(MemorySize::bytes(most));
             return Err(WgpuError::OutOfMemory { needed: MemorySize::bytes(bytes), free });
         }
-        counts.in_use = used;
-        counts.peak = counts.peak.max(used);
-        Ok(())
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size: bytes, usage: self.usage, mapped_at_creation: false };
+        self.gpu.checked(bytes, || self.gpu.device.create_buffer(&descriptor))
     }
 
-    fn give(&self, bytes: u64) {
-        self.change(|counts| counts.in_use = counts.in_use.saturating_sub(bytes));
+    /// The driver keeps it until the device is done with it; waiting makes its memory free at once.
+    fn free(&mut self, buffer: wgpu::Buffer) {
+        drop(buffer);
+        // An error of the device is found again by whoever asks it next.
+        let _ = self.gpu.device.poll(wgpu::PollType::wait_indefinitely());
     }
 }
 
-/// A buffer of the device; gives its bytes back to the account when it goes.
-#[derive(Debug)]
-pub(crate) struct Storage {
-    buffer: wgpu::Buffer,
-    account: Arc<Account>,
+impl From<TakeError<WgpuError>> for WgpuError {
+    fn from(error: TakeError<WgpuError>) -> Self {
+        match error {
+            TakeError::Budget { needed, free } => WgpuError::OutOfMemory { needed, free: Some(free) },
+            TakeError::Device(error) => error,
+        }
+    }
 }
 
-impl Storage {
-    /// Makes a buffer of this many bytes (rounded up to whole words, at least one), filled with zeros.
+fn on_device(gpu: &Gpu) -> Maker<'_> {
+    use wgpu::BufferUsages as Usage;
+    let copies = Usage::COPY_SRC | Usage::COPY_DST | Usage::QUERY_RESOLVE;
+    Maker { gpu, usage: Usage::STORAGE | Usage::UNIFORM | copies }
+}
+
+fn for_host(gpu: &Gpu) -> Maker<'_> {
+    Maker { gpu, usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST }
+}
+
+/// Whole words, at least one: what copies and bindings take.
+fn whole_words(bytes: u64) -> u64 {
+    bytes.max(4).next_multiple_of(4)
+}
+
+impl Memory {
+    /// Pools of a device of which `budget` may be used.
+    pub(crate) fn new(budget: Option<MemorySize>) -> Self {
+        let all = MemorySize::bytes(u64::MAX);
+        Self { device: DevicePool::new(budget.unwrap_or(all)), readback: DevicePool::new(all) }
+    }
+
+    /// A buffer of at least so many bytes that kernels can see all of, whose content is unspecified; to be given back.
     ///
     /// # Errors
     /// [`WgpuError::OutOfMemory`], [`WgpuError::Device`].
-    pub(crate) fn new(
-        gpu: &Gpu,
-        label: &str,
-        bytes: u64,
-        usage: wgpu::BufferUsages,
-    ) -> Result<Self, WgpuError> {
-        let size = bytes.max(4).next_multiple_of(4);
-        if size > gpu.limits.max_buffer_size {
-            let free = Some(MemorySize::bytes(gpu.limits.max_buffer_size));
-            return Err(WgpuError::OutOfMemory { needed: MemorySize::bytes(size), free });
+    pub(crate) fn take(&mut self, gpu: &Gpu, bytes: u64) -> Result<Buffer, WgpuError> {
+        let bytes = whole_words(bytes);
+        // A size class may have a quarter more than is asked for.
+        if bytes + bytes / 4 > gpu.limits.max_storage_buffer_binding_size {
+            return self.take_exact(gpu, bytes);
         }
-        gpu.account.take(size)?;
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        match gpu.checked(size, || gpu.device.create_buffer(&descriptor)) {
-            Ok(buffer) => Ok(Self { buffer, account: Arc::clone(&gpu.account) }),
-            Err(error) => {
-                gpu.account.give(size);
-                Err(error)
-            }
-        }
+        Ok(self.device.take(bytes, &mut on_device(gpu))?)
     }
 
-    /// The buffer.
-    pub(crate) fn buffer(&self) -> &wgpu::Buffer {
-        &self.buffer
-    }
-
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.buffer.size()
-    }
-}
-
-impl Drop for Storage {
-    fn drop(&mut self) {
-        self.account.give(self.buffer.size());
-    }
-}
-
-/// What a buffer of the pool is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Purpose {
-    /// Kernels read and write it.
-    Compute,
-    /// Kernels read parameters from it.
-    Parameters,
-    /// Results are copied to it for the host to read.
-    Readback,
-}
-
-impl Purpose {
-    fn usage(self) -> wgpu::BufferUsages {
-        use wgpu::BufferUsages as Usage;
-        match self {
-            Purpose::Compute => Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST,
-            Purpose::Parameters => Usage::UNIFORM | Usage::COPY_DST,
-            Purpose::Readback => Usage::MAP_READ | Usage::COPY_DST,
-        }
-    }
-}
-
-/// The size class of a request: a power of two or a quarter, half or three quarters more, at least 256 bytes. So at most a
-/// fifth of a buffer is not asked for.
-pub(crate) fn size_class(bytes: u64) -> u64 {
-    let bytes = bytes.max(256);
-    let step = (bytes.next_power_of_two() / 8).max(64);
-    bytes.next_multiple_of(step)
-}
-
-/// A buffer of the pool, in use.
-#[derive(Debug)]
-pub(crate) struct Pooled {
-    storage: Arc<Storage>,
-    purpose: Purpose,
-    requested: u64,
-}
-
-impl Pooled {
-    /// The buffer, as large as its size class.
-    pub(crate) fn buffer(&self) -> &wgpu::Buffer {
-        self.storage.buffer()
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        let taken = self.storage.bytes();
-        self.storage.account.change(|counts| {
-            counts.requested -= self.requested;
-            counts.taken -= taken;
-        });
-    }
-}
-
-/// Buffers by purpose and size class.
-#[derive(Debug, Default)]
-pub(crate) struct Pool {
-    idle: HashMap<(Purpose, u64), Vec<Arc<Storage>>>,
-}
-
-impl Pool {
-    /// A buffer of at least this many bytes, whose content is unspecified.
+    /// A buffer of exactly so many bytes (in whole words) of zeros, to be kept or given back.
     ///
     /// # Errors
-    /// As [`Storage::new`].
-    pub(crate) fn take(&mut self, gpu: &Gpu, purpose: Purpose, bytes: u64) -> Result<Pooled, WgpuError> {
-        let class = size_class(bytes).min(gpu.limits.max_buffer_size.max(bytes));
-        let known = self.idle.get_mut(&(purpose, class)).and_then(Vec::pop);
-        let hit = known.is_some();
-        let storage = match known {
-            Some(storage) => storage,
-            None => self.create(gpu, purpose, class)?,
-        };
-        let taken = storage.bytes();
-        gpu.account.change(|counts| {
-            counts.requests += 1;
-            counts.hits += u64::from(hit);
-            counts.requested += bytes;
-            counts.taken += taken;
-            counts.idle -= if hit { taken } else { 0 };
-        });
-        Ok(Pooled { storage, purpose, requested: bytes })
+    /// As [`take`](Self::take).
+    pub(crate) fn take_exact(&mut self, gpu: &Gpu, bytes: u64) -> Result<Buffer, WgpuError> {
+        Ok(self.device.take_exact(whole_words(bytes), &mut on_device(gpu))?)
     }
 
-    /// A new buffer; where there is no memory for it, those that wait go first.
-    fn create(&mut self, gpu: &Gpu, purpose: Purpose, class: u64) -> Result<Arc<Storage>, WgpuError> {
-        let create = || Storage::new(gpu, "pool", class, purpose.usage()).map(Arc::new);
-        match create() {
-            Err(WgpuError::OutOfMemory { .. }) if !self.idle.is_empty() => {
-                self.idle.clear();
-                gpu.account.change(|counts| counts.idle = 0);
-                gpu.wait()?;
-                create()
+    /// A buffer for the host to read, to be given back by [`give_readback`](Self::give_readback).
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) fn take_readback(&mut self, gpu: &Gpu, bytes: u64) -> Result<Buffer, WgpuError> {
+        Ok(self.readback.take(whole_words(bytes), &mut for_host(gpu))?)
+    }
+
+    /// Takes a buffer of the device back.
+    pub(crate) fn give(&mut self, buffer: Buffer) {
+        self.device.give(buffer);
+    }
+
+    /// Takes a buffer back that the host has read.
+    pub(crate) fn give_readback(&mut self, buffer: Buffer) {
+        self.readback.give(buffer);
+    }
+
+    /// Frees what waits on the device.
+    pub(crate) fn trim(&mut self, gpu: &Gpu) {
+        self.device.trim(&mut on_device(gpu));
+    }
+
+    /// What the pools hold and have done.
+    pub(crate) fn now(&self) -> WgpuMemory {
+        WgpuMemory { device: self.device.stats(), readback: self.readback.stats() }
+    }
+
+    /// Measures how many bytes a second are read and written by copies on the device, and notes it.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) fn measure_bandwidth(&mut self, gpu: &Gpu) -> Result<f64, WgpuError> {
+        const TIMES: usize = 8;
+        // More than caches hold, but where software would take seconds for it.
+        let bytes = if gpu.about.kind == AdapterKind::Software { 16 << 20 } else { 256 << 20 };
+        let from = self.take_exact(gpu, bytes)?;
+        let to = match self.take_exact(gpu, bytes) {
+            Ok(to) => to,
+            Err(error) => {
+                self.give(from);
+                return Err(error);
             }
-            other => other,
-        }
-    }
-
-    /// Takes a buffer back.
-    pub(crate) fn put(&mut self, gpu: &Gpu, pooled: Pooled) {
-        let (storage, purpose) = (Arc::clone(&pooled.storage), pooled.purpose);
-        drop(pooled);
-        let bytes = storage.bytes();
-        gpu.account.change(|counts| counts.idle += bytes);
-        self.idle.entry((purpose, bytes)).or_default().push(storage);
+        };
+        let copy = |times: usize| -> Result<f64, WgpuError> {
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..times {
+                encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, 0, bytes);
+            }
+            let begin = Instant::now();
+            gpu.queue.submit([encoder.finish()]);
+            gpu.wait().map(|()| begin.elapsed().as_secs_f64())
+        };
+        let seconds = copy(1).and_then(|_| copy(TIMES));
+        self.give(from);
+        self.give(to);
+        self.trim(gpu);
+        let rate = (2 * bytes * TIMES as u64) as f64 / seconds?.max(1e-9);
+        self.device.record_bandwidth(rate);
+        Ok(rate)
     }
 }
 
@@ -287,35 +180,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn size_classes_waste_at_most_a_fifth() {
-        assert_eq!((size_class(0), size_class(256), size_class(257)), (256, 256, 320));
-        for bytes in (256..100_000u64).step_by(37) {
-            let class = size_class(bytes);
-            assert!(class >= bytes && (class - bytes) as f64 <= 0.2 * class as f64, "{bytes}: {class}");
-            assert_eq!(size_class(class), class, "classes are fixed points");
-            assert_eq!(class % 4, 0);
-        }
-    }
-
-    #[test]
-    fn the_budget_is_kept() {
-        let account = Account::new(Some(MemorySize::bytes(100)));
-        account.take(60).unwrap();
-        let error = account.take(50).unwrap_err();
-        let free = Some(MemorySize::bytes(40));
-        assert_eq!(error, WgpuError::OutOfMemory { needed: MemorySize::bytes(50), free });
-        account.give(60);
-        account.take(100).unwrap();
-        assert_eq!(account.now().peak, MemorySize::bytes(100));
-    }
-
-    #[test]
-    fn rates() {
-        let mut memory = WgpuMemory::default();
-        assert_eq!((memory.hit_rate(), memory.fragmentation()), (1.0, 0.0));
-        memory = WgpuMemory { requests: 10, hits: 9, ..memory };
-        memory.requested = MemorySize::bytes(75);
-        memory.taken = MemorySize::bytes(100);
-        assert_eq!((memory.hit_rate(), memory.fragmentation()), (0.9, 0.25));
+    fn refusals_say_what_is_left() {
+        let (needed, free) = (MemorySize::bytes(50), MemorySize::bytes(40));
+        let error = WgpuError::from(TakeError::Budget { needed, free });
+        assert_eq!(error, WgpuError::OutOfMemory { needed, free: Some(free) });
+        assert_eq!((whole_words(0), whole_words(5), whole_words(8)), (4, 8, 8));
     }
 }

@@ -6,7 +6,8 @@ use bitnet_quant::TernaryMatrix;
 
 use crate::device::Gpu;
 use crate::error::WgpuError;
-use crate::memory::Storage;
+use crate::image::{self, Image, ImagePart};
+use crate::memory::{Buffer, Memory};
 use crate::pack::{Stack, words_of};
 
 /// The widest head that kernels have workgroup memory for.
@@ -17,9 +18,9 @@ const READ_STEP: usize = 8 << 20;
 /// Rows of a projection in one buffer.
 #[derive(Debug)]
 pub(crate) struct Part {
-    pub(crate) weights: Storage,
+    pub(crate) weights: Buffer,
     /// One for each row.
-    pub(crate) scales: Storage,
+    pub(crate) scales: Buffer,
     pub(crate) rows: usize,
     /// Where they begin in a row of the result.
     pub(crate) offset: usize,
@@ -36,7 +37,7 @@ pub(crate) struct Matrix {
 /// Rows of a dense table in one buffer.
 #[derive(Debug)]
 pub(crate) struct TablePart {
-    pub(crate) storage: Storage,
+    pub(crate) storage: Buffer,
     pub(crate) first: usize,
     pub(crate) rows: usize,
 }
@@ -81,8 +82,10 @@ pub(crate) struct Model {
     pub(crate) embedding: Table,
     /// `None` if it is the embedding.
     pub(crate) output: Option<Table>,
+    /// Of the output layer, if it can be had.
+    pub(crate) image: Option<Image>,
     /// All norms, each at a multiple of four floats.
-    pub(crate) norms: Storage,
+    pub(crate) norms: Buffer,
     pub(crate) final_norm: usize,
 }
 
@@ -93,6 +96,7 @@ impl Model {
     /// Damaged weights, shapes that kernels do not take, no memory.
     pub(crate) fn new(
         gpu: &mut Gpu,
+        memory: &mut Memory,
         spec: ModelSpec,
         weights: &Weights,
         kv_type: KvType,
@@ -101,21 +105,21 @@ impl Model {
         let backend = gpu.backend();
         check(&spec, kv_type).map_err(|what| ExecError::Unsupported { backend, what })?;
         let mut floats = Vec::new();
-        let mut loader = Loader { gpu, progress, done: 0, total: spec.ternary_parameters() };
+        let mut loader = Loader { gpu, memory, progress, done: 0, total: spec.ternary_parameters() };
         let mut layers = Vec::with_capacity(weights.layers.len());
         for (number, layer) in weights.layers.iter().enumerate() {
             layers.push(loader.layer(number, &spec, layer, &mut floats)?);
         }
         let final_norm = add_norm(&mut floats, &weights.final_norm);
-        let embedding = loader.table("embedding", &weights.embedding)?;
+        let embedding = loader.table(&weights.embedding)?;
         let output = match &weights.output {
-            Some(table) => Some(loader.table("output layer", table)?),
+            Some(table) => Some(loader.table(table)?),
             None => None,
         };
-        let norms =
-            loader.buffer("norms", bytemuck::cast_slice(&floats)).map_err(|e| e.into_exec(backend))?;
+        let image = loader.image(weights.output.as_ref().unwrap_or(&weights.embedding))?;
+        let norms = loader.buffer(bytemuck::cast_slice(&floats)).map_err(|e| e.into_exec(backend))?;
         gpu.flush().map_err(|e| e.into_exec(backend))?;
-        Ok(Self { spec, layers, embedding, output, norms, final_norm })
+        Ok(Self { spec, layers, embedding, output, image, norms, final_norm })
     }
 
     /// The output layer.
@@ -129,20 +133,20 @@ impl Model {
             let both = l.qkv.iter().chain(&l.gate_up);
             both.chain([&l.o, &l.down])
         });
-        matrices.flat_map(|m| &m.parts).map(|p| p.weights.bytes() + p.scales.bytes()).sum()
+        matrices.flat_map(|m| &m.parts).map(|p| p.weights.buffer.size() + p.scales.buffer.size()).sum()
     }
 
     /// Bytes of all weights.
     pub(crate) fn bytes(&self) -> u64 {
         let tables = self.embedding.bytes() + self.output.as_ref().map_or(0, Table::bytes);
-        self.ternary_bytes() + tables + self.norms.bytes()
+        self.ternary_bytes() + tables + self.image.as_ref().map_or(0, Image::bytes) + self.norms.buffer.size()
     }
 }
 
 impl Table {
     /// Bytes of all parts.
     pub(crate) fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.storage.bytes()).sum()
+        self.parts.iter().map(|part| part.storage.buffer.size()).sum()
     }
 }
 
@@ -178,6 +182,7 @@ fn add_norm(floats: &mut Vec<f32>, norm: &[f32]) -> usize {
 
 struct Loader<'a> {
     gpu: &'a mut Gpu,
+    memory: &'a mut Memory,
     progress: &'a mut dyn FnMut(u64, u64),
     done: u64,
     total: u64,
@@ -243,7 +248,7 @@ impl Loader<'_> {
             let range = first..rows.min(first + most);
             let packed = stack.pack(range.clone())?;
             let scales = stack.scales(range.clone());
-            let mut upload = |bytes| self.buffer("projection", bytes).map_err(|e| e.into_exec(backend));
+            let mut upload = |bytes| self.buffer(bytes).map_err(|e| e.into_exec(backend));
             parts.push(Part {
                 weights: upload(bytemuck::cast_slice(&packed))?,
                 scales: upload(bytemuck::cast_slice(&scales))?,
@@ -267,14 +272,13 @@ impl Loader<'_> {
         }
     }
 
-    fn buffer(&mut self, label: &str, bytes: &[u8]) -> Result<Storage, WgpuError> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let storage = Storage::new(self.gpu, label, bytes.len() as u64, usage)?;
-        self.gpu.upload(storage.buffer(), 0, bytes)?;
-        Ok(storage)
+    fn buffer(&mut self, bytes: &[u8]) -> Result<Buffer, WgpuError> {
+        let buffer = self.memory.take_exact(self.gpu, bytes.len() as u64)?;
+        self.gpu.upload(&buffer.buffer, 0, bytes)?;
+        Ok(buffer)
     }
 
-    fn table(&mut self, label: &str, table: &DenseTensor) -> Result<Table, ExecError> {
+    fn table(&mut self, table: &DenseTensor) -> Result<Table, ExecError> {
         let backend = self.gpu.backend();
         let failed = |e: WgpuError| e.into_exec(backend);
         let dtype = table.plain_type();
@@ -284,17 +288,57 @@ impl Loader<'_> {
         let (mut parts, mut scratch) = (Vec::new(), Vec::new());
         for first in (0..table.rows()).step_by(most) {
             let end = table.rows().min(first + most);
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let bytes = ((end - first) * row_bytes) as u64;
-            let storage = Storage::new(self.gpu, label, bytes, usage).map_err(failed)?;
+            let storage = self.memory.take_exact(self.gpu, bytes).map_err(failed)?;
             for row in (first..end).step_by(step) {
                 let rows = table.read_rows(row..end.min(row + step), &mut scratch)?;
                 let at = ((row - first) * row_bytes) as u64;
-                self.gpu.upload(storage.buffer(), at, rows.bytes).map_err(failed)?;
+                self.gpu.upload(&storage.buffer, at, rows.bytes).map_err(failed)?;
             }
             parts.push(TablePart { storage, first, rows: end - first });
         }
         Ok(Table { parts, dtype, words: row_bytes / 4 })
+    }
+
+    /// The int8 image of the output layer; none if there is no memory for it: it can be done without.
+    fn image(&mut self, table: &DenseTensor) -> Result<Option<Image>, ExecError> {
+        if !Image::can_hold(table.cols()) {
+            return Ok(None);
+        }
+        let mut parts = Vec::new();
+        match self.image_parts(table, &mut parts) {
+            Ok(rows) => Ok(Some(Image { parts, rows, quads: image::quads_of(table.cols()) })),
+            Err(ExecError::OutOfDeviceMemory { .. }) => {
+                parts.into_iter().for_each(|part| self.memory.give(part.codes));
+                self.memory.trim(self.gpu);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes and uploads the parts of the image; gives what is known of all rows.
+    fn image_parts(&mut self, table: &DenseTensor, parts: &mut Vec<ImagePart>) -> Result<Buffer, ExecError> {
+        let backend = self.gpu.backend();
+        let failed = |e: WgpuError| e.into_exec(backend);
+        let row_bytes = 16 * image::quads_of(table.cols());
+        let most = self.rows_of_part(row_bytes).map_err(failed)?;
+        let step = (4 * READ_STEP / row_bytes).max(1);
+        let mut all_known = Vec::with_capacity(table.rows());
+        for first in (0..table.rows()).step_by(most) {
+            let end = table.rows().min(first + most);
+            let bytes = ((end - first) * row_bytes) as u64;
+            let codes = self.memory.take_exact(self.gpu, bytes).map_err(failed)?;
+            let to = codes.buffer.clone();
+            parts.push(ImagePart { codes, first, rows: end - first });
+            for row in (first..end).step_by(step) {
+                let (codes, known) = image::quantise(table, row..end.min(row + step))?;
+                let at = ((row - first) * row_bytes) as u64;
+                self.gpu.upload(&to, at, bytemuck::cast_slice(&codes)).map_err(failed)?;
+                all_known.extend(known);
+            }
+        }
+        self.buffer(bytemuck::cast_slice(&all_known)).map_err(failed)
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct OutputSlice {
 pub(crate) struct TopRow<'a> {
     /// The row of the logits on the device.
     pub(crate) row: usize,
+    /// The hidden row that they are of.
+    pub(crate) hidden: usize,
     /// How many, at least one.
     pub(crate) k: usize,
     /// The tokens that count, as words of bits, if not all do.
@@ -240,8 +242,8 @@ impl Plan {
         self.calls.push(call);
     }
 
-    /// Plans the output layer for hidden rows `first..first + rows`, whose logits stand from row 0 on.
-    pub(crate) fn add_output(&mut self, first: usize, rows: usize) -> Vec<OutputSlice> {
+    /// Plans the output layer for hidden rows `first..first + rows`, whose logits stand from row `to` on.
+    pub(crate) fn add_output(&mut self, first: usize, to: usize, rows: usize) -> Vec<OutputSlice> {
         let mut slices = Vec::new();
         let mut at = 0;
         while at < rows {
@@ -250,7 +252,7 @@ impl Plan {
             let call = Call {
                 out_first: (first + at) as u32,
                 out_rows: count as u32,
-                out_to: at as u32,
+                out_to: (to + at) as u32,
                 ..self.calls[0]
             };
             self.calls.push(call);
@@ -275,7 +277,7 @@ impl Plan {
             .collect();
         let at = self.inputs.len() as u32;
         for (row, mask) in rows.iter().zip(masks) {
-            self.inputs.extend([row.row as u32, row.k as u32, mask, 0]);
+            self.inputs.extend([row.row as u32, row.k as u32, mask, row.hidden as u32]);
         }
         let top_k = rows.iter().map(|row| row.k).max().unwrap_or(1) as u32;
         self.calls.push(Call { top_at: at, top_k, ..self.calls[0] });

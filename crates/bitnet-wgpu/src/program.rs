@@ -8,7 +8,7 @@ use crate::error::WgpuError;
 use crate::kernels::{Kernels, Site, bind, records};
 use crate::kv::KvCache;
 use crate::model::{Layer, Matrix, Model, Table};
-use crate::scratch::{Buffers, CHUNK};
+use crate::scratch::Buffers;
 use crate::shader::{Kernel, Source};
 
 /// Most query heads times rows that a work item of attention has: what workgroup memory holds for heads up to
@@ -76,12 +76,13 @@ pub(crate) struct Program {
 }
 
 /// A step whose parameters are not on the device yet.
-struct Draft<'a> {
-    label: &'static str,
-    kernel: Kernel,
-    site: Site,
-    buffers: Vec<&'a wgpu::Buffer>,
-    dims: Dims,
+#[derive(Clone)]
+pub(crate) struct Draft<'a> {
+    pub(crate) label: &'static str,
+    pub(crate) kernel: Kernel,
+    pub(crate) site: Site,
+    pub(crate) buffers: Vec<&'a wgpu::Buffer>,
+    pub(crate) dims: Dims,
 }
 
 /// Shapes of attention's work items.
@@ -130,7 +131,7 @@ impl<'a> Builder<'a> {
                 label: "embedding",
                 kernel: of_table(Kernel::new(Source::Embed), table.dtype),
                 site,
-                buffers: vec![b.inputs.buffer(), part.storage.buffer(), b.x.buffer()],
+                buffers: vec![&b.inputs.buffer, &part.storage.buffer, &b.x.buffer],
                 dims: Dims::EachRow(table.words.div_ceil(64) as u32),
             });
         }
@@ -156,7 +157,7 @@ impl<'a> Builder<'a> {
         if !model.layers.is_empty() {
             draft = added(draft, post);
         }
-        draft.buffers[3] = b.hidden.buffer();
+        draft.buffers[3] = &b.hidden.buffer;
         self.finish(vec![draft])
     }
 
@@ -179,33 +180,11 @@ impl<'a> Builder<'a> {
                 label: "output layer",
                 kernel: of_table(Kernel::new(Source::Output), table.dtype).constant("M", rows),
                 site,
-                buffers: vec![b.hidden.buffer(), part.storage.buffer(), b.logits.buffer()],
+                buffers: vec![&b.hidden.buffer, &part.storage.buffer, &b.logits.buffer],
                 dims: Dims::Fixed(x, y),
             });
         }
         self.finish(drafts)
-    }
-
-    /// The largest logits: of chunks, then of rows. Here rows are those that are looked at.
-    pub(crate) fn select(&mut self) -> Result<Program, WgpuError> {
-        let (spec, b) = (&self.model.spec, self.buffers);
-        let chunks = spec.vocab_size.div_ceil(CHUNK);
-        let site = Site { n: spec.vocab_size as u32, stride: chunks as u32, ..Site::default() };
-        let scan = Draft {
-            label: "selection",
-            kernel: Kernel::new(Source::Select).flag("SCAN"),
-            site,
-            buffers: vec![b.inputs.buffer(), b.logits.buffer(), b.found.buffer()],
-            dims: Dims::EachRow(chunks as u32),
-        };
-        let pick = Draft {
-            label: "selection",
-            kernel: Kernel::new(Source::Select),
-            site,
-            buffers: vec![b.inputs.buffer(), b.found.buffer(), b.results.buffer()],
-            dims: Dims::EachRow(1),
-        };
-        self.finish(vec![scan, pick])
     }
 
     fn attention(
@@ -246,13 +225,13 @@ impl<'a> Builder<'a> {
             ..Site::default()
         };
         let grouping = Grouping::new(spec);
-        let kv = self.kv.layers()[number].buffer();
+        let kv = &self.kv.layers()[number].buffer;
         let heads = spec.num_heads as u32;
         drafts.push(Draft {
             label: "rotary",
             kernel: self.with_heads(Source::Rotary).flag_if(norms.heads.is_some(), "HEAD_NORMS"),
             site,
-            buffers: vec![b.inputs.buffer(), b.qkv.buffer(), kv, self.model.norms.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.qkv.buffer, kv, &self.model.norms.buffer],
             dims: Dims::Rows(heads + 2 * spec.num_kv_heads as u32),
         });
         let tile = if tiled { grouping.tile } else { 1 };
@@ -264,7 +243,7 @@ impl<'a> Builder<'a> {
                 .constant("TILE", tile)
                 .constant("T", tile * grouping.heads),
             site,
-            buffers: vec![b.inputs.buffer(), b.qkv.buffer(), kv, b.partials.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.qkv.buffer, kv, &b.partials.buffer],
             dims: Dims::Items(kind, heads / grouping.heads as u32),
         });
         drafts.push(Draft {
@@ -273,13 +252,13 @@ impl<'a> Builder<'a> {
                 .constant("HEAD_DIM", spec.head_dim)
                 .constant("HEADS", spec.num_heads),
             site,
-            buffers: vec![b.inputs.buffer(), b.partials.buffer(), b.o.buffer()],
+            buffers: vec![&b.inputs.buffer, &b.partials.buffer, &b.o.buffer],
             dims: Dims::SliceRows(kind, heads),
         });
         let places: Vec<usize> = norms.attention_sub.into_iter().collect();
         let kernel = normed(Kernel::new(Source::Norm), places.len());
         let mut draft = self.norm("norm", kernel, spec.q_size(), &places);
-        draft.buffers[0] = b.o.buffer();
+        draft.buffers[0] = &b.o.buffer;
         drafts.push(draft);
         self.product("o", &layer.o, product, &b.y, spec.hidden_size, drafts);
     }
@@ -305,7 +284,7 @@ impl<'a> Builder<'a> {
         };
         let kernel = normed(Kernel::new(Source::Norm).flag("ACT").flag(activation), places.len());
         let mut draft = self.norm("norm", kernel, spec.intermediate_size, &places);
-        (draft.buffers[0], draft.buffers[1]) = (b.m.buffer(), b.gate_up.buffer());
+        (draft.buffers[0], draft.buffers[1]) = (&b.m.buffer, &b.gate_up.buffer);
         drafts.push(draft);
         self.product("down", &layer.down, product, &b.y, spec.hidden_size, drafts);
     }
@@ -323,12 +302,12 @@ impl<'a> Builder<'a> {
             ..Site::default()
         };
         let buffers = vec![
-            b.x.buffer(),
-            b.y.buffer(),
-            self.model.norms.buffer(),
-            b.q.buffer(),
-            b.info.buffer(),
-            b.inputs.buffer(),
+            &b.x.buffer,
+            &b.y.buffer,
+            &self.model.norms.buffer,
+            &b.q.buffer,
+            &b.info.buffer,
+            &b.inputs.buffer,
         ];
         Draft { label, kernel, site, buffers, dims: Dims::Rows(1) }
     }
@@ -338,7 +317,7 @@ impl<'a> Builder<'a> {
         label: &'static str,
         matrix: &'a Matrix,
         product: Product,
-        out: &'a crate::memory::Pooled,
+        out: &'a crate::memory::Buffer,
         stride: usize,
         drafts: &mut Vec<Draft<'a>>,
     ) {
@@ -362,13 +341,8 @@ impl<'a> Builder<'a> {
                     (Kernel::new(Source::Gemm).constant("TM", rows), Dims::Tiles(x, rows as u32))
                 }
             };
-            let buffers = vec![
-                part.weights.buffer(),
-                part.scales.buffer(),
-                b.q.buffer(),
-                b.info.buffer(),
-                out.buffer(),
-            ];
+            let buffers =
+                vec![&part.weights.buffer, &part.scales.buffer, &b.q.buffer, &b.info.buffer, &out.buffer];
             drafts.push(Draft { label, kernel, site, buffers, dims });
         }
     }
@@ -390,7 +364,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Compiles kernels, uploads parameters, makes bind groups.
-    fn finish(&mut self, drafts: Vec<Draft<'a>>) -> Result<Program, WgpuError> {
+    pub(crate) fn finish(&mut self, drafts: Vec<Draft<'a>>) -> Result<Program, WgpuError> {
         let sites: Vec<Site> = drafts.iter().map(|draft| draft.site).collect();
         let mut bytes = Vec::new();
         records(&sites, &mut bytes);
@@ -399,7 +373,7 @@ impl<'a> Builder<'a> {
         for (i, draft) in drafts.into_iter().enumerate() {
             let compiled = self.kernels.get(self.gpu, draft.kernel)?;
             let resources: Vec<_> = draft.buffers.iter().map(|b| b.as_entire_binding()).collect();
-            let calls = self.buffers.calls.buffer();
+            let calls = &self.buffers.calls.buffer;
             let group = bind(self.gpu, &compiled, calls, (&parameters, i), &resources)?;
             steps.push(Step { label: draft.label, pipeline: compiled.pipeline, group, dims: draft.dims });
         }
@@ -432,7 +406,8 @@ fn normed(kernel: Kernel, norms: usize) -> Kernel {
     kernel.flag_if(norms > 0, "NORM1").flag_if(norms > 1, "NORM2")
 }
 
-fn of_table(kernel: Kernel, dtype: DType) -> Kernel {
+/// A kernel that reads a table of a type.
+pub(crate) fn of_table(kernel: Kernel, dtype: DType) -> Kernel {
     kernel.flag(match dtype {
         DType::F32 => "TABLE_F32",
         DType::F16 => "TABLE_F16",
@@ -441,7 +416,7 @@ fn of_table(kernel: Kernel, dtype: DType) -> Kernel {
 }
 
 /// So many workgroups in two dimensions, each within what devices allow.
-fn split(count: usize) -> (u32, u32) {
+pub(crate) fn split(count: usize) -> (u32, u32) {
     const MOST: usize = 65535;
     if count <= MOST { (count as u32, 1) } else { (MOST as u32, count.div_ceil(MOST) as u32) }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::device::Gpu;
 use crate::error::WgpuError;
 use crate::kernels::RECORD;
-use crate::memory::{Pool, Purpose, Storage};
+use crate::memory::{Buffer, Memory};
 use crate::plan::Plan;
 use crate::program::{Dims, Program, Step};
 
@@ -25,7 +25,7 @@ pub struct KernelTime {
 /// Timestamps of kernels.
 pub(crate) struct Times {
     queries: wgpu::QuerySet,
-    resolved: Storage,
+    resolved: Buffer,
     /// Places of the kernels in the submission that is recorded.
     labels: Vec<&'static str>,
     period: f64,
@@ -37,12 +37,11 @@ impl Times {
     ///
     /// # Errors
     /// [`WgpuError`].
-    pub(crate) fn new(gpu: &Gpu) -> Result<Option<Self>, WgpuError> {
+    pub(crate) fn new(gpu: &Gpu, memory: &mut Memory) -> Result<Option<Self>, WgpuError> {
         if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
-        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = Storage::new(gpu, "times", 16 * u64::from(MOST_TIMED), usage)?;
+        let resolved = memory.take_exact(gpu, 16 * u64::from(MOST_TIMED))?;
         let descriptor = wgpu::QuerySetDescriptor {
             label: Some("times"),
             ty: wgpu::QueryType::Timestamp,
@@ -62,20 +61,20 @@ impl Times {
     ///
     /// # Errors
     /// [`WgpuError`].
-    fn collect(&mut self, gpu: &Gpu, pool: &mut Pool) -> Result<(), WgpuError> {
+    fn collect(&mut self, gpu: &Gpu, memory: &mut Memory) -> Result<(), WgpuError> {
         let labels = std::mem::take(&mut self.labels);
         if labels.is_empty() {
             return Ok(());
         }
         let bytes = 16 * labels.len() as u64;
-        let target = pool.take(gpu, Purpose::Readback, bytes)?;
+        let target = memory.take_readback(gpu, bytes)?;
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.resolve_query_set(&self.queries, 0..2 * labels.len() as u32, self.resolved.buffer(), 0);
-        encoder.copy_buffer_to_buffer(self.resolved.buffer(), 0, target.buffer(), 0, bytes);
+        encoder.resolve_query_set(&self.queries, 0..2 * labels.len() as u32, &self.resolved.buffer, 0);
+        encoder.copy_buffer_to_buffer(&self.resolved.buffer, 0, &target.buffer, 0, bytes);
         gpu.queue.submit([encoder.finish()]);
         let totals = &mut self.totals;
         let period = self.period;
-        let read = gpu.read(target.buffer(), bytes, |bytes| {
+        let read = gpu.read(&target.buffer, bytes, |bytes| {
             let stamps: Vec<u64> = bytes.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
             for (label, pair) in labels.iter().zip(stamps.chunks_exact(2)) {
                 let nanoseconds = pair[1].saturating_sub(pair[0]) as f64 * period;
@@ -84,7 +83,7 @@ impl Times {
                 total.count += 1;
             }
         });
-        pool.put(gpu, target);
+        memory.give_readback(target);
         read
     }
 }
@@ -162,10 +161,10 @@ impl<'a> Recorder<'a> {
     ///
     /// # Errors
     /// [`WgpuError`].
-    pub(crate) fn submit(self, gpu: &Gpu, pool: &mut Pool) -> Result<(), WgpuError> {
+    pub(crate) fn submit(self, gpu: &Gpu, memory: &mut Memory) -> Result<(), WgpuError> {
         gpu.queue.submit([self.encoder.finish()]);
         match self.times {
-            Some(times) => times.collect(gpu, pool),
+            Some(times) => times.collect(gpu, memory),
             None => Ok(()),
         }
     }

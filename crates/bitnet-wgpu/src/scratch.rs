@@ -3,7 +3,7 @@
 use crate::device::Gpu;
 use crate::error::WgpuError;
 use crate::kernels::{Call, RECORD, records};
-use crate::memory::{Pool, Pooled, Purpose};
+use crate::memory::{Buffer, Memory};
 use crate::model::Model;
 use crate::pack::words_of;
 use crate::plan::Plan;
@@ -12,6 +12,11 @@ use crate::plan::Plan;
 pub(crate) const CHUNK: usize = 2048;
 /// Most of the largest logits of a row that the device looks for; for more the host gets all.
 pub(crate) const MAX_TOP: usize = 256;
+/// Room for what is found near the largest logits of a row, as interval.wgsl has it.
+pub(crate) fn near_room(k: usize) -> usize {
+    (16 * k).clamp(1024, 4096)
+}
+
 /// Bytes of logits that are computed before they are read back.
 const LOGIT_BYTES: usize = 64 << 20;
 /// Bytes of partial results of attention.
@@ -24,8 +29,9 @@ pub(crate) struct Needs {
     pub(crate) logit_rows: usize,
     /// Rows of logits that are on the device at a time.
     pub(crate) chunk_rows: usize,
-    /// Rows whose largest logits are looked for, times how many.
-    pub(crate) top: usize,
+    /// Words that chunks of the vocabulary find for all rows of a chunk that are looked at, and words of what rows give.
+    pub(crate) found: usize,
+    pub(crate) results: usize,
     pub(crate) partials: usize,
     pub(crate) input_words: usize,
     pub(crate) calls: usize,
@@ -38,7 +44,8 @@ impl Needs {
             rows: self.rows.max(other.rows),
             logit_rows: self.logit_rows.max(other.logit_rows),
             chunk_rows: self.chunk_rows.max(other.chunk_rows),
-            top: self.top.max(other.top),
+            found: self.found.max(other.found),
+            results: self.results.max(other.results),
             partials: self.partials.max(other.partials),
             input_words: self.input_words.max(other.input_words),
             calls: self.calls.max(other.calls),
@@ -52,7 +59,8 @@ impl Needs {
             rows: up(self.rows, 1),
             logit_rows: up(self.logit_rows, 1),
             chunk_rows: self.chunk_rows.max(1),
-            top: up(self.top, 64),
+            found: up(self.found, 64),
+            results: up(self.results, 64),
             partials: up(self.partials, 16),
             input_words: up(self.input_words, 1 << 14),
             calls: up(self.calls, 16),
@@ -64,29 +72,33 @@ impl Needs {
 #[derive(Debug)]
 pub(crate) struct Buffers {
     /// Residual stream, `[rows][hidden]`.
-    pub(crate) x: Pooled,
+    pub(crate) x: Buffer,
     /// What attention or feed-forward part adds to it, `[rows][hidden]`.
-    pub(crate) y: Pooled,
+    pub(crate) y: Buffer,
     /// Quantised rows, of the longest width.
-    pub(crate) q: Pooled,
+    pub(crate) q: Buffer,
     /// Scale and sum of each.
-    pub(crate) info: Pooled,
-    pub(crate) qkv: Pooled,
+    pub(crate) info: Buffer,
+    pub(crate) qkv: Buffer,
     /// Ranges of attention, `[partials][heads][head_dim + 2]`.
-    pub(crate) partials: Pooled,
+    pub(crate) partials: Buffer,
     /// What attention gives, `[rows][heads][head_dim]`.
-    pub(crate) o: Pooled,
-    pub(crate) gate_up: Pooled,
+    pub(crate) o: Buffer,
+    pub(crate) gate_up: Buffer,
     /// `act(gate) * up`.
-    pub(crate) m: Pooled,
+    pub(crate) m: Buffer,
     /// Hidden rows that have logits.
-    pub(crate) hidden: Pooled,
-    pub(crate) logits: Pooled,
+    pub(crate) hidden: Buffer,
+    /// Of rows that are looked at by the image: two int8 parts of hidden rows, and what is known of them.
+    pub(crate) parts: Buffer,
+    pub(crate) hidden_images: Buffer,
+    /// Logits, or what is near them.
+    pub(crate) logits: Buffer,
     /// What chunks of the vocabulary found, and what rows did.
-    pub(crate) found: Pooled,
-    pub(crate) results: Pooled,
-    pub(crate) inputs: Pooled,
-    pub(crate) calls: Pooled,
+    pub(crate) found: Buffer,
+    pub(crate) results: Buffer,
+    pub(crate) inputs: Buffer,
+    pub(crate) calls: Buffer,
 }
 
 /// Buffers of a pass, and how much they are for.
@@ -121,7 +133,7 @@ impl Scratch {
     pub(crate) fn ensure(
         &mut self,
         gpu: &Gpu,
-        pool: &mut Pool,
+        memory: &mut Memory,
         model: &Model,
         needs: Needs,
     ) -> Result<bool, WgpuError> {
@@ -130,9 +142,9 @@ impl Scratch {
         }
         let capacity = self.capacity.max(needs.rounded());
         if let Some(old) = self.buffers.take() {
-            old.give_back(gpu, pool);
+            old.give_back(memory);
         }
-        match Buffers::take(gpu, pool, model, capacity) {
+        match Buffers::take(gpu, memory, model, capacity) {
             Ok(buffers) => {
                 (self.buffers, self.capacity) = (Some(buffers), capacity);
                 Ok(true)
@@ -160,8 +172,8 @@ impl Scratch {
         let mut bytes = std::mem::take(&mut self.bytes);
         records::<Call>(&plan.calls, &mut bytes);
         let buffers = self.buffers()?;
-        gpu.queue.write_buffer(buffers.inputs.buffer(), 0, bytemuck::cast_slice(&plan.inputs));
-        gpu.queue.write_buffer(buffers.calls.buffer(), 0, &bytes);
+        gpu.queue.write_buffer(&buffers.inputs.buffer, 0, bytemuck::cast_slice(&plan.inputs));
+        gpu.queue.write_buffer(&buffers.calls.buffer, 0, &bytes);
         self.bytes = bytes;
         Ok(())
     }
@@ -172,18 +184,13 @@ fn partial_bytes(model: &Model) -> usize {
 }
 
 impl Buffers {
-    fn take(gpu: &Gpu, pool: &mut Pool, model: &Model, capacity: Needs) -> Result<Self, WgpuError> {
+    fn take(gpu: &Gpu, memory: &mut Memory, model: &Model, capacity: Needs) -> Result<Self, WgpuError> {
         let spec = &model.spec;
         let (hidden, attention, ffn) = (spec.hidden_size, spec.q_size(), spec.intermediate_size);
         let longest = words_of(hidden.max(attention).max(ffn));
         let chunks = spec.vocab_size.div_ceil(CHUNK);
-        let top = 2 * (capacity.top + capacity.logit_rows);
-        let mut floats = |rows: usize, width: usize| {
-            let bytes = 4 * (rows * width) as u64;
-            let limit = gpu.limits.max_storage_buffer_binding_size;
-            let bytes = if bytes <= limit { crate::memory::size_class(bytes).min(limit) } else { bytes };
-            pool.take(gpu, Purpose::Compute, bytes)
-        };
+        let quads = model.image.as_ref().map_or(0, |image| image.quads);
+        let mut floats = |rows: usize, width: usize| memory.take(gpu, 4 * (rows * width) as u64);
         let rows = capacity.rows;
         Ok(Self {
             x: floats(rows, hidden)?,
@@ -196,15 +203,17 @@ impl Buffers {
             gate_up: floats(rows, 2 * ffn)?,
             m: floats(rows, ffn)?,
             hidden: floats(capacity.logit_rows, hidden)?,
+            parts: floats(capacity.chunk_rows, 8 * quads)?,
+            hidden_images: floats(capacity.chunk_rows, 4)?,
             logits: floats(capacity.chunk_rows, spec.vocab_size)?,
-            found: floats(chunks, top)?,
-            results: floats(1, top)?,
+            found: floats(chunks, capacity.found)?,
+            results: floats(1, capacity.results)?,
             inputs: floats(1, capacity.input_words)?,
-            calls: pool.take(gpu, Purpose::Parameters, RECORD * capacity.calls as u64)?,
+            calls: memory.take(gpu, RECORD * capacity.calls as u64)?,
         })
     }
 
-    fn give_back(self, gpu: &Gpu, pool: &mut Pool) {
+    fn give_back(self, memory: &mut Memory) {
         let Self {
             x,
             y,
@@ -216,16 +225,35 @@ impl Buffers {
             gate_up,
             m,
             hidden,
+            parts,
+            hidden_images,
             logits,
             found,
             results,
             inputs,
             calls,
         } = self;
-        let all =
-            [x, y, q, info, qkv, partials, o, gate_up, m, hidden, logits, found, results, inputs, calls];
+        let all = [
+            x,
+            y,
+            q,
+            info,
+            qkv,
+            partials,
+            o,
+            gate_up,
+            m,
+            hidden,
+            parts,
+            hidden_images,
+            logits,
+            found,
+            results,
+            inputs,
+            calls,
+        ];
         for buffer in all {
-            pool.put(gpu, buffer);
+            memory.give(buffer);
         }
     }
 }

@@ -5,6 +5,9 @@
 //! be nested. They stand for loops that must be unrolled: what is translated from WGSL counts the turns of each loop, which
 //! keeps drivers from unrolling, and then small arrays do not stay in registers. Constants are written before the source.
 
+/// What kernels of the search share.
+const INTERVAL: &str = include_str!("../shaders/interval.wgsl");
+
 /// A kernel's source, in the order of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
@@ -24,8 +27,14 @@ pub(crate) enum Source {
     Combine,
     /// Output layer.
     Output,
+    /// Images of hidden rows.
+    Split,
+    /// Products of images.
+    Scan,
     /// Largest logits.
     Select,
+    /// Tokens near the largest logits.
+    Collect,
 }
 
 impl Source {
@@ -41,21 +50,17 @@ impl Source {
                 &[include_str!("../shaders/kv.wgsl"), include_str!("../shaders/attention.wgsl")]
             }
             Source::Combine => &[include_str!("../shaders/combine.wgsl")],
-            Source::Output => &[include_str!("../shaders/output.wgsl")],
-            Source::Select => &[include_str!("../shaders/select.wgsl")],
+            Source::Output => &[INTERVAL, include_str!("../shaders/output.wgsl")],
+            Source::Split => &[include_str!("../shaders/split.wgsl")],
+            Source::Scan => &[include_str!("../shaders/scan.wgsl")],
+            Source::Select => &[INTERVAL, include_str!("../shaders/select.wgsl")],
+            Source::Collect => &[INTERVAL, include_str!("../shaders/collect.wgsl")],
         }
     }
 
-    /// What is bound from binding 2 on: `r` is read, `w` is written as well. Bindings 0 and 1 are the parameters of the call
-    /// and of the place.
-    pub(crate) fn bindings(self) -> &'static str {
-        match self {
-            Source::Embed | Source::Combine | Source::Output | Source::Select => "rrw",
-            Source::Norm => "wrrwwr",
-            Source::Gemv | Source::Gemm => "rrrrw",
-            Source::Rotary => "rwwr",
-            Source::Attention => "rrrw",
-        }
+    /// Whether its kernels have variants with subgroup operations.
+    pub(crate) fn has_subgroups(self) -> bool {
+        matches!(self, Source::Norm | Source::Gemv | Source::Scan)
     }
 }
 
@@ -93,6 +98,23 @@ impl Kernel {
     pub(crate) fn constant(mut self, name: &'static str, value: usize) -> Self {
         self.constants.push((name, value as u32));
         self
+    }
+
+    /// What is bound from binding 2 on: `r` is read, `w` is written as well. Bindings 0 and 1 are the parameters of the call
+    /// and of the place.
+    pub(crate) fn bindings(&self) -> &'static str {
+        let has = |flag| self.flags.contains(&flag);
+        match self.source {
+            Source::Output if has("PICKED") => "rrwr",
+            Source::Select if has("SCAN") && has("NEAR") => "rrwrr",
+            Source::Embed | Source::Combine | Source::Output | Source::Select => "rrw",
+            Source::Norm => "wrrwwr",
+            Source::Gemv | Source::Gemm | Source::Scan => "rrrrw",
+            Source::Rotary => "rwwr",
+            Source::Attention => "rrrw",
+            Source::Split => "rww",
+            Source::Collect => "rrwrr",
+        }
     }
 
     /// The WGSL.

@@ -12,7 +12,10 @@ const CAPABILITIES: Capabilities = Capabilities::SUBGROUP.union(Capabilities::SH
 /// Variants that differ in the switches of their own.
 fn variants() -> Vec<Kernel> {
     let new = Kernel::new;
-    let mut all = vec![new(Source::Select), new(Source::Select).flag("SCAN")];
+    let select =
+        |flags: &[&'static str]| flags.iter().fold(new(Source::Select), |kernel, flag| kernel.flag(flag));
+    let mut all = vec![select(&[]), select(&["SCAN"]), select(&["SCAN", "NEAR"])];
+    all.extend([select(&["NEAR", "THRESHOLD"]), new(Source::Split), new(Source::Collect)]);
     let norms: [&[&'static str]; 9] = [
         &[],
         &["NORM1"],
@@ -25,12 +28,14 @@ fn variants() -> Vec<Kernel> {
         &["FINAL", "NORM1", "ADD", "POST"],
     ];
     all.extend(norms.map(|flags| flags.iter().fold(new(Source::Norm), |kernel, flag| kernel.flag(flag))));
-    for lanes in [32, 64, 128] {
+    for lanes in [8, 32, 64, 128] {
         all.extend([1, 2, 4, 8].map(|m| new(Source::Gemv).constant("M", m).constant("LANES", lanes)));
+        all.extend([1, 2, 4, 8].map(|m| new(Source::Scan).constant("M", m).constant("LANES", lanes)));
     }
     all.extend([16, 64].map(|tile| new(Source::Gemm).constant("TM", tile)));
     for table in ["TABLE_F32", "TABLE_F16", "TABLE_BF16"] {
         all.push(new(Source::Embed).flag(table));
+        all.push(new(Source::Output).flag(table).flag("PICKED").constant("M", 1));
         all.extend([1, 2, 4, 8].map(|m| new(Source::Output).flag(table).constant("M", m)));
     }
     let heads = |kernel: Kernel, dim| {
@@ -76,7 +81,7 @@ fn translate(kernel: &Kernel) -> Result<(), String> {
 fn every_kernel_is_translated_for_every_interface() {
     for kernel in variants() {
         for (subgroups, dot) in [(false, false), (false, true), (true, false), (true, true)] {
-            let has_subgroups = subgroups && matches!(kernel.source, Source::Norm | Source::Gemv);
+            let has_subgroups = subgroups && kernel.source.has_subgroups();
             let kernel = kernel.clone().flag_if(dot, "DOT4").flag_if(has_subgroups, "SUBGROUPS");
             translate(&kernel).unwrap_or_else(|e| panic!("{kernel:?}: {e}"));
         }

@@ -106,6 +106,28 @@ impl Sink<'_> {
         top.logits.extend(logits[..count].iter().map(|&bits| f32::from_bits(bits)));
     }
 
+    /// Takes what the device found near the largest logits: how many, whether something is not a number, two words for the
+    /// device, tokens and bits of logits in pairs. The `k` largest are given; of equal ones the first tokens.
+    pub(crate) fn near(&mut self, k: usize, words: &[u32]) {
+        let &[count, broken, _, _, ref pairs @ ..] = words else { return };
+        self.finite &= broken == 0;
+        let mut pairs: Vec<[u32; 2]> = pairs.as_chunks().0.iter().take(count as usize).copied().collect();
+        let Some(top) = self.next_top() else { return };
+        let better = |a: &[u32; 2], b: &[u32; 2]| {
+            f32::from_bits(b[1]).total_cmp(&f32::from_bits(a[1])).then(a[0].cmp(&b[0]))
+        };
+        let k = k.max(1);
+        if k < pairs.len() {
+            pairs.select_nth_unstable_by(k - 1, better);
+            pairs.truncate(k);
+        }
+        pairs.sort_unstable_by_key(|pair| pair[0]);
+        top.ids.clear();
+        top.ids.extend(pairs.iter().map(|pair| pair[0]));
+        top.logits.clear();
+        top.logits.extend(pairs.iter().map(|pair| f32::from_bits(pair[1])));
+    }
+
     fn next_top(&mut self) -> Option<&mut TopLogits> {
         let (first, rest) = std::mem::take(&mut self.top).split_first_mut()?;
         self.top = rest;
@@ -136,6 +158,10 @@ mod tests {
         sink.hidden(&[]);
         sink.found(&[0, 1]);
         assert!(!sink.finite);
+        let mut more = [TopLogits::default()];
+        sink.top = &mut more;
+        sink.near(2, &[3, 0, 9, 9, 7, 1.0f32.to_bits(), 5, 1.0f32.to_bits(), 6, 4.0f32.to_bits(), 1, 0]);
+        assert_eq!(more[0], TopLogits { ids: vec![5, 6], logits: vec![1.0, 4.0] });
         assert_eq!(logits, [1.0, 2.0, 3.0]);
         assert_eq!(top[0], TopLogits { ids: vec![1, 2], logits: vec![5.0, 6.0] });
         assert_eq!(top[1], TopLogits { ids: vec![0, 2], logits: vec![7.0, 9.0] });

@@ -1,12 +1,11 @@
 //! A row has the same bits whatever is computed with it: any cut of the prompt, any neighbours, any blocks; and whatever
 //! the tables are cut into.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use bitnet_model::conformance::{self, Random, Sample, prefill};
 use bitnet_model::{Batch, Executor, KvType, LogitRows, Sequence};
 use bitnet_wgpu::{WgpuExecutor, WgpuOptions};
+
+use crate::common;
 
 fn text(sample: &Sample, count: usize, seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed);

@@ -1,12 +1,11 @@
 //! Adapters, memory, and errors of the device.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use bitnet_core::MemorySize;
 use bitnet_model::conformance::{prefill, samples};
 use bitnet_model::{Batch, ExecError, Executor, LogitRows, ModelSpec, Sequence, TopLogits};
 use bitnet_wgpu::{WgpuBackend, WgpuOptions, adapters};
+
+use crate::common;
 
 #[test]
 fn adapters_are_described_and_found_by_name() {
@@ -99,7 +98,22 @@ fn steady_decoding_takes_buffers_from_the_pool() {
     };
     let start = decode(0..3);
     let end = decode(3..100);
-    assert_eq!((start.in_use, start.peak), (end.in_use, end.peak));
-    assert_eq!(end.requests - start.requests, end.hits - start.hits, "{end:?}");
-    assert!(end.hit_rate() > 0.8 && end.fragmentation() < 0.2, "{end:?}");
+    assert_eq!((start.device, start.readback.reserved), (end.device, end.readback.reserved));
+    let (asked, hits) =
+        (end.readback.allocations - start.readback.allocations, end.readback.hits - start.readback.hits);
+    assert!(asked > 0 && asked == hits, "{end:?}");
+    assert!(end.readback.hit_rate() > 0.8 && end.device.fragmentation() < 0.2, "{end:?}");
+}
+
+#[test]
+fn bandwidth_is_measured_and_noted() {
+    if !common::is_there() {
+        return;
+    }
+    let mut executor = common::of_sample(&samples()[0], &common::options()).unwrap();
+    let before = executor.memory().device.reserved;
+    let rate = executor.measure_bandwidth().unwrap();
+    let device = executor.memory().device;
+    assert!(rate > 1e8 && device.bandwidth == Some(rate), "{rate}");
+    assert_eq!(device.reserved, before);
 }

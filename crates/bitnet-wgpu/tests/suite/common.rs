@@ -1,5 +1,4 @@
 //! What the tests share: an adapter, or a failure that says how to get one.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use bitnet_model::conformance::Sample;
 use bitnet_model::{ExecError, ModelSpec, Weights};

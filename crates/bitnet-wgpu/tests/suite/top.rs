@@ -1,7 +1,4 @@
 //! The largest logits that the device finds are those of all logits, whatever they are.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
@@ -9,28 +6,49 @@ use bitnet_model::conformance::{Random, Sample, samples};
 use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant,
 };
-use bitnet_wgpu::WgpuExecutor;
+use bitnet_wgpu::{WgpuExecutor, WgpuOptions};
+
+use crate::common;
 
 /// Several chunks of the device's search, the last one not full.
 const VOCAB: usize = 5003;
 /// Rows of logits.
 const ROWS: usize = 4;
 
-/// A model whose output layer has rows made by `row`.
-fn model(dtype: DType, mut row: impl FnMut(usize, &mut Random) -> f32) -> Sample {
+/// A model whose output layer has these rows.
+fn with_rows(dtype: DType, row: &mut dyn FnMut(usize, usize, &mut Random) -> Vec<f32>) -> Sample {
     let mut sample = samples().swap_remove(0);
     let mut random = Random::new(7);
     let hidden = sample.spec.hidden_size;
-    let values: Vec<f32> = (0..VOCAB)
-        .flat_map(|i| {
-            let size = row(i, &mut random);
-            (0..hidden).map(|_| size * random.next_f32()).collect::<Vec<f32>>()
-        })
-        .collect();
+    let values: Vec<f32> = (0..VOCAB).flat_map(|i| row(i, hidden, &mut random)).collect();
     sample.spec.vocab_size = VOCAB;
     sample.weights.embedding =
         DenseTensor::new(VOCAB, hidden, dtype, ByteView::from_vec(dtype.encode(&values))).unwrap();
     sample
+}
+
+/// A model whose output layer has random rows of the sizes that `row` gives.
+fn model(dtype: DType, mut row: impl FnMut(usize, &mut Random) -> f32) -> Sample {
+    with_rows(dtype, &mut |i, hidden, random| {
+        let size = row(i, random);
+        (0..hidden).map(|_| size * random.next_f32()).collect()
+    })
+}
+
+/// A model of whose rows so many are nearly (in part exactly) the same but for their sign, and larger than all others.
+fn alike(dtype: DType, count: usize) -> Sample {
+    let mut base = Vec::new();
+    with_rows(dtype, &mut |i, hidden, random| {
+        if base.is_empty() {
+            base = (0..hidden).map(|_| 4.0 * random.next_f32()).collect();
+        }
+        let sign = if i % 2 == 0 { 1.0 } else { -1.0 };
+        if i * 7 % VOCAB < count {
+            base.iter().map(|x| sign * x * (1.0 + 2e-7 * (random.next_u64() % 4) as f32)).collect()
+        } else {
+            (0..hidden).map(|_| random.next_f32()).collect()
+        }
+    })
 }
 
 fn run<T>(f: impl FnOnce(&Batch<'_>) -> T) -> T {
@@ -98,6 +116,9 @@ fn the_largest_logits_are_found_with_their_bits() {
     };
     check("growing rows", &mut executor(&model(DType::F16, |i, _| i as f32 * 0.01)));
     check("rows of zeros but some", &mut executor(&model(DType::F32, |i, _| f32::from(i % 97 == 0))));
+    check("next to nothing", &mut executor(&model(DType::F16, |i, _| if i % 2 == 0 { 1e-6 } else { 5e-5 })));
+    check("nearly the same", &mut executor(&alike(DType::F32, 1500)));
+    check("the same but for their sign", &mut executor(&alike(DType::BF16, VOCAB)));
 
     let mut broken = executor(&model(DType::F32, |i, _| if i == 4000 { f32::INFINITY } else { 1.0 }));
     let mut top = vec![TopLogits::default(); ROWS];
@@ -105,4 +126,42 @@ fn the_largest_logits_are_found_with_their_bits() {
     assert!(matches!(result, Err(ExecError::NotFinite)), "{result:?}");
     let result = run(|batch| broken.forward(batch, &mut vec![0.0; ROWS * VOCAB]));
     assert!(matches!(result, Err(ExecError::NotFinite)), "{result:?}");
+}
+
+/// Labels of the kernels of a call that looks for the `k` largest logits.
+fn labels(sample: &Sample, options: &WgpuOptions, k: usize) -> Option<Vec<&'static str>> {
+    let mut executor = common::of_sample(sample, options).unwrap();
+    executor.reserve_blocks(1).unwrap();
+    executor.adapter().timestamps.then(|| {
+        let mut top = vec![TopLogits::default(); ROWS];
+        run(|batch| executor.forward_top(batch, k, &mut top)).unwrap();
+        executor.take_times().into_iter().map(|(label, _)| label).collect()
+    })
+}
+
+#[test]
+fn the_table_is_read_in_full_only_where_its_image_does_not_tell_enough() {
+    if !common::is_there() {
+        return;
+    }
+    let profile = WgpuOptions { profile: true, ..common::options() };
+    let plain = WgpuOptions {
+        no_subgroups: true,
+        no_packed_dot: true,
+        max_binding: Some(1 << 18),
+        ..profile.clone()
+    };
+    let usual = model(DType::BF16, |_, _| 1.0);
+    for options in [&profile, &plain] {
+        let Some(labels) = labels(&usual, options, 40) else { continue };
+        assert!(labels.contains(&"output layer, scan") && !labels.contains(&"output layer"), "{labels:?}");
+    }
+    if let Some(labels) = labels(&alike(DType::F16, VOCAB), &profile, 1) {
+        assert!(labels.contains(&"output layer, scan") && labels.contains(&"output layer"), "{labels:?}");
+    }
+    let mut executor = common::of_sample(&usual, &plain).unwrap();
+    executor.reserve_blocks(1).unwrap();
+    check("without what adapters may lack, in pieces", &mut executor);
+    let traffic = executor.info().traffic;
+    assert!(traffic.output_scan < traffic.output, "{traffic:?}");
 }
