@@ -4,7 +4,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::basic::CompressionCodec;
-use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub(super) fn read(file: &InputFile) -> Result<Reader, CliError> {
     };
     let source = File::open(path).map_err(|error| unreadable(&file.name, &error))?;
     let reader = guarded(&file.name, || SerializedFileReader::new(source))?;
-    let mut columns = reader.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let mut columns = reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
     // Rows are not computed only to find out in the middle of a file that it cannot be read.
     if let Some(codec) = columns.find_map(unsupported) {
         return Err(unreadable(&file.name, &format_args!("it is compressed with {codec:?}"))
