@@ -20,11 +20,16 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time of one request: unloading a large model takes a while.
 const REQUEST: Duration = Duration::from_secs(60);
 
+/// What an address begins with that is a socket in the file system.
+const UNIX: &str = "unix:";
+
 /// A server.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Where it is, without a slash at the end.
+    /// Where it is, without a slash at the end; `unix:` and a path for a socket in the file system.
     pub(crate) url: String,
+    /// What requests begin with.
+    base: String,
     agent: Agent,
     key: Option<String>,
 }
@@ -59,14 +64,18 @@ pub(crate) fn several(urls: &[String]) -> CliError {
 /// The address that flag or environment give, if they do.
 pub(crate) fn given(args: &ClientArgs) -> Result<Option<String>, CliError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    if let Some(url) = &args.url {
+        return address(url, None).map(Some);
+    }
+    // A server that has a socket does not listen at the port.
+    if let Some(path) = variable("BITNET_UNIX_SOCKET") {
+        return socket(&path).map(Some);
+    }
     // Port 0 tells a server to take any.
     let port = variable("BITNET_PORT").filter(|port| port.trim() != "0");
-    match (&args.url, variable("BITNET_HOST"), port) {
-        (Some(url), ..) => address(url, None).map(Some),
-        (None, None, None) => Ok(None),
-        (None, host, port) => {
-            address(&host.unwrap_or_else(|| "127.0.0.1".to_owned()), port.as_deref()).map(Some)
-        }
+    match (variable("BITNET_HOST"), port) {
+        (None, None) => Ok(None),
+        (host, port) => address(&host.unwrap_or_else(|| "127.0.0.1".to_owned()), port.as_deref()).map(Some),
     }
 }
 
@@ -81,6 +90,9 @@ fn addresses(args: &ClientArgs) -> Result<Vec<String>, CliError> {
 /// Where the configuration file has a server listen.
 fn configured() -> Result<String, CliError> {
     let values = config::current().section().map(|section| section.values).unwrap_or_default();
+    if let Some(path) = values.get("unix_socket").and_then(Value::as_str) {
+        return socket(path);
+    }
     let (host, port) = (values.get("host").and_then(Value::as_str), values.get("port").map(Value::to_string));
     match (host, port) {
         (None, None) => Ok(DEFAULT_URL.to_owned()),
@@ -91,16 +103,14 @@ fn configured() -> Result<String, CliError> {
 /// An address as people write it: a URL, `host:port`, a host. What listens everywhere is asked here.
 fn address(text: &str, port: Option<&str>) -> Result<String, CliError> {
     let text = text.trim().trim_end_matches('/');
-    if text.starts_with("unix:") {
-        let error = CliError::failed(format!(
-            "{text} is a socket in the file system, which cannot be asked from here"
-        ));
-        return Err(error.hint("curl --unix-socket PATH http://server/models/status does it"));
+    if let Some(path) = text.strip_prefix(UNIX) {
+        // Some write it as a URL, with two slashes before the path.
+        return socket(path.strip_prefix("//").unwrap_or(path));
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     if !matches!(scheme, "http" | "https") || rest.is_empty() || rest.ends_with(':') {
         return Err(CliError::usage(format!(
-            "{text:?} is no address of a server; it begins with http:// or https://"
+            "{text:?} is no address of a server; it begins with http://, https:// or unix:"
         )));
     }
     // Of an address of IPv6 the colons are no port.
@@ -118,25 +128,53 @@ fn address(text: &str, port: Option<&str>) -> Result<String, CliError> {
     Ok(format!("{scheme}://{rest}"))
 }
 
+/// The address of a socket in the file system, with its whole path, as servers tell it.
+fn socket(path: &str) -> Result<String, CliError> {
+    let path = path.trim();
+    let whole = std::path::absolute(path)
+        .map_err(|_| CliError::usage(format!("{UNIX}{path} is no socket in the file system")))?;
+    if cfg!(unix) {
+        Ok(format!("{UNIX}{}", whole.display()))
+    } else {
+        Err(CliError::failed(format!(
+            "{UNIX}{path}: sockets in the file system cannot be asked on this system"
+        )))
+    }
+}
+
+/// Asks over the network, or through a socket in the file system.
+#[cfg(unix)]
+fn agent(config: ureq::config::Config, url: &str) -> Agent {
+    match url.strip_prefix(UNIX) {
+        Some(path) => crate::unix_socket::agent(config, std::path::Path::new(path)),
+        None => config.new_agent(),
+    }
+}
+
+#[cfg(not(unix))]
+fn agent(config: ureq::config::Config, _url: &str) -> Agent {
+    config.new_agent()
+}
+
 impl Client {
     fn new(url: &str, args: &ClientArgs) -> Result<Self, CliError> {
         let url = address(url, None)?;
         let certificates =
             folders::environment("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT))
             .timeout_global(Some(REQUEST))
             .tls_config(bitnet_hub::tls_config(certificates.as_deref())?)
             // A server of this machine or network is not behind a proxy.
             .proxy(None)
-            .build()
-            .new_agent();
+            .build();
         let keys = args.api_key.clone().or_else(|| std::env::var("BITNET_API_KEY").ok());
         // A server takes several; one is enough to be let in.
         let key = keys
             .and_then(|keys| keys.split(',').map(str::trim).find(|key| !key.is_empty()).map(str::to_owned));
-        Ok(Self { url, agent, key })
+        let base = if url.starts_with(UNIX) { "http://localhost".to_owned() } else { url.clone() };
+        Ok(Self { agent: agent(config, &url), base, url, key })
     }
 
     /// What the server tells of itself and its models.
@@ -158,7 +196,7 @@ impl Client {
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<String>) -> Result<Value, CliError> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         request = request.header("content-type", "application/json");
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -223,8 +261,18 @@ mod tests {
         ] {
             assert_eq!(address(text, port).unwrap(), url, "{text}");
         }
-        for text in ["ftp://a", "http://", "", "unix:/run/bitnet.sock"] {
+        for text in ["ftp://a", "http://", "", "unix:"] {
             assert!(address(text, None).is_err(), "{text}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn sockets_are_told_by_their_whole_path() {
+        for text in ["unix:/run/bitnet.sock", " unix:///run/bitnet.sock"] {
+            assert_eq!(address(text, None).unwrap(), "unix:/run/bitnet.sock", "{text}");
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(address("unix:a.sock", None).unwrap(), format!("unix:{}", here.join("a.sock").display()));
     }
 }

@@ -20,6 +20,8 @@ mod nearest;
 mod output;
 mod report;
 mod running;
+#[cfg(unix)]
+mod unix_socket;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -6,7 +6,8 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ClientArgs {
-    /// Address of the server [default: BITNET_HOST and BITNET_PORT, else the servers of this machine]
+    /// Address of the server; unix:PATH for a socket [default: BITNET_UNIX_SOCKET, else BITNET_HOST and BITNET_PORT, else
+    /// the servers of this machine]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Key that the server wants (also BITNET_API_KEY)
@@ -18,6 +19,7 @@ const PS_EXAMPLES: &str = "\
 Examples:
   bitnet ps
   bitnet ps --url http://192.168.1.7:8080 --api-key KEY
+  bitnet ps --url unix:/run/bitnet.sock
   bitnet ps --json | jq '.[].models[] | select(.slots.running > 0)'
 
 Of each model: its memory (weights), its context, the requests that are computed, tokens a second

@@ -53,6 +53,40 @@ fn a_server_is_found_asked_and_ended() {
     assert_eq!(with(runtime, &["stop", "--server"]).code, Some(1));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_server_at_a_socket_is_asked_as_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = dir.path().to_str().unwrap();
+    let socket = dir.path().join("b.sock");
+    let flags = ["--unix-socket", socket.to_str().unwrap(), "--api-key", "secret", "--log-level", "off"];
+    let mut server = serve(&flags, &[("XDG_RUNTIME_DIR", runtime)]);
+    let url = format!("unix:{}", socket.display());
+    assert_eq!(server.address, url);
+    // Before the model is loaded it is not among those that can be unloaded.
+    let json = loop {
+        let json = with(runtime, &["ps", "--api-key", "secret", "--json"]);
+        assert_eq!(json.code, Some(0), "{json:?}");
+        if json.stdout.contains("tokens_per_second") {
+            break json;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    let servers: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(servers[0]["url"], url.as_str());
+    let refused = with(runtime, &["ps"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("--api-key"), "{refused:?}");
+    let named = with("/dev/null/runtime", &["ps", "--url", &url, "--api-key", "secret"]);
+    assert!(named.code == Some(0) && named.stdout.contains("bitnet-tiny"), "{named:?}");
+    let stopped = with(runtime, &["stop", "bitnet-tiny", "--api-key", "secret"]);
+    assert!(stopped.code == Some(0) && stopped.stderr.contains("unloaded bitnet-tiny"), "{stopped:?}");
+    let ended = with(runtime, &["stop", "--server", "--url", &url]);
+    assert!(ended.code == Some(0) && ended.stderr.contains(&url), "{ended:?}");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let gone = with(runtime, &["ps", "--url", &url]);
+    assert!(gone.code == Some(1) && gone.stderr.contains("no server answers at unix:"), "{gone:?}");
+}
+
 #[test]
 fn servers_that_are_not_there_are_told() {
     fails(&["ps", "--url", "http://127.0.0.1:1"], 1, &["no server answers at http://127.0.0.1:1"]);

@@ -96,8 +96,9 @@ pub(crate) fn serve(args: &[&str], variables: &[(&str, &str)]) -> Serving {
     let address = loop {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "the server ended");
-        if let Some((_, rest)) = line.split_once("http://") {
-            break rest.split([',', ';']).next().unwrap().trim().to_owned();
+        if let Some((_, rest)) = line.split_once("serving at ") {
+            let url = rest.split([',', ';']).next().unwrap().trim();
+            break url.strip_prefix("http://").unwrap_or(url).to_owned();
         }
     };
     Serving { child, address, log }

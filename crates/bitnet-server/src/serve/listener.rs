@@ -24,11 +24,14 @@ pub enum Address {
 }
 
 impl Address {
-    /// As a URL, where it has one; `scheme` is `http` or `https`.
+    /// As a URL; `scheme` is `http` or `https`. Of a socket in the file system it is `unix:` and the whole path, which
+    /// means the same to those who work in another folder.
     pub fn url(&self, scheme: &str) -> String {
         match self {
             Self::Tcp(address) => format!("{scheme}://{address}"),
-            Self::Unix(path) => format!("unix:{}", path.display()),
+            Self::Unix(path) => {
+                format!("unix:{}", std::path::absolute(path).as_ref().unwrap_or(path).display())
+            }
         }
     }
 }

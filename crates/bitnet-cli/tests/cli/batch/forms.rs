@@ -99,6 +99,23 @@ fn nothing_gives_an_empty_output() {
 }
 
 #[test]
+#[cfg(feature = "parquet")]
+fn parquet_is_written_and_read() {
+    let folder = Folder::new();
+    let input = folder.write("in.jsonl", "{\"name\": \"The cat\", \"legs\": 4}\n{\"name\": null}\n");
+    done(&input, &folder.arg("out.parquet"), &["--template", "{{name}} sat"]);
+    assert_eq!(folder.names(), ["in.jsonl", "out.parquet"]);
+    done(&folder.arg("out.parquet"), &folder.arg("again.jsonl"), &["--template", "{{text}} And"]);
+    let rows = objects(&folder.read("again.jsonl"));
+    assert!(rows.len() == 2 && rows[1]["source"].as_str().unwrap().ends_with("out.parquet:2"), "{rows:?}");
+    let first = &rows[0]["input"];
+    assert_eq!((&first["row"], &first["prompt"]), (&1.into(), &"The cat sat".into()), "{first}");
+    assert!(first["seed"].is_u64() && first["generated_tokens"] == 4 && first["error"].is_null(), "{first}");
+    let broken = folder.write("broken.parquet", "PAR1PAR1");
+    fails(&["batch", &broken], 1, &["broken.parquet"]);
+}
+
+#[test]
 #[cfg(not(feature = "parquet"))]
 fn parquet_says_what_is_missing() {
     let folder = Folder::new();
