@@ -39,11 +39,12 @@ struct AttentionArgs {
 
 struct alignas(16) AttentionShared {
     float q[MAX_HEAD][HEADS];     // [element][head]; for int8 [word of four codes][head]
-    float weights[HEADS][RANGE];  // scores, then weights; for int8 whole numbers
+    float weights[HEADS][RANGE + 4]; // scores, then weights; for int8 whole numbers. Four more against conflicts
     float factors[HEADS][8];      // int8: of the weights of 32 positions
     float max[HEADS], sum[HEADS]; // of the range
     float query_scale[HEADS];
     u8 *blocks[RANGE / KV_BLOCK]; // addresses of the pieces of the range
+    PieceCopies copies;
     u32 last;
 };
 
@@ -102,9 +103,9 @@ DEVICE void ask_for_pieces(const AttentionArgs &a, const AttentionShared &s, con
 template <u32 kv_type> DEVICE void load_queries(const AttentionArgs &a, AttentionShared &s, const float *q, u32 heads) {
     const u32 warp = thread_x() / 32, lane = thread_x() % 32;
     if (kv_type != KV_INT8) {
-        for (u32 i = thread_x(); i < HEADS * a.padded_dim; i += threads()) {
-            u32 h = i / a.padded_dim, e = i % a.padded_dim;
-            s.q[e][h] = h < heads && e < a.head_dim ? q[h * a.head_dim + e] : 0.0f;
+        for (u32 e = thread_x(); e < a.padded_dim; e += threads()) {
+            UNROLL for (u32 h = 0; h < HEADS; h++)
+                s.q[e][h] = h < heads && e < a.head_dim ? q[h * a.head_dim + e] : 0.0f;
         }
         return;
     }
@@ -136,16 +137,14 @@ template <u32 kv_type> DEVICE float add_element(u32 query, float key, float scor
     return fma_(bits_float(query), key, score);
 }
 
-#define CHUNKS 4u // pieces of sixteen bytes of a key that are asked for together
-
-// Adds to the scores of `heads` queries from `first` on what pieces `c..` of a key give, `CHUNKS` or fewer. `q` are the
-// queries of all heads, a row of HEADS for each element (int8: for each word).
-template <u32 kv_type, u32 heads, bool whole>
+// Adds to the scores of `heads` queries from `first` on what pieces `c..` of a key give, `count` or fewer, which are asked
+// for together. `q` are the queries of all heads, a row of HEADS for each element (int8: for each word).
+template <u32 kv_type, u32 heads, u32 count, bool whole>
 DEVICE void add_chunks(const float (*q)[HEADS], const u8 *key, u32 c, u32 chunks, u32 first, float (&score)[heads]) {
     const u32 each = kv_type == KV_F16 ? 8 : 4;
-    Words4 k[CHUNKS];
-    UNROLL for (u32 n = 0; n < CHUNKS; n++) k[n] = load4(key + (whole || c + n < chunks ? c + n : c) * KV_BLOCK * 16);
-    UNROLL for (u32 n = 0; n < CHUNKS; n++) {
+    Words4 k[count];
+    UNROLL for (u32 n = 0; n < count; n++) k[n] = load4(key + (whole || c + n < chunks ? c + n : c) * KV_BLOCK * 16);
+    UNROLL for (u32 n = 0; n < count; n++) {
         if (!whole && c + n >= chunks) break;
         const u32 words[4] = {k[n].x, k[n].y, k[n].z, k[n].w};
         UNROLL for (u32 i = 0; i < each; i++) {
@@ -168,9 +167,11 @@ DEVICE void score_position(const AttentionArgs &a, AttentionShared &s, u32 index
     if (index >= p.low && index < p.high) {
         const u32 vector = KvFormat<kv_type>::vector, chunks = (a.head_dim + vector - 1) / vector;
         const u8 *piece = s.blocks[index / KV_BLOCK], *key = piece + index % KV_BLOCK * 16;
+        // A thread with a single query waits for memory alone, so it asks for more at once.
+        const u32 count = heads == 1 ? 16 : 8;
         u32 c = 0;
-        UNROLL_1 for (; c + CHUNKS <= chunks; c += CHUNKS) add_chunks<kv_type, heads, true>(s.q, key, c, chunks, first, score);
-        if (c < chunks) add_chunks<kv_type, heads, false>(s.q, key, c, chunks, first, score);
+        UNROLL_1 for (; c + count <= chunks; c += count) add_chunks<kv_type, heads, count, true>(s.q, key, c, chunks, first, score);
+        UNROLL_1 for (; c < chunks; c += 4) add_chunks<kv_type, heads, 4, false>(s.q, key, c, chunks, first, score);
         UNROLL for (u32 h = 0; h < heads; h++) {
             if (kv_type == KV_INT8) {
                 const float *scales = (const float *)(piece + a.key_bytes + KV_BLOCK * a.padded_dim);
@@ -196,18 +197,20 @@ template <u32 kv_type> DEVICE void score_range(const AttentionArgs &a, Attention
 template <u32 kv_type> DEVICE void weigh_head(const AttentionArgs &a, AttentionShared &s, u32 h, const Positions &p) {
     const u32 lane = thread_x() % 32;
     float max = MINUS_INFINITY, score[RANGE / 32];
+    UNROLL for (u32 n = 0; n < RANGE / 32; n++) score[n] = s.weights[h][lane + 32 * n];
     UNROLL for (u32 n = 0; n < RANGE / 32; n++) {
         const u32 i = lane + 32 * n;
-        score[n] = s.weights[h][i];
         if (i >= p.low && i < p.high) max = larger(score[n], max);
     }
     max = warp_max(max);
     UNROLL for (u32 n = 0; n < RANGE / 32; n++) {
         const u32 i = lane + 32 * n;
-        score[n] = i >= p.low && i < p.high ? exp_(score[n] - max) : 0.0f;
-        s.weights[h][i] = score[n];
+        float weight = 0.0f;
+        if (32 * n < p.high && i >= p.low && i < p.high) weight = exp_(score[n] - max);
+        s.weights[h][i] = weight;
     }
     sync_warp();
+    // Behind the last position are zeros, which change no sum.
     float sum = 0.0f;
     UNROLL for (u32 i = 0; i < RANGE / 16; i++) sum += s.weights[h][lane % 16 + 16 * i];
     sum = fold16(sum);
@@ -230,14 +233,11 @@ template <u32 kv_type> DEVICE void weigh_head(const AttentionArgs &a, AttentionS
 }
 
 // Starts to bring the values of blocks `from..` of the range, as many as there is room for.
-DEVICE void stage_values(const AttentionArgs &a, const AttentionShared &s, u32 from, u32 end) {
-    u8 *room = (u8 *)dynamic_shared();
-    for (u32 b = 0; b < a.staged && (from + b) * KV_BLOCK < end; b++) {
-        const u8 *values = s.blocks[from + b] + a.key_bytes;
-        for (u32 i = thread_x() * 16; i < a.value_bytes; i += threads() * 16)
-            copy_async(room + b * a.value_bytes + i, values + i, true);
-    }
-    copies_commit();
+DEVICE void stage_values(const AttentionArgs &a, AttentionShared &s, u32 from, u32 end) {
+    const u32 blocks = (end + KV_BLOCK - 1) / KV_BLOCK - from, count = blocks < a.staged ? blocks : a.staged;
+    expect_copies(s.copies, count * a.value_bytes);
+    UNROLL_1 for (u32 b = 0; b < count; b++)
+        begin_copy(s.copies, (u8 *)dynamic_shared() + b * a.value_bytes, s.blocks[from + b] + a.key_bytes, a.value_bytes);
 }
 
 // Two elements of a value; for int8 whole numbers.
@@ -281,10 +281,13 @@ DEVICE void add_values(const AttentionArgs &a, const AttentionShared &s, u32 e, 
         const float *weights = s.weights[h] + b * KV_BLOCK;
         const u32 rest = end - b * KV_BLOCK, slots = rest < KV_BLOCK ? rest : KV_BLOCK;
         i32 sums[2] = {};
-        u32 slot = 0;
-        UNROLL_2 for (; slot + SLOTS <= slots; slot += SLOTS)
-            add_slots<kv_type, true>(values, a.padded_dim, weights, slot, slots, out, sums);
-        if (slot < slots) add_slots<kv_type, false>(values, a.padded_dim, weights, slot, slots, out, sums);
+        if (slots == KV_BLOCK) {
+            UNROLL for (u32 slot = 0; slot < KV_BLOCK; slot += SLOTS)
+                add_slots<kv_type, true>(values, a.padded_dim, weights, slot, slots, out, sums);
+        } else {
+            UNROLL_1 for (u32 slot = 0; slot < slots; slot += SLOTS)
+                add_slots<kv_type, false>(values, a.padded_dim, weights, slot, slots, out, sums);
+        }
         if constexpr (kv_type == KV_INT8) {
             UNROLL for (u32 d = 0; d < 2; d++) out[d] = fma_((float)sums[d], s.factors[h][b], out[d]);
         }
@@ -340,6 +343,7 @@ template <u32 kv_type> DEVICE void attend(const AttentionArgs &a, const Attentio
     const u32 column = thread_x() / HEADS * 2, h = thread_x() % HEADS, e = t.start + column;
     const bool own = column < t.width && e < a.head_dim;
     State state = nothing();
+    u32 phase = 0;
     UNROLL_1 for (u32 r = t.from; r < t.to; r++) {
         const Positions p = positions_of(t, r);
         if (r != t.from) {
@@ -359,7 +363,7 @@ template <u32 kv_type> DEVICE void attend(const AttentionArgs &a, const Attentio
                 sync_block();
                 stage_values(a, s, b, p.high);
             }
-            copies_wait<0>();
+            await_copies(s.copies, phase++);
             sync_block();
             if (own) add_values<kv_type>(a, s, e, h, b, p.high, next);
         }
@@ -392,6 +396,7 @@ template <u32 kv_type> DEVICE void attend(const AttentionArgs &a, const Attentio
 template <u32 kv_type> DEVICE void attention(const AttentionArgs &a) {
     SHARED AttentionShared s;
     const AttentionShare t = attention_share(a);
+    prepare_copies(s.copies);
     if (t.from < t.to && t.from < t.ranges) {
         const Positions p = positions_of(t, t.from);
         find_pieces(a, t, s, p);

@@ -181,28 +181,37 @@ DEVICE void mma_unsigned(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 #endif
 
 #if __CUDA_ARCH__ >= 900
-// A copy of a piece of memory to shared memory, which the device makes by itself. One thread of a block begins it, all wait
-// for it, with a barrier of the block in between. Addresses and bytes are multiples of 16.
-struct PieceCopy {
+// Copies of pieces of memory to shared memory, which the device makes by itself. All threads of a block make these calls;
+// behind the first a barrier of the block stands before any wait. Copies are told their number of bytes together, then
+// begun, then waited for, again and again: `phase` is how often before. Addresses and bytes are multiples of 16.
+struct PieceCopies {
     u64 barrier;
 };
-DEVICE void begin_copy(PieceCopy &copy, void *to, const void *from, u32 bytes) {
-    const u32 barrier = (u32)__cvta_generic_to_shared(&copy.barrier), target = (u32)__cvta_generic_to_shared(to);
+DEVICE u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
+DEVICE void prepare_copies(PieceCopies &copies) {
     if (thread_x() != 0) return;
-    asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(barrier) : "memory");
+    asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(&copies.barrier)) : "memory");
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(target),
-                 "l"(from), "r"(bytes), "r"(barrier)
+}
+DEVICE void expect_copies(PieceCopies &copies, u32 bytes) {
+    if (thread_x() != 0) return;
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(&copies.barrier)), "r"(bytes)
                  : "memory");
 }
-DEVICE void await_copy(PieceCopy &copy) {
-    const u32 barrier = (u32)__cvta_generic_to_shared(&copy.barrier);
+DEVICE void begin_copy(PieceCopies &copies, void *to, const void *from, u32 bytes) {
+    if (thread_x() != 0) return;
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(&copies.barrier))
+                 : "memory");
+}
+DEVICE void await_copies(PieceCopies &copies, u32 phase) {
+    const u32 barrier = shared_address(&copies.barrier);
     u32 there = 0;
     while (there == 0) {
-        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], 0;\nselp.u32 %0, 1, 0, p;\n}"
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
                      : "=r"(there)
-                     : "r"(barrier)
+                     : "r"(barrier), "r"(phase % 2)
                      : "memory");
     }
 }
@@ -230,12 +239,14 @@ template <int pending> DEVICE void copies_wait() {}
 
 #if __CUDA_ARCH__ < 900
 // The same where the threads must do it: each waits for its own part before the block's next barrier.
-struct PieceCopy {};
-DEVICE void begin_copy(PieceCopy &, void *to, const void *from, u32 bytes) {
+struct PieceCopies {};
+DEVICE void prepare_copies(PieceCopies &) {}
+DEVICE void expect_copies(PieceCopies &, u32) {}
+DEVICE void begin_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
     for (u32 i = thread_x(); i < bytes / 16; i += threads()) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
     copies_commit();
 }
-DEVICE void await_copy(PieceCopy &) { copies_wait<0>(); }
+DEVICE void await_copies(PieceCopies &, u32) { copies_wait<0>(); }
 #endif
 
 #endif

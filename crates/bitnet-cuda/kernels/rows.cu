@@ -1,6 +1,6 @@
 // Kernels of single rows: embedding, norm and quantisation, and what some architectures have beside the fused products.
 #include "kv.cuh"
-#include "table.cuh"
+#include "scan.cu"
 
 struct EmbedArgs {
     const void *table;  // [vocabulary][pitch], or rows [token][hidden] of f32 if `tokens` is null
@@ -57,6 +57,9 @@ struct NormArgs {
     float *out;          // [row][out_stride]; zeros from len on
     float *rows;         // as in QuantizeArgs
     u32 *flags;          // set to 1 if a result is not a number; may be null
+    u32 *parts;          // [row][2][groups * 32]: images of the first `split` rows; scan.cu
+    HiddenImage *images; // [row]
+    u32 split, groups;
     u32 len, stride, out_stride;
     u32 add;             // add the normed row to `out` instead
     float eps;
@@ -65,6 +68,7 @@ struct NormArgs {
 
 KERNEL(512, norm_rows, NormArgs) {
     SHARED float scratch[NORM_LANES];
+    SHARED SplitScratch split;
     launch_next();
     await_previous();
     const u64 index = block_x(), source = a.picked != 0 ? a.picked[index] : index;
@@ -82,6 +86,7 @@ KERNEL(512, norm_rows, NormArgs) {
     bool fine = true;
     for (u32 i = thread_x(); i < a.len; i += threads()) {
         float v = (row[i] * factor) * a.weight[i];
+        row[i] = v;
         fine = fine && is_finite(v);
         out[i] = a.add != 0 ? out[i] + v : v;
     }
@@ -89,6 +94,9 @@ KERNEL(512, norm_rows, NormArgs) {
         for (u32 i = a.len + thread_x(); i < a.out_stride; i += threads()) out[i] = 0.0f;
     }
     if (!fine && a.flags != 0) atomic_or(a.flags, 1);
+    if (index >= a.split) return;
+    sync_block();
+    split_hidden(row, a.len, a.groups, a.parts + index * 2 * a.groups * 32, a.images + index, split);
 }
 
 struct HeadsArgs {

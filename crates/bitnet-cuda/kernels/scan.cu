@@ -11,6 +11,7 @@
 // The image of the output layer lies as mma.m16n8k32 wants it, a row block of 16 tokens after the other:
 // [row block][group of 128 columns][piece][lane][16 bytes]; lane 4 g + t has columns 32 t..32 t + 32 of row g in pieces 0
 // and 1, and of row g + 8 in pieces 2 and 3.
+#pragma once
 #include "table.cuh"
 
 // Norms are computed in single precision: they are made a little larger.
@@ -22,6 +23,10 @@ struct Image {
 
 struct HiddenImage {
     float unit, length, missing, pad;
+};
+
+struct SplitScratch {
+    float maxima[16], lengths[16], rests[16];
 };
 
 struct ImageArgs {
@@ -71,29 +76,16 @@ KERNEL(512, make_image, ImageArgs) {
     }
 }
 
-struct HiddenArgs {
-    const float *h;      // [row][pitch], zeros behind the hidden size
-    u32 *parts;          // [row][2][groups * 32]: a, then b
-    HiddenImage *images; // [row]
-    u32 pitch, groups;
-};
-
-// Makes the image of a hidden row.
-KERNEL(256, split_hidden, HiddenArgs) {
-    SHARED float scratch[32], lengths[8], rests[8];
-    launch_next();
-    await_previous();
-    const u64 row = block_x();
-    const float *h = a.h + row * a.pitch;
-    u32 *parts = a.parts + row * 2 * a.groups * 32;
+// Makes the image of a hidden row in shared memory, by the whole block; a barrier stands before.
+DEVICE void split_hidden(const float *h, u32 len, u32 groups, u32 *parts, HiddenImage *image, SplitScratch &scratch) {
     float amax = 0.0f, unit, inverse, length = 0.0f, missing = 0.0f;
-    for (u32 i = thread_x(); i < a.pitch; i += threads()) amax = larger(magnitude(h[i]), amax);
-    quantising_scales(block_max(amax, scratch), 16256.0f, unit, inverse);
-    for (u32 w = thread_x(); w < a.groups * 32; w += threads()) {
+    for (u32 i = thread_x(); i < len; i += threads()) amax = larger(magnitude(h[i]), amax);
+    quantising_scales(block_max_magnitude(amax, scratch.maxima), 16256.0f, unit, inverse);
+    for (u32 w = thread_x(); w < groups * 32; w += threads()) {
         u32 high = 0, low = 0;
         UNROLL for (u32 b = 0; b < 4; b++) {
             u32 i = 4 * w + b;
-            if (i >= a.pitch) continue;
+            if (i >= len) continue;
             float x = h[i];
             float whole = (clamp(x * inverse, -16256.0f, 16256.0f) + MAGIC) - MAGIC;
             float upper = (whole * 0.0078125f + MAGIC) - MAGIC, rest = x - whole * unit;
@@ -103,17 +95,16 @@ KERNEL(256, split_hidden, HiddenArgs) {
             low |= ((u32)(i32)(whole - 128.0f * upper) & 0xff) << (8 * b);
         }
         parts[w] = high;
-        parts[a.groups * 32 + w] = low;
+        parts[groups * 32 + w] = low;
     }
     length = warp_add(length), missing = warp_add(missing);
-    if (thread_x() % 32 == 0) lengths[thread_x() / 32] = length, rests[thread_x() / 32] = missing;
+    if (thread_x() % 32 == 0) scratch.lengths[thread_x() / 32] = length, scratch.rests[thread_x() / 32] = missing;
     sync_block();
-    if (thread_x() == 0) {
-        length = 0.0f, missing = 0.0f;
-        for (u32 i = 0; i < 8; i++) length += lengths[i], missing += rests[i];
-        HiddenImage image = {unit, sqrt_(length) * SAFE, sqrt_(missing) * SAFE, 0.0f};
-        a.images[row] = image;
-    }
+    if (thread_x() != 0) return;
+    length = 0.0f, missing = 0.0f;
+    for (u32 i = 0; i < threads() / 32; i++) length += scratch.lengths[i], missing += scratch.rests[i];
+    HiddenImage made = {unit, sqrt_(length) * SAFE, sqrt_(missing) * SAFE, 0.0f};
+    *image = made;
 }
 
 struct ScanArgs {

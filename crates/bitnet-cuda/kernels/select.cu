@@ -55,51 +55,73 @@ KERNEL(256, chunk_maxima, SelectArgs) {
     }
 }
 
-// Finds the tokens whose intervals reach the threshold. Grid: rows.
+#define COLLECTED 1024u // chunks that may hold what is wanted
+#define KEYS 4u          // chunks of a thread
+
+// Integers in the order of the floats they are made of.
+DEVICE u32 order_key(float x) {
+    const u32 bits = float_bits(x);
+    return bits ^ ((u32)((i32)bits >> 31) | 0x80000000u);
+}
+
+// How many of the block's threads say so, times each; `scratch` has a place for each warp. Barriers stand in between and
+// behind.
+DEVICE u32 block_count(u32 own, u32 *scratch) {
+    own = (u32)warp_sum((i32)own);
+    if (thread_x() % 32 == 0) scratch[thread_x() / 32] = own;
+    sync_block();
+    const u32 warps = threads() / 32;
+    const u32 all = (u32)warp_sum((i32)(thread_x() % 32 < warps ? scratch[thread_x() % 32] : 0));
+    sync_block();
+    return all;
+}
+
+// The key of the k-th largest lower end of the chunks, from its highest bit down. Chunks beyond what threads have in registers
+// are read again and again.
+DEVICE u32 kth_key(const float *maxima, u32 chunks, u32 k, u32 *scratch) {
+    u32 keys[KEYS], key = 0;
+    UNROLL for (u32 i = 0; i < KEYS; i++) {
+        const u32 chunk = i * threads() + thread_x();
+        keys[i] = chunk < chunks ? order_key(maxima[2 * chunk]) : 0;
+    }
+    UNROLL_1 for (u32 bit = 32; bit > 0; bit--) {
+        const u32 trial = key | 1u << (bit - 1);
+        u32 own = 0;
+        UNROLL for (u32 i = 0; i < KEYS; i++) own += keys[i] >= trial;
+        for (u32 chunk = KEYS * threads() + thread_x(); chunk < chunks; chunk += threads())
+            own += order_key(maxima[2 * chunk]) >= trial;
+        if (block_count(own, scratch) >= k) key = trial;
+    }
+    return key;
+}
+
+// Finds the tokens whose intervals reach the k-th largest lower end of a chunk. Grid: rows.
 KERNEL(512, collect, SelectArgs) {
-    alignas(16) SHARED float lower[COLLECTED];
-    SHARED float threshold;
-    SHARED u32 found;
+    SHARED u32 scratch[16], list[COLLECTED], found, listed;
     launch_next();
     await_previous();
     const u32 row = block_x(), k = a.counts[row], warp = thread_x() / 32, lane = thread_x() % 32;
     const float *maxima = a.maxima + (u64)row * a.chunks * 2;
-    if (thread_x() == 0) threshold = MINUS_INFINITY, found = 0;
-    // The k-th largest lower end: each thread ranks some, all of them come by in pieces.
-    for (u32 first = 0; first < a.chunks; first += threads()) {
-        const u32 i = first + thread_x();
-        const float own = i < a.chunks ? maxima[2 * i] : MINUS_INFINITY;
-        u32 above = 0, equal = 0;
-        for (u32 start = 0; start < a.chunks; start += COLLECTED) {
-            sync_block();
-            for (u32 j = thread_x(); j < COLLECTED; j += threads())
-                lower[j] = start + j < a.chunks ? maxima[2 * (start + j)] : MINUS_INFINITY;
-            sync_block();
-            const u32 rest = a.chunks - start, end = rest < COLLECTED ? rest : COLLECTED;
-            UNROLL_1 for (u32 j = 0; j < end; j += 4) {
-                const Words4 four = load4(lower + j);
-                const u32 bits[4] = {four.x, four.y, four.z, four.w};
-                UNROLL for (u32 n = 0; n < 4; n++) {
-                    const float other = bits_float(bits[n]);
-                    above += other > own;
-                    equal += j + n < end && other == own;
-                }
-            }
-        }
-        // Who finds it writes the same number.
-        if (i < a.chunks && above < k && above + equal >= k) threshold = own;
+    if (thread_x() == 0) found = 0, listed = 0;
+    // With fewer chunks than are wanted every token counts.
+    const u32 least = kth_key(maxima, a.chunks, k, scratch);
+    for (u32 chunk = thread_x(); chunk < a.chunks; chunk += threads()) {
+        if (order_key(maxima[2 * chunk + 1]) < least) continue;
+        const u32 place = atomic_add(&listed, 1);
+        if (place < COLLECTED) list[place] = chunk;
     }
     sync_block();
+    // Too many chunks are too many tokens.
+    if (listed > COLLECTED && thread_x() == 0) found = a.capacity + 1;
+    const u32 count = listed < COLLECTED ? listed : COLLECTED;
     u32 *out = a.found + (u64)row * (2 + 2 * a.capacity);
-    const float limit = threshold;
-    for (u32 chunk = warp; chunk < a.chunks; chunk += threads() / 32) {
-        if (maxima[2 * chunk + 1] < limit) continue;
-        for (u32 i = lane; i < CHUNK; i += 32) {
-            u32 token = chunk * CHUNK + i;
+    for (u32 n = warp; n < count; n += threads() / 32) {
+        UNROLL for (u32 i = 0; i < CHUNK / 32; i++) {
+            const u32 token = list[n] * CHUNK + 32 * i + lane;
             if (token >= a.vocab || !allowed(a, row, token)) continue;
             float low, high;
             interval(a, row, token, low, high);
-            if (high < limit) continue;
+            if (order_key(high) < least) continue;
             u32 place = atomic_add(&found, 1);
             if (place < a.capacity) out[2 + 2 * place] = token;
         }
@@ -108,27 +130,36 @@ KERNEL(512, collect, SelectArgs) {
     if (thread_x() == 0) out[0] = found;
 }
 
+#define PART 1024u // columns that come to shared memory at a time
+
 // Computes the logits of what was found: a warp has a token. Sixteen chains in sixteen lanes, the other sixteen do the
-// same. Grid: anything, rows.
+// same. Rows come through shared memory, since a chain would wait for each of its numbers. Grid: anything, rows.
 KERNEL(256, rescore, SelectArgs) {
+    SHARED Words4 hidden[PART / 4], parts[8][PART / 4];
     launch_next();
     await_previous();
-    const u32 row = block_y(), lane = thread_x() % 16, warps = threads() / 32;
+    const u32 row = block_y(), warp = thread_x() / 32, lane = thread_x() % 32, warps = threads() / 32;
     u32 *out = a.found + (u64)row * (2 + 2 * a.capacity);
-    const u32 count = out[0] < a.capacity ? out[0] : a.capacity;
+    const u32 count = out[0] < a.capacity ? out[0] : a.capacity, bytes = a.dtype == TABLE_F32 ? 4 : 2;
     const float *h = a.h + (u64)row * a.pitch;
-    for (u32 i = block_x() * warps + thread_x() / 32; i < count; i += grid_x() * warps) {
-        const u64 start = (u64)out[2 + 2 * i] * a.pitch;
+    UNROLL_1 for (u32 first = block_x() * warps; first < count; first += grid_x() * warps) {
+        const u32 i = first + warp;
+        const u8 *from = (const u8 *)a.table + (u64)out[2 + 2 * (i < count ? i : first)] * a.pitch * bytes;
         float sum = 0.0f;
-        if (a.dtype == TABLE_BF16) {
-            UNROLL_32 for (u32 k = lane; k < a.pitch; k += 16)
-                sum = fma_(h[k], table_element(a.table, TABLE_BF16, start + k), sum);
-        } else {
-            UNROLL_8 for (u32 k = lane; k < a.pitch; k += 16)
-                sum = fma_(h[k], table_element(a.table, a.dtype, start + k), sum);
+        UNROLL_1 for (u32 start = 0; start < a.pitch; start += PART) {
+            const u32 columns = a.pitch - start < PART ? a.pitch - start : PART;
+            sync_block();
+            for (u32 n = thread_x(); n < columns / 4; n += threads()) copy_async(hidden + n, h + start + 4 * n, true);
+            UNROLL_8 for (u32 n = lane; n < columns * bytes / 16; n += 32)
+                copy_async(parts[warp] + n, from + start * bytes + 16 * n, true);
+            copies_commit();
+            copies_wait<0>();
+            sync_block();
+            UNROLL_8 for (u32 k = lane % 16; k < columns; k += 16)
+                sum = fma_(((const float *)hidden)[k], table_element(parts[warp], a.dtype, k), sum);
         }
         sum = fold16(sum);
-        if (thread_x() % 32 == 0) {
+        if (lane == 0 && i < count) {
             out[3 + 2 * i] = float_bits(sum);
             if (!is_finite(sum)) atomic_or(a.flags, 1);
         }

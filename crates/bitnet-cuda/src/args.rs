@@ -153,6 +153,10 @@ pub(crate) struct NormArgs {
     pub(crate) out: Address,
     pub(crate) rows: Address,
     pub(crate) flags: Address,
+    pub(crate) parts: Address,
+    pub(crate) images: Address,
+    pub(crate) split: u32,
+    pub(crate) groups: u32,
     pub(crate) len: u32,
     pub(crate) stride: u32,
     pub(crate) out_stride: u32,
@@ -208,16 +212,6 @@ pub(crate) struct ImageArgs {
     pub(crate) groups: u32,
     pub(crate) dtype: u32,
     pub(crate) pad: u32,
-}
-
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct HiddenArgs {
-    pub(crate) h: Address,
-    pub(crate) parts: Address,
-    pub(crate) images: Address,
-    pub(crate) pitch: u32,
-    pub(crate) groups: u32,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -286,7 +280,6 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
         ["logits_f32_1", "logits_f32_4", "logits_f16_1", "logits_f16_4", "logits_bf16_1", "logits_bf16_4"];
     add(&logits, size_of::<LogitsArgs>());
     add(&["make_image"], size_of::<ImageArgs>());
-    add(&["split_hidden"], size_of::<HiddenArgs>());
     add(&["scan_dot", "scan_4", "scan_16", "scan_64"], size_of::<ScanArgs>());
     add(&["chunk_maxima", "collect", "rescore"], size_of::<SelectArgs>());
     all

@@ -4,7 +4,7 @@ use bitnet_model::{ExecError, RowWant, TokenSet, TopLogits, TopWant};
 use bytemuck::{bytes_of, cast_slice_mut};
 
 use crate::CudaError;
-use crate::args::{HiddenArgs, ScanArgs, SelectArgs};
+use crate::args::{ScanArgs, SelectArgs};
 use crate::forward::Pass;
 use crate::gpu::Address;
 use crate::kv::KvLayout;
@@ -95,9 +95,6 @@ impl Pass<'_> {
             dtype: table.type_code(),
             rounding: dot_rounding(table.pitch),
         };
-        let (pitch, groups) = (table.pitch as u32, image.groups as u32);
-        let split = HiddenArgs { h, parts, images: hidden, pitch, groups };
-        self.launch("split_hidden", [count, 1, 1], 256, 0, bytes_of(&split))?;
         self.scan(parts, hidden, near, count)?;
         self.launch("chunk_maxima", [chunks, count, 1], CHUNK as u32, 0, bytes_of(&args))?;
         self.launch("collect", [count, 1, 1], 512, 0, bytes_of(&args))?;

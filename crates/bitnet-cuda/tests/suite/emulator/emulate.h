@@ -194,8 +194,10 @@ DEVICE void copy_async(void *to, const void *from, bool valid) {
 DEVICE void copies_commit() {}
 template <int pending> DEVICE void copies_wait() {}
 
-struct PieceCopy {};
-DEVICE void begin_copy(PieceCopy &, void *to, const void *from, u32 bytes) {
+struct PieceCopies {};
+DEVICE void prepare_copies(PieceCopies &) {}
+DEVICE void expect_copies(PieceCopies &, u32) {}
+DEVICE void begin_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
     for (u32 i = thread_x(); i < bytes / 16; i += threads()) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
 }
-DEVICE void await_copy(PieceCopy &) {}
+DEVICE void await_copies(PieceCopies &, u32) {}
