@@ -193,31 +193,31 @@ template <u32 kv_type> DEVICE void score_range(const AttentionArgs &a, Attention
         score_position<kv_type, HEADS>(a, s, thread_x(), 0, p);
 }
 
-// Weights of one head from its scores, by one warp.
-template <u32 kv_type> DEVICE void weigh_head(const AttentionArgs &a, AttentionShared &s, u32 h, const Positions &p) {
+// Weights of one head from its scores, by one warp. The range's positions lie in the first `blocks` blocks.
+template <u32 kv_type, u32 blocks> DEVICE void weigh_head(const AttentionArgs &a, AttentionShared &s, u32 h, const Positions &p) {
     const u32 lane = thread_x() % 32;
-    float max = MINUS_INFINITY, score[RANGE / 32];
-    UNROLL for (u32 n = 0; n < RANGE / 32; n++) score[n] = s.weights[h][lane + 32 * n];
-    UNROLL for (u32 n = 0; n < RANGE / 32; n++) {
+    float max = MINUS_INFINITY, score[blocks];
+    UNROLL for (u32 n = 0; n < blocks; n++) score[n] = s.weights[h][lane + 32 * n];
+    UNROLL for (u32 n = 0; n < blocks; n++) {
         const u32 i = lane + 32 * n;
         if (i >= p.low && i < p.high) max = larger(score[n], max);
     }
     max = warp_max(max);
-    UNROLL for (u32 n = 0; n < RANGE / 32; n++) {
+    UNROLL for (u32 n = 0; n < blocks; n++) {
         const u32 i = lane + 32 * n;
         float weight = 0.0f;
-        if (32 * n < p.high && i >= p.low && i < p.high) weight = exp_(score[n] - max);
+        if (i >= p.low && i < p.high) weight = exp_(score[n] - max);
         s.weights[h][i] = weight;
     }
     sync_warp();
-    // Behind the last position are zeros, which change no sum.
+    // Weights behind the last position are zero and change no sum.
     float sum = 0.0f;
-    UNROLL for (u32 i = 0; i < RANGE / 16; i++) sum += s.weights[h][lane % 16 + 16 * i];
+    UNROLL for (u32 i = 0; i < 2 * blocks; i++) sum += s.weights[h][lane % 16 + 16 * i];
     sum = fold16(sum);
     if (lane == 0) s.max[h] = max, s.sum[h] = sum;
     if (kv_type == KV_INT8) {
         sync_warp();
-        UNROLL_1 for (u32 b = 0; b < RANGE / KV_BLOCK; b++) {
+        UNROLL_1 for (u32 b = 0; b < blocks; b++) {
             const u32 i = b * KV_BLOCK + lane;
             float scaled = 0.0f, factor, inverse;
             if (i >= p.low && i < p.high) {
@@ -356,7 +356,12 @@ template <u32 kv_type> DEVICE void attend(const AttentionArgs &a, const Attentio
         sync_block();
         // Only now: what the next kernel asks for would stand before these keys.
         launch_next();
-        if (thread_x() / 32 < HEADS) weigh_head<kv_type>(a, s, thread_x() / 32, p);
+        if (thread_x() / 32 < HEADS) {
+            if (p.high <= 2 * KV_BLOCK)
+                weigh_head<kv_type, 2>(a, s, thread_x() / 32, p);
+            else
+                weigh_head<kv_type, RANGE / KV_BLOCK>(a, s, thread_x() / 32, p);
+        }
         float next[2] = {};
         UNROLL_1 for (u32 b = p.low / KV_BLOCK; b * KV_BLOCK < p.high; b += a.staged) {
             if (b != p.low / KV_BLOCK) {

@@ -1,18 +1,29 @@
-// Attention for prompts: tiles of four tokens, with the bits of attention.cu.
+// Attention for prompts: tiles of eight tokens, with the bits of attention.cu. Keys and values are f16, heads have up to 128
+// elements.
 //
-// A block of threads has four consecutive tokens of a text and up to four query heads of one key head: sixteen queries that
-// share every key and value. In each range of 256 positions a thread first computes the scores of two positions with eight
-// queries, then has two elements of the head and four queries and adds up the values. Heads have up to 128 elements.
+// A block of threads has eight consecutive tokens of a text and up to four query heads of one key head; each of its four
+// warps has eight of these 32 queries for itself. In each range of 256 positions a lane computes the scores of eight
+// positions, 32 apart, with all of its warp's queries; after the softmax it has four elements of the head and adds up the
+// values. So every number that comes from shared memory is used by eight queries, and what limits is multiply-adds.
+// Keys and values come half a range at a time, the next half while this one is used if there is room for two.
 #include "attention.cu"
 
-#define TILE 4u
-#define QUERIES (TILE * HEADS)
-#define WEIGHT_ROW (QUERIES + 4u) // against conflicts
+#define TILE 8u                     // tokens
+#define TILE_WARPS 4u
+#define OWN 8u                      // queries of a warp: two tokens with four heads
+#define QUERIES (TILE_WARPS * OWN)
+#define HALF_BLOCKS (RANGE / KV_BLOCK / 2)
+#define TILE_HEAD 128u              // longest head
 
+// What lies in shared memory in front of keys and values.
 struct alignas(16) ManyShared {
-    float q[128][QUERIES];       // [element][query]
-    float weights[RANGE][WEIGHT_ROW];
-    float max[QUERIES], sum[QUERIES];
+    float q[TILE_HEAD][QUERIES];            // [element][query]
+    float weights[TILE_WARPS][RANGE][OWN];  // [position][query]
+};
+
+// A half of a range's keys or values, one after the other: keys of both halves, then values of both.
+struct ManyStage {
+    PieceCopies copies[2];
     u8 *blocks[RANGE / KV_BLOCK];
 };
 
@@ -28,130 +39,192 @@ DEVICE Span span_of(const AttentionArgs &a, u32 position, u32 start) {
     return span;
 }
 
-// Scores of positions `j` and `j + 128` with eight queries.
-template <u32 kv_type> DEVICE void score_pair(const AttentionArgs &a, ManyShared &s, u32 j, u32 from, u32 end) {
-    const u32 vector = KvFormat<kv_type>::vector, chunks = (a.head_dim + vector - 1) / vector;
-    float score[2][8] = {};
-    UNROLL_4 for (u32 c = 0; c < chunks; c++) {
-        u32 words[2][4];
-        UNROLL for (u32 p = 0; p < 2; p++) {
-            u32 at = j + 128 * p < end ? j + 128 * p : end - 1;
-            Words4 k = load4(s.blocks[at / KV_BLOCK] + (c * KV_BLOCK + at % KV_BLOCK) * 16);
-            words[p][0] = k.x, words[p][1] = k.y, words[p][2] = k.z, words[p][3] = k.w;
+// Begins to bring part `n` of a range with `blocks` blocks: halves of keys (0, 1) and of values (2, 3).
+DEVICE void stage_part(const AttentionArgs &a, ManyStage &s, u8 *room, u32 buffer, u32 n, u32 blocks) {
+    const u32 from = n % 2 * HALF_BLOCKS;
+    if (from >= blocks) return;
+    const u32 count = blocks - from < HALF_BLOCKS ? blocks - from : HALF_BLOCKS;
+    u8 *to = room + buffer * HALF_BLOCKS * a.key_bytes;
+    expect_copies(s.copies[buffer], count * a.key_bytes);
+    UNROLL_1 for (u32 b = 0; b < count; b++)
+        begin_copy(s.copies[buffer], to + b * a.key_bytes, s.blocks[from + b] + (n < 2 ? 0 : a.key_bytes), a.key_bytes);
+}
+
+// Adds to the scores of four positions of this lane, 32 apart: those in the blocks of half a range.
+DEVICE void score_half(const AttentionArgs &a, const float (*q)[QUERIES], const u8 *keys, float (&score)[HALF_BLOCKS][OWN]) {
+    const u32 chunks = (a.head_dim + 7) / 8, lane = thread_x() % 32;
+    UNROLL_1 for (u32 c = 0; c < chunks; c++) {
+        u32 words[HALF_BLOCKS][4];
+        UNROLL for (u32 b = 0; b < HALF_BLOCKS; b++) {
+            const Words4 k = load4(keys + b * a.key_bytes + (c * KV_BLOCK + lane) * 16);
+            words[b][0] = k.x, words[b][1] = k.y, words[b][2] = k.z, words[b][3] = k.w;
         }
-        UNROLL for (u32 i = 0; i < vector; i++) {
-            Words4 low = load4(&s.q[c * vector + i][from]), high = load4(&s.q[c * vector + i][from + 4]);
-            const u32 q[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-            UNROLL for (u32 p = 0; p < 2; p++) {
-                float k = kv_type == KV_F32 ? bits_float(words[p][i % 4])
-                                            : half_float((u16)(words[p][i / 2] >> (16 * (i % 2))));
-                UNROLL for (u32 n = 0; n < 8; n++) score[p][n] = fma_(bits_float(q[n]), k, score[p][n]);
+        UNROLL for (u32 i = 0; i < 8; i++) {
+            const float *row = q[c * 8 + i];
+            const Words4 low = load4(row), high = load4(row + 4);
+            const u32 queries[OWN] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+            UNROLL for (u32 b = 0; b < HALF_BLOCKS; b++) {
+                const float k = half_float((u16)(words[b][i / 2] >> (16 * (i % 2))));
+                UNROLL for (u32 n = 0; n < OWN; n++) score[b][n] = fma_(bits_float(queries[n]), k, score[b][n]);
             }
         }
     }
-    UNROLL for (u32 p = 0; p < 2; p++) {
-        UNROLL for (u32 n = 0; n < 8; n++) s.weights[j + 128 * p][from + n] = score[p][n] * a.scale;
-    }
 }
 
-// Weights of one query from its scores, by one warp.
-DEVICE void weigh_query(ManyShared &s, u32 query, Span span) {
+// What a softmax over a range leaves of its scores.
+struct Weighed {
+    float max[OWN], sum[OWN];
+};
+
+// Turns the scores of this lane's positions into weights, by one warp, and leaves these in shared memory.
+DEVICE void weigh_queries(const AttentionArgs &a, u32 position, u32 start, float (&score)[2][HALF_BLOCKS][OWN],
+                          float (*weights)[OWN], Weighed &w) {
     const u32 lane = thread_x() % 32;
-    float max = MINUS_INFINITY, score[RANGE / 32];
-    UNROLL for (u32 i = 0; i < RANGE / 32; i++) {
-        u32 at = lane + 32 * i;
-        score[i] = s.weights[at][query];
-        if (at >= span.first && at < span.end) max = larger(score[i], max);
+    UNROLL for (u32 n = 0; n < OWN; n++) {
+        const Span span = span_of(a, position + n / HEADS, start);
+        float max = MINUS_INFINITY;
+        UNROLL for (u32 b = 0; b < 2 * HALF_BLOCKS; b++) {
+            const u32 at = 32 * b + lane;
+            float &x = score[b / HALF_BLOCKS][b % HALF_BLOCKS][n];
+            x = x * a.scale;
+            if (at >= span.first && at < span.end) max = larger(x, max);
+        }
+        max = warp_max(max);
+        // Chains of the sum are positions sixteen apart: this lane's, and those of the lane sixteen further.
+        float sum = 0.0f;
+        UNROLL for (u32 b = 0; b < 2 * HALF_BLOCKS; b++) {
+            const u32 at = 32 * b + lane;
+            float &x = score[b / HALF_BLOCKS][b % HALF_BLOCKS][n];
+            x = at >= span.first && at < span.end ? exp_(x - max) : 0.0f;
+            sum += x;
+            sum += shuffle_xor(x, 16);
+        }
+        sum = fold16(sum);
+        const float other = shuffle_xor(sum, 16);
+        w.max[n] = max, w.sum[n] = lane < 16 ? sum : other;
     }
-    max = warp_max(max);
-    UNROLL for (u32 i = 0; i < RANGE / 32; i++) {
-        u32 at = lane + 32 * i;
-        s.weights[at][query] = at >= span.first && at < span.end ? exp_(score[i] - max) : 0.0f;
+    UNROLL for (u32 b = 0; b < 2 * HALF_BLOCKS; b++) {
+        u32 bits[OWN];
+        UNROLL for (u32 n = 0; n < OWN; n++) bits[n] = float_bits(score[b / HALF_BLOCKS][b % HALF_BLOCKS][n]);
+        const Words4 low = {bits[0], bits[1], bits[2], bits[3]}, high = {bits[4], bits[5], bits[6], bits[7]};
+        Words4 *to = (Words4 *)weights[32 * b + lane];
+        to[0] = low, to[1] = high;
     }
     sync_warp();
-    float sum = 0.0f;
-    UNROLL for (u32 i = 0; i < RANGE / 16; i++) sum += s.weights[lane % 16 + 16 * i][query];
-    sum = fold16(sum);
-    if (lane == 0) s.max[query] = max, s.sum[query] = sum;
 }
 
-// Values of two elements times the weights of four queries, for positions up to `end`.
-template <u32 kv_type>
-DEVICE void add_pair(const AttentionArgs &a, const ManyShared &s, u32 pair, u32 from, u32 start, u32 end, float (&out)[2][4]) {
-    for (u32 b = start / KV_BLOCK; b * KV_BLOCK < end; b++) {
-        const u8 *values = s.blocks[b] + a.key_bytes;
-        const u32 rest = end - b * KV_BLOCK, slots = rest < KV_BLOCK ? rest : KV_BLOCK;
-        UNROLL_8 for (u32 slot = 0; slot < slots; slot++) {
-            float v[2];
-            if (kv_type == KV_F16) {
-                u32 two = ((const u32 *)values)[(slot * a.padded_dim) / 2 + pair];
-                v[0] = half_float((u16)two), v[1] = half_float((u16)(two >> 16));
-            } else {
-                v[0] = ((const float *)values)[slot * a.padded_dim + 2 * pair];
-                v[1] = ((const float *)values)[slot * a.padded_dim + 2 * pair + 1];
-            }
-            Words4 w = load4(&s.weights[b * KV_BLOCK + slot][from]);
-            const u32 weights[4] = {w.x, w.y, w.z, w.w};
-            UNROLL for (u32 d = 0; d < 2; d++) {
-                UNROLL for (u32 n = 0; n < 4; n++) out[d][n] = fma_(bits_float(weights[n]), v[d], out[d][n]);
-            }
+// Adds positions `from..to` of half a range's values times their weights: four elements of this lane.
+DEVICE void add_half(const AttentionArgs &a, const u8 *values, const float (*weights)[OWN], u32 from, u32 to,
+                     float (&out)[OWN][4]) {
+    // Lanes without elements read those of the last one.
+    const u32 column = 4 * (thread_x() % 32);
+    const u8 *own = values + 2 * (column < a.padded_dim ? column : a.padded_dim - 4);
+    UNROLL_4 for (u32 slot = from; slot < to; slot++) {
+        const u32 *v = (const u32 *)(own + slot * a.padded_dim * 2);
+        const u32 pair[2] = {v[0], v[1]};
+        const Words4 low = load4(weights[slot]), high = load4(weights[slot] + 4);
+        const u32 w[OWN] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+        UNROLL for (u32 d = 0; d < 4; d++) {
+            const float x = half_float((u16)(pair[d / 2] >> (16 * (d % 2))));
+            UNROLL for (u32 n = 0; n < OWN; n++) out[n][d] = fma_(bits_float(w[n]), x, out[n][d]);
         }
     }
+}
+
+// Where a tile is in the batch.
+struct Tile {
+    u32 token, tokens, position, last; // first token, number of them, positions of the first and of the last
+    u32 kv_head, head, heads;
+    u8 *const *table;
+};
+
+DEVICE Tile tile_of(const AttentionArgs &a) {
+    Tile t;
+    const u32 group = a.heads / a.kv_heads, subgroups = (group + HEADS - 1) / HEADS, first = block_x() % subgroups * HEADS;
+    t.kv_head = block_x() / subgroups, t.head = t.kv_head * group + first;
+    t.heads = group - first < HEADS ? group - first : HEADS;
+    // The last ones first: they have most positions to attend to.
+    const u32 tile = grid_y() - 1 - block_y();
+    t.token = a.tiles[2 * tile], t.tokens = a.tiles[2 * tile + 1];
+    t.position = a.positions[t.token], t.last = t.position + t.tokens - 1;
+    t.table = a.table + a.table_offsets[t.token];
+    return t;
+}
+
+DEVICE void load_tile_queries(const AttentionArgs &a, const Tile &t, float (*q)[QUERIES]) {
+    const u32 query = thread_x() % QUERIES, token = query / HEADS, h = query % HEADS;
+    const float *row = a.q + (u64)(t.token + token) * a.q_stride + (t.head + h) * a.head_dim;
+    const bool there = token < t.tokens && h < t.heads;
+    UNROLL_8 for (u32 e = thread_x() / QUERIES; e < (a.head_dim + 7) / 8 * 8; e += threads() / QUERIES)
+        q[e][query] = there && e < a.head_dim ? row[e] : 0.0f;
 }
 
 // Grid: x = key head * subgroups of four query heads, y = tiles.
-template <u32 kv_type> DEVICE void attention_many(const AttentionArgs &a) {
-    SHARED ManyShared s;
+KERNEL_FITTING(2, 128, attention_many, AttentionArgs) {
+    SHARED ManyStage s;
+    ManyShared &m = *(ManyShared *)dynamic_shared();
+    u8 *room = (u8 *)dynamic_shared() + sizeof(ManyShared);
     launch_next();
     await_previous();
-    const u32 group = a.heads / a.kv_heads, subgroups = (group + HEADS - 1) / HEADS;
-    const u32 kv_head = block_x() / subgroups, first_head = block_x() % subgroups * HEADS;
-    const u32 heads = group - first_head < HEADS ? group - first_head : HEADS, head = kv_head * group + first_head;
-    const u32 token = a.tiles[2 * block_y()], tokens = a.tiles[2 * block_y() + 1];
-    const u32 position = a.positions[token], last = position + tokens - 1;
-    const u32 pad = (a.head_dim + 7) / 8 * 8;
-    for (u32 i = thread_x(); i < QUERIES * pad; i += threads()) {
-        u32 query = i / pad, e = i % pad, t = query / HEADS, h = query % HEADS;
-        bool there = t < tokens && h < heads && e < a.head_dim;
-        s.q[e][query] = there ? a.q[(u64)(token + t) * a.q_stride + (head + h) * a.head_dim + e] : 0.0f;
+    const Tile t = tile_of(a);
+    const u32 warp = thread_x() / 32, lane = thread_x() % 32, buffers = a.staged;
+    const float (*q)[QUERIES] = (const float (*)[QUERIES])((const float *)m.q + warp * OWN);
+    load_tile_queries(a, t, m.q);
+    prepare_copies(s.copies[0]), prepare_copies(s.copies[1]);
+    // A warp has two tokens.
+    const u32 position = t.position + warp * (OWN / HEADS);
+    float max[OWN], sum[OWN], out[OWN][4];
+    UNROLL for (u32 n = 0; n < OWN; n++) {
+        max[n] = MINUS_INFINITY, sum[n] = 0.0f;
+        UNROLL for (u32 d = 0; d < 4; d++) out[n][d] = 0.0f;
     }
-    u8 *const *table = a.table + a.table_offsets[token];
-    const u32 pairs = a.head_dim / 2, pair = thread_x() % 64, from = thread_x() / 64 * 4;
-    // A thread's four queries are the heads of one token.
-    float max[4], sum[4], out[2][4];
-    UNROLL for (u32 n = 0; n < 4; n++) max[n] = MINUS_INFINITY, sum[n] = 0.0f, out[0][n] = 0.0f, out[1][n] = 0.0f;
-    const u32 first = a.window != 0 && position + 1 > a.window ? position + 1 - a.window : 0;
-    for (u32 start = first / RANGE * RANGE; start <= last; start += RANGE) {
-        const u32 end = last + 1 - start < RANGE ? last + 1 - start : RANGE;
+    const u32 first = a.window != 0 && t.position + 1 > a.window ? t.position + 1 - a.window : 0;
+    u32 phases[2] = {0, 0};
+    UNROLL_1 for (u32 start = first / RANGE * RANGE; start <= t.last; start += RANGE) {
+        const u32 end = t.last + 1 - start < RANGE ? t.last + 1 - start : RANGE, blocks = (end + KV_BLOCK - 1) / KV_BLOCK;
         sync_block();
-        if (thread_x() < RANGE / KV_BLOCK && thread_x() * KV_BLOCK < end)
-            s.blocks[thread_x()] = table[start / KV_BLOCK + thread_x()] + a.layer_offset + (u64)kv_head * a.piece_bytes;
+        if (thread_x() < blocks)
+            s.blocks[thread_x()] = t.table[start / KV_BLOCK + thread_x()] + a.layer_offset + (u64)t.kv_head * a.piece_bytes;
         sync_block();
-        score_pair<kv_type>(a, s, thread_x() % 128, thread_x() / 128 * 8, end);
-        sync_block();
-        UNROLL_1 for (u32 query = thread_x() / 32; query < QUERIES; query += threads() / 32)
-            weigh_query(s, query, span_of(a, position + query / HEADS, start));
-        sync_block();
-        const Span span = span_of(a, position + from / HEADS, start);
-        if (from / HEADS >= tokens || span.end <= span.first || pair >= pairs) continue;
-        float next[2][4] = {};
-        add_pair<kv_type>(a, s, pair, from, span.first, span.end, next);
+        float score[2][HALF_BLOCKS][OWN] = {}, next[OWN][4] = {};
+        Weighed w;
+        stage_part(a, s, room, 0, 0, blocks);
         UNROLL for (u32 n = 0; n < 4; n++) {
-            float both = larger(s.max[from + n], max[n]);
-            float old_factor = exp_(max[n] - both), new_factor = exp_(s.max[from + n] - both);
-            sum[n] = fma_(s.sum[from + n], new_factor, sum[n] * old_factor);
-            UNROLL for (u32 d = 0; d < 2; d++) out[d][n] = fma_(next[d][n], new_factor, out[d][n] * old_factor);
+            const u32 buffer = n % 2 * (buffers - 1), base = n % 2 * HALF_BLOCKS;
+            if (buffers == 2 && n < 3) stage_part(a, s, room, (n + 1) % 2, n + 1, blocks);
+            if (n == 2) weigh_queries(a, position, start, score, m.weights[warp], w);
+            if (base < blocks) {
+                await_copies(s.copies[buffer], phases[buffer]);
+                phases[buffer]++;
+            }
+            sync_block();
+            const u8 *part = room + buffer * HALF_BLOCKS * a.key_bytes;
+            if (base < blocks && n < 2) score_half(a, q, part, score[n]);
+            if (base < blocks && n >= 2) {
+                const u32 rest = end - base * KV_BLOCK, most = HALF_BLOCKS * KV_BLOCK;
+                add_half(a, part, m.weights[warp] + base * KV_BLOCK, 0, rest < most ? rest : most, next);
+            }
+            sync_block();
+            if (buffers == 1 && n < 3) stage_part(a, s, room, 0, n + 1, blocks);
+        }
+        UNROLL for (u32 n = 0; n < OWN; n++) {
+            // A token that attends to nothing in this range keeps what it has.
+            const Span span = span_of(a, position + n / HEADS, start);
+            if (span.end <= span.first) continue;
+            const float both = larger(w.max[n], max[n]);
+            const float old_factor = exp_(max[n] - both), new_factor = exp_(w.max[n] - both);
+            sum[n] = fma_(w.sum[n], new_factor, sum[n] * old_factor);
+            UNROLL for (u32 d = 0; d < 4; d++) out[n][d] = fma_(next[n][d], new_factor, out[n][d] * old_factor);
             max[n] = both;
         }
     }
-    if (from / HEADS >= tokens || pair >= pairs) return;
-    UNROLL for (u32 n = 0; n < 4; n++) {
-        if (n >= heads) continue;
-        float *row = a.out + (u64)(token + from / HEADS) * a.out_stride + (head + n) * a.head_dim + 2 * pair;
+    UNROLL for (u32 n = 0; n < OWN; n++) {
+        const u32 token = warp * (OWN / HEADS) + n / HEADS, h = n % HEADS;
+        if (token >= t.tokens || h >= t.heads) continue;
+        float *row = a.out + (u64)(t.token + token) * a.out_stride + (t.head + h) * a.head_dim;
         const float inverse = divide(1.0f, sum[n]);
-        row[0] = out[0][n] * inverse, row[1] = out[1][n] * inverse;
+        UNROLL for (u32 d = 0; d < 4; d++) {
+            if (4 * lane + d < a.head_dim) row[4 * lane + d] = out[n][d] * inverse;
+        }
     }
 }
-
-KERNEL(256, attention_many_f32, AttentionArgs) { attention_many<KV_F32>(a); }
-KERNEL(256, attention_many_f16, AttentionArgs) { attention_many<KV_F16>(a); }

@@ -134,7 +134,7 @@ template <u32 rows, u32 tiles> DEVICE void gemm_few(const GemmArgs &a) {
 
 KERNEL(256, gemm_1x2, GemmArgs) { gemm_few<1, 2>(a); }
 KERNEL(256, gemm_2x4, GemmArgs) { gemm_few<2, 4>(a); }
-KERNEL(256, gemm_2x8, GemmArgs) { gemm_few<2, 8>(a); }
+KERNEL_FITTING(2, 256, gemm_2x8, GemmArgs) { gemm_few<2, 8>(a); }
 
 // Many tokens: tiles of 128 rows and 128 tokens; a warp has 32 rows (two row blocks) and 64 tokens. Activations come
 // through shared memory in stages of one group, three stages deep; weights go from memory to registers. The eight
@@ -153,7 +153,7 @@ DEVICE void load_stage(const GemmArgs &a, u8 *stage, u32 first, u32 group) {
     }
 }
 
-KERNEL(256, gemm_many, GemmArgs) {
+KERNEL_FITTING(2, 256, gemm_many, GemmArgs) {
     SHARED Words4 stages[STAGES][MANY_TOKENS * 8];
     const u32 warp = thread_x() / 32, lane = thread_x() % 32, groups = a.product.groups;
     const u32 first = block_y() * MANY_TOKENS, block = block_x() * 8 + warp % 4 * 2, column = warp / 4 * 64;

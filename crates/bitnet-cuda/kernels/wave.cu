@@ -33,7 +33,7 @@ struct WaveArgs {
 #define WAVE_WARPS (WAVE_THREADS / 32)
 #define WAVE_LANES (NORM_LANES / WAVE_THREADS) // of the sum of squares, of a thread
 #define WAVE_COLUMNS 32u                       // of a row, that a thread has at most
-#define WAVE_AHEAD 3u
+#define WAVE_AHEAD 5u
 
 // What a block of threads has, and where it lies in shared memory.
 struct WaveShare {
@@ -158,46 +158,23 @@ template <bool fused> DEVICE void wave_multiply(const WaveFactors &f, i32 (&sums
     }
 }
 
-// Where this lane's parts of the groups lie, and which of them are this warp's.
-struct WaveWalk {
-    const Words4 *w;
-    const u32 *q;
-    u32 sets, groups, token;
-};
-
-// Asks for WAVE_AHEAD groups from `start` on; what is not there reads the first again and is not used.
-template <bool here> DEVICE void wave_load(const WaveWalk &p, u32 start, WaveFactors (&f)[WAVE_AHEAD]) {
-    UNROLL for (u32 i = 0; i < WAVE_AHEAD; i++) {
-        const u32 group = start + i * p.sets < p.groups ? start + i * p.sets : start;
-        f[i].w = here ? p.w[group * 32] : load_weights(p.w + group * 32);
-        load_words(p.q + group * 32, p.token, thread_x() % 4, f[i]);
-    }
-}
-
-template <bool fused>
-DEVICE void wave_add(const WaveWalk &p, u32 start, const WaveFactors (&f)[WAVE_AHEAD], i32 (&sums)[4][4]) {
-    wave_multiply<fused>(f[0], sums);
-    UNROLL for (u32 i = 1; i < WAVE_AHEAD; i++) {
-        if (start + i * p.sets < p.groups) wave_multiply<fused>(f[i], sums);
-    }
-}
-
-// Adds the products of a row block with the groups from `set` on, in steps of `sets`; weights are in shared memory (`here`)
-// or in the device's. The next groups are asked for before these are multiplied, in turns.
-template <bool fused, bool here> DEVICE void wave_groups(const WaveWalk &p, u32 set, i32 (&sums)[4][4]) {
-    const u32 step = WAVE_AHEAD * p.sets, last = (p.groups - 1 - set) / step * step + set;
-    WaveFactors even[WAVE_AHEAD], odd[WAVE_AHEAD];
-    u32 start = set;
-    wave_load<here>(p, start, even);
-    UNROLL_1 for (;;) {
-        wave_load<here>(p, start < last ? start + step : last, odd);
-        wave_add<fused>(p, start, even, sums);
-        if (start >= last) break;
-        start += step;
-        wave_load<here>(p, start < last ? start + step : last, even);
-        wave_add<fused>(p, start, odd, sums);
-        if (start >= last) break;
-        start += step;
+// Adds the products of a row block with the groups from `set` on, in steps of `sets`. `w` and `q` are where this lane's part
+// of the first group lies; weights are in shared memory (`here`) or in the device's.
+template <bool fused, bool here>
+DEVICE void wave_groups(const Words4 *w, const u32 *q, u32 set, u32 sets, u32 groups, u32 token, i32 (&sums)[4][4]) {
+    const u32 t = thread_x() % 4;
+    for (u32 start = set; start < groups; start += WAVE_AHEAD * sets) {
+        // All of it is asked for before any of it is multiplied; what is not there reads the first again and is not used.
+        WaveFactors f[WAVE_AHEAD];
+        UNROLL for (u32 i = 0; i < WAVE_AHEAD; i++) {
+            const u32 group = start + i * sets < groups ? start + i * sets : start;
+            f[i].w = here ? w[group * 32] : load_weights(w + group * 32);
+            load_words(q + group * 32, token, t, f[i]);
+        }
+        wave_multiply<fused>(f[0], sums);
+        UNROLL for (u32 i = 1; i < WAVE_AHEAD; i++) {
+            if (start + i * sets < groups) wave_multiply<fused>(f[i], sums);
+        }
     }
 }
 
@@ -210,15 +187,11 @@ template <bool fused> DEVICE void wave_products(const WaveArgs &a, const WaveSha
     for (u32 r = warp / a.sets; r < s.count; r += at_once) {
         i32 sums[4][4] = {};
         const u32 pair = r * groups;
-        if (set >= groups) {
-            // There are more sets than groups.
-        } else if (pair + groups <= a.staged) {
-            const WaveWalk walk = {s.weights + pair * 32 + lane, q, a.sets, groups, token};
-            wave_groups<fused, true>(walk, set, sums);
+        if (pair + groups <= a.staged) {
+            wave_groups<fused, true>(s.weights + pair * 32 + lane, q, set, a.sets, groups, token, sums);
         } else {
             const Words4 *w = (const Words4 *)a.product.weights + ((u64)s.first * groups + pair) * 32 + lane;
-            const WaveWalk walk = {w, q, a.sets, groups, token};
-            wave_groups<fused, false>(walk, set, sums);
+            wave_groups<fused, false>(w, q, set, a.sets, groups, token, sums);
         }
         UNROLL for (u32 n = 0; n < 4; n += fused ? 2 : 1) {
             i32 sum = sums[0][n] + (sums[1][n] >> 2) + (sums[2][n] >> 4) + (sums[3][n] >> 6);

@@ -270,7 +270,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&["gemm_dot", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"], size_of::<GemmArgs>());
     add(&["wave_row", "wave_rows"], size_of::<WaveArgs>());
     add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
-    add(&["attention_many_f32", "attention_many_f16"], size_of::<AttentionArgs>());
+    add(&["attention_many"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());
     add(&["quantize_rows"], size_of::<QuantizeArgs>());
     add(&["norm_rows"], size_of::<NormArgs>());

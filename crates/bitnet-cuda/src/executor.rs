@@ -219,7 +219,7 @@ impl CudaExecutor {
         let split = ranges > 1 && blocks < 2 * multiprocessors as usize && blocks * grid.slices <= COUNTERS;
         // Tokens that follow each other share keys and values, if there are enough to fill the device.
         let tiled = tile_count(batch);
-        let can_tile = self.kv.layout().kv_type != KvType::Int8 && self.model.spec.head_dim <= 128;
+        let can_tile = self.kv.layout().kv_type == KvType::F16 && self.model.spec.head_dim <= 128;
         let tiles = if can_tile && rows >= 2 * tiled && rows >= TILED_ROWS { tiled } else { 0 };
         let sizes = Sizes {
             rows,

@@ -21,6 +21,8 @@ use crate::{BLOCK_SIZE, CudaError};
 const SHORT_ROW: usize = 4096;
 /// Places of the counters that blocks of threads share ranges with.
 pub(crate) const COUNTERS: usize = 1 << 16;
+/// Bytes of shared memory of attention to tiles, beside keys and values: queries and weights. `kernels/attention_many.cu`
+const TILE_SHARED: usize = 128 * 32 * 4 + 4 * RANGE * 8 * 4;
 /// Bytes of static shared memory of attention, rounded up.
 const ATTENTION_STATIC: usize = 10 << 10;
 /// Query heads that a block of threads has.
@@ -295,8 +297,11 @@ impl Pass<'_> {
             pad: 0,
         };
         if sizes.tiles > 0 {
-            let kernel = ["attention_many_f32", "attention_many_f16"][self.kv.type_code() as usize];
-            return self.launch(kernel, [grid.parts, sizes.tiles, 1], RANGE as u32, 0, bytes_of(&args));
+            let half = RANGE / BLOCK_SIZE / 2 * self.kv.key_bytes();
+            let buffers = if TILE_SHARED + 2 * half <= self.gpu.facts().shared_bytes as usize { 2 } else { 1 };
+            let args = AttentionArgs { staged: buffers as u32, ..args };
+            let shared = (TILE_SHARED + buffers * half) as u32;
+            return self.launch("attention_many", [grid.parts, sizes.tiles, 1], 128, shared, bytes_of(&args));
         }
         let kernel = ["attention_f32", "attention_f16", "attention_int8"][self.kv.type_code() as usize];
         let grid = [grid.parts * grid.slices, shared_ranges, sizes.rows];

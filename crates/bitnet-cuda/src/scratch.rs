@@ -14,7 +14,7 @@ use crate::layout::GROUP;
 /// Positions with a softmax of their own; see `kernels/attention.cu`.
 pub(crate) const RANGE: usize = bitnet_model::kv::RANGE;
 /// Consecutive tokens that attention computes together.
-const TILE: usize = 4;
+const TILE: usize = 8;
 /// Rows of logits that are computed at a time.
 pub(crate) const LOGIT_ROWS: usize = 64;
 /// Logits of a chunk of which only the largest counts at first; see `kernels/select.cu`.

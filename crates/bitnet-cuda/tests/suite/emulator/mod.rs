@@ -55,7 +55,7 @@ impl Emulator {
         let kernels = if tensor_cores { "sm_80" } else { "sm_75" };
         // Fewer threads than a GPU has: the results are the same, and each of them costs time here.
         let name = "emulator".to_owned();
-        let (multiprocessors, row_threads, shared_bytes) = (2, 64, 48 << 10);
+        let (multiprocessors, row_threads, shared_bytes) = (2, 64, 96 << 10);
         let facts = GpuFacts { name, kernels, tensor_cores, multiprocessors, row_threads, shared_bytes };
         let (buffers, graphs) = (HashMap::new(), HashMap::new());
         Self { facts, buffers, graphs, recording: None, next_graph: 0, room: u64::MAX }
