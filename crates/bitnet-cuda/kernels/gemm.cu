@@ -133,7 +133,9 @@ template <u32 rows, u32 tiles> DEVICE void gemm_few(const GemmArgs &a) {
 }
 
 KERNEL(256, gemm_1x2, GemmArgs) { gemm_few<1, 2>(a); }
+KERNEL(256, gemm_1x4, GemmArgs) { gemm_few<1, 4>(a); }
 KERNEL(256, gemm_2x4, GemmArgs) { gemm_few<2, 4>(a); }
+KERNEL_FITTING(2, 256, gemm_1x8, GemmArgs) { gemm_few<1, 8>(a); }
 KERNEL_FITTING(2, 256, gemm_2x8, GemmArgs) { gemm_few<2, 8>(a); }
 
 // Many tokens: tiles of 128 rows and 128 tokens; a warp has 32 rows (two row blocks) and 64 tokens. Activations come

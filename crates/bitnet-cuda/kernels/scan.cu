@@ -210,6 +210,6 @@ template <u32 tiles> DEVICE void scan(const ScanArgs &a) {
 
 KERNEL(256, scan_4, ScanArgs) { scan<1>(a); }
 KERNEL(256, scan_16, ScanArgs) { scan<4>(a); }
-KERNEL(256, scan_64, ScanArgs) { scan<16>(a); }
+KERNEL_FITTING(2, 256, scan_64, ScanArgs) { scan<16>(a); }
 
 #endif

@@ -76,6 +76,13 @@ DEVICE u32 block_count(u32 own, u32 *scratch) {
     return all;
 }
 
+// The key of the largest lower end of the chunks.
+DEVICE u32 first_key(const float *maxima, u32 chunks, float *scratch) {
+    float own = MINUS_INFINITY;
+    for (u32 chunk = thread_x(); chunk < chunks; chunk += threads()) own = larger(maxima[2 * chunk], own);
+    return order_key(block_max(own, scratch));
+}
+
 // The key of the k-th largest lower end of the chunks, from its highest bit down. Chunks beyond what threads have in registers
 // are read again and again.
 DEVICE u32 kth_key(const float *maxima, u32 chunks, u32 k, u32 *scratch) {
@@ -97,14 +104,14 @@ DEVICE u32 kth_key(const float *maxima, u32 chunks, u32 k, u32 *scratch) {
 
 // Finds the tokens whose intervals reach the k-th largest lower end of a chunk. Grid: rows.
 KERNEL(512, collect, SelectArgs) {
-    SHARED u32 scratch[16], list[COLLECTED], found, listed;
+    SHARED u32 scratch[32], list[COLLECTED], found, listed;
     launch_next();
     await_previous();
     const u32 row = block_x(), k = a.counts[row], warp = thread_x() / 32, lane = thread_x() % 32;
     const float *maxima = a.maxima + (u64)row * a.chunks * 2;
     if (thread_x() == 0) found = 0, listed = 0;
     // With fewer chunks than are wanted every token counts.
-    const u32 least = kth_key(maxima, a.chunks, k, scratch);
+    const u32 least = k == 1 ? first_key(maxima, a.chunks, (float *)scratch) : kth_key(maxima, a.chunks, k, scratch);
     for (u32 chunk = thread_x(); chunk < a.chunks; chunk += threads()) {
         if (order_key(maxima[2 * chunk + 1]) < least) continue;
         const u32 place = atomic_add(&listed, 1);

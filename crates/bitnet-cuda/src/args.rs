@@ -267,7 +267,10 @@ pub fn uses_much_shared_memory(kernel: &str) -> bool {
 pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     let mut all = Vec::new();
     let mut add = |names: &[&'static str], size| all.extend(names.iter().map(|&name| (name, size)));
-    add(&["gemm_dot", "gemm_1x2", "gemm_2x4", "gemm_2x8", "gemm_many"], size_of::<GemmArgs>());
+    add(
+        &["gemm_dot", "gemm_1x2", "gemm_1x4", "gemm_2x4", "gemm_1x8", "gemm_2x8", "gemm_many"],
+        size_of::<GemmArgs>(),
+    );
     add(&["wave_row", "wave_rows"], size_of::<WaveArgs>());
     add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
     add(&["attention_many"], size_of::<AttentionArgs>());

@@ -6,8 +6,8 @@ use bitnet_model::{Activation, ModelSpec};
 use bytemuck::bytes_of;
 
 use crate::args::{
-    ActivateArgs, AttentionArgs, EmbedArgs, Epilogue, GemmArgs, HeadsArgs, KvTarget, LogitsArgs,
-    NormArgs, Product, QuantizeArgs,
+    ActivateArgs, AttentionArgs, EmbedArgs, Epilogue, GemmArgs, HeadsArgs, KvTarget, LogitsArgs, NormArgs,
+    Product, QuantizeArgs,
 };
 use crate::gpu::{Address, Gpu, Launch};
 use crate::kv::KvLayout;
@@ -298,7 +298,8 @@ impl Pass<'_> {
         };
         if sizes.tiles > 0 {
             let half = RANGE / BLOCK_SIZE / 2 * self.kv.key_bytes();
-            let buffers = if TILE_SHARED + 2 * half <= self.gpu.facts().shared_bytes as usize { 2 } else { 1 };
+            let buffers =
+                if TILE_SHARED + 2 * half <= self.gpu.facts().shared_bytes as usize { 2 } else { 1 };
             let args = AttentionArgs { staged: buffers as u32, ..args };
             let shared = (TILE_SHARED + buffers * half) as u32;
             return self.launch("attention_many", [grid.parts, sizes.tiles, 1], 128, shared, bytes_of(&args));
@@ -419,10 +420,14 @@ impl Pass<'_> {
             let grid = [row_blocks, tokens.div_ceil(8), 1];
             return self.launch("gemm_dot", grid, threads, 0, bytes_of(args));
         }
+        // Two row blocks share what is read of the tokens, if there are enough for all multiprocessors.
+        let two = row_blocks > 2 * self.gpu.facts().multiprocessors as usize;
         let (kernel, rows, tiles) = match tokens {
             ..=16 => ("gemm_1x2", 1, 2),
-            17..=32 => ("gemm_2x4", 2, 4),
-            33..=64 => ("gemm_2x8", 2, 8),
+            17..=32 if two => ("gemm_2x4", 2, 4),
+            17..=32 => ("gemm_1x4", 1, 4),
+            33..=64 if two => ("gemm_2x8", 2, 8),
+            33..=64 => ("gemm_1x8", 1, 8),
             _ => {
                 return self.launch(
                     "gemm_many",
