@@ -59,11 +59,11 @@ fn the_four_small_models() {
     }
 }
 
-/// Among the 700,000 activations of this text two lie so close to an int8 rounding border (closer than 2e-5 of a step;
-/// the first is `-16.500009` in layer 7 at token 16, computed in f64 as well) that the noise of the reference's own
-/// float32 sums decides for the other side. From there on the reference follows another, equally valid rounding: a
-/// forward pass in f64 with exact integer products is as far from it (3.3e-3 over all rows) as ours is. So ties this
-/// close are tried on both sides; then every row must agree, far within the tolerance.
+/// Among the 700,000 activations of this text four lie so close to an int8 rounding border (29.5, -17.500002, -16.50001 and
+/// 25.499994 are rounded: five units in the last place at most) that the noise of the reference's own float32 sums decides
+/// for the other side. From there on the reference follows another, equally valid rounding: a forward pass in f64 with
+/// exact integer products is as far from it (3.3e-3 over all rows) as ours is. So ties this close are tried on both sides;
+/// then every row must agree, far within the tolerance.
 #[test]
 fn the_bundled_model_up_to_rounding_ties() {
     let files =
@@ -93,7 +93,7 @@ fn the_bundled_model_up_to_rounding_ties() {
         (turned, got, ties) =
             better.unwrap_or_else(|| panic!("row {row} differs, and no rounding tie explains it"));
     }
-    assert!(turned.len() <= 2, "{turned:?}");
+    assert!(turned.len() <= 4, "{turned:?}");
     check("bitnet-tiny", &got, &reference, vocab);
 }
 

@@ -17,7 +17,7 @@ var<workgroup> head_values: array<f32, HEAD_DIM>;
 var<workgroup> lanes: array<f32, 16>;
 
 #if HEAD_NORMS
-// The factor of an RMS norm over the head, summed in the oracle's sixteen lanes.
+// The factor of an RMS norm over the head, summed in sixteen lanes.
 fn head_factor(index: u32) -> f32 {
     if index < 16u {
         var sum = 0.0;
