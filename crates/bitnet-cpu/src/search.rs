@@ -42,6 +42,8 @@ const FEWEST_KEPT: usize = 16;
 /// Candidates of a thread that there is room for from the start, so that steady decoding does not allocate: how many there
 /// are depends on the logits and on how threads share the rows.
 const CANDIDATES: usize = 8192;
+/// Logits of a hidden row that there is room for among the best from the start, for the same reason.
+const BEST: usize = 1024;
 /// So few tokens that count are computed in full without looking at their int8 rows, which come in panels with others.
 const DIRECT: usize = 512;
 const _: () = assert!(PANEL_ROWS == u32::BITS as usize, "a word of a set of tokens is a panel");
@@ -159,7 +161,9 @@ impl OutputScratch {
     pub(crate) fn share(&mut self) -> OutputShared<'_> {
         self.taken.store(0, Ordering::Relaxed);
         for best in &mut self.best {
-            best.get_mut().unwrap_or_else(PoisonError::into_inner).0.clear();
+            let best = &mut best.get_mut().unwrap_or_else(PoisonError::into_inner).0;
+            best.clear();
+            best.reserve(BEST);
         }
         OutputShared {
             q: Shared::new(&mut self.q),
