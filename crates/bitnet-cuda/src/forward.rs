@@ -366,7 +366,7 @@ impl Pass<'_> {
         let (weight, second) = if input.norm == 0 { (m.norm, 0) } else { (input.norm, m.norm) };
         let rows = self.sizes.rows;
         if rows == 1 && second == 0 && self.row_fits_wave(input.len) {
-            return self.wave(Some(Row { x: input.x, weight, len: input.len }), product);
+            return self.wave(Some(&Row { x: input.x, weight, len: input.len }), product);
         }
         let few = self.gpu.facts().tensor_cores && rows <= WAVE_TOKENS;
         self.quantize(input, weight, second, padded)?;

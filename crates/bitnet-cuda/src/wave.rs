@@ -92,7 +92,7 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// If the device refuses the launch.
-    pub(crate) fn wave(&mut self, row: Option<Row>, product: Product) -> Result<(), CudaError> {
+    pub(crate) fn wave(&mut self, row: Option<&Row>, product: Product) -> Result<(), CudaError> {
         let threads = self.wave_threads();
         let facts = self.gpu.facts();
         let problem = Problem {
@@ -109,13 +109,13 @@ impl Pass<'_> {
         );
         let places = self.scratch.places;
         let args = WaveArgs {
-            x: row.as_ref().map_or(0, |row| row.x),
-            weight: row.as_ref().map_or(0, |row| row.weight),
+            x: row.map_or(0, |row| row.x),
+            weight: row.map_or(0, |row| row.weight),
             q: self.scratch.at(places.q8),
             scales: self.scratch.at(places.scales),
             sums: self.scratch.at(places.sums),
             tokens: self.sizes.rows as u32,
-            len: row.as_ref().map_or(0, |row| row.len as u32),
+            len: row.map_or(0, |row| row.len as u32),
             eps: self.spec().rms_norm_eps,
             share: shares.tokens as u32,
             sets: shares.sets as u32,
