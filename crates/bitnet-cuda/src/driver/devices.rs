@@ -74,11 +74,7 @@ pub(super) fn describe(index: c_int, version: c_int) -> Result<CudaDevice, CudaE
     use sys::CUdevice_attribute as Attribute;
     let device = result::device::get(index).map_err(failed("cuDeviceGet"))?;
     let name = result::device::get_name(device).map_err(failed("cuDeviceGetName"))?;
-    let attribute = |attribute| {
-        // SAFETY: the device is one that the driver gave.
-        let value = unsafe { result::device::get_attribute(device, attribute) };
-        value.map(c_int::unsigned_abs).map_err(failed("cuDeviceGetAttribute"))
-    };
+    let attribute = |which| attribute(device, which);
     let capability = (
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
@@ -97,14 +93,17 @@ pub(super) fn describe(index: c_int, version: c_int) -> Result<CudaDevice, CudaE
     })
 }
 
+/// A fact about a device, which the driver gave.
+fn attribute(device: sys::CUdevice, which: sys::CUdevice_attribute) -> Result<u32, CudaError> {
+    // SAFETY: the device is one that the driver gave.
+    let value = unsafe { result::device::get_attribute(device, which) };
+    value.map(c_int::unsigned_abs).map_err(failed("cuDeviceGetAttribute"))
+}
+
 /// Bytes of shared memory that a block of threads can have, and of a multiprocessor.
 pub(super) fn shared_memory(device: sys::CUdevice) -> Result<[u32; 2], CudaError> {
     use sys::CUdevice_attribute as Attribute;
-    let attribute = |attribute| {
-        // SAFETY: the device is one that the driver gave.
-        let value = unsafe { result::device::get_attribute(device, attribute) };
-        value.map(c_int::unsigned_abs).map_err(failed("cuDeviceGetAttribute"))
-    };
+    let attribute = |which| attribute(device, which);
     Ok([
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
