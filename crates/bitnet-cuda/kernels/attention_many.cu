@@ -113,13 +113,12 @@ DEVICE void weigh_queries(const AttentionArgs &a, u32 position, u32 start, float
     sync_warp();
 }
 
-// Adds positions `from..to` of half a range's values times their weights: four elements of this lane.
-DEVICE void add_half(const AttentionArgs &a, const u8 *values, const float (*weights)[OWN], u32 from, u32 to,
-                     float (&out)[OWN][4]) {
+// Adds the first `count` positions of half a range's values times their weights: four elements of this lane.
+DEVICE void add_half(const AttentionArgs &a, const u8 *values, const float (*weights)[OWN], u32 count, float (&out)[OWN][4]) {
     // Lanes without elements read those of the last one.
     const u32 column = 4 * (thread_x() % 32);
     const u8 *own = values + 2 * (column < a.padded_dim ? column : a.padded_dim - 4);
-    UNROLL_4 for (u32 slot = from; slot < to; slot++) {
+    UNROLL_4 for (u32 slot = 0; slot < count; slot++) {
         const u32 *v = (const u32 *)(own + slot * a.padded_dim * 2);
         const u32 pair[2] = {v[0], v[1]};
         const Words4 low = load4(weights[slot]), high = load4(weights[slot] + 4);
@@ -202,7 +201,7 @@ KERNEL_FITTING(2, 128, attention_many, AttentionArgs) {
             if (base < blocks && n < 2) score_half(a, q, part, score[n]);
             if (base < blocks && n >= 2) {
                 const u32 rest = end - base * KV_BLOCK, most = HALF_BLOCKS * KV_BLOCK;
-                add_half(a, part, m.weights[warp] + base * KV_BLOCK, 0, rest < most ? rest : most, next);
+                add_half(a, part, m.weights[warp] + base * KV_BLOCK, rest < most ? rest : most, next);
             }
             sync_block();
             if (buffers == 1 && n < 3) stage_part(a, s, room, 0, n + 1, blocks);

@@ -25,10 +25,8 @@ struct alignas(16) Words4 {
 #define SHARED __shared__
 #define UNROLL _Pragma("unroll")
 #define UNROLL_1 _Pragma("unroll 1")
-#define UNROLL_2 _Pragma("unroll 2")
 #define UNROLL_4 _Pragma("unroll 4")
 #define UNROLL_8 _Pragma("unroll 8")
-#define UNROLL_32 _Pragma("unroll 32")
 #define KERNEL(threads, name, Args) extern "C" __global__ void __launch_bounds__(threads) name(const Args a)
 // A kernel of which so many blocks shall fit a multiprocessor.
 #define KERNEL_FITTING(blocks, threads, name, Args)                                                                    \

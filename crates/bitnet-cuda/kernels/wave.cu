@@ -3,8 +3,9 @@
 //
 // Generating is a chain of short products, so what counts is the time from one result to the next. Whatever does not depend
 // on the kernel before is asked for first: a block's weights, which are one piece of memory, come to shared memory while
-// that kernel still runs. It is let begin only when this one's row has come, since the row would have to wait behind weights. With one token every block norms and quantises the row for itself, which is less work than another
-// launch; the row stays in registers.
+// that kernel still runs. It is let begin only when this one's row has come, since the row would have to wait behind
+// weights. With one token every block norms and quantises the row for itself, which is less work than another launch; the
+// row stays in registers.
 //
 // The four codes of a byte are taken out by masks alone, so they count 1, 4, 16 and 64 times: as unsigned bytes they are
 // factors of products that have sums of their own, shifted right at the end. Integer sums are exact in any order.

@@ -10,10 +10,8 @@
 #define SHARED static
 #define UNROLL
 #define UNROLL_1
-#define UNROLL_2
 #define UNROLL_4
 #define UNROLL_8
-#define UNROLL_32
 
 // A kernel becomes a function that takes the bytes of its argument, with their number beside it.
 #define KERNEL(threads, name, Args)                                                                                    \
