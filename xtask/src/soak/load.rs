@@ -23,6 +23,11 @@ pub(super) struct Load {
 
 /// Memory may grow by so much of itself, between its warm state and the end.
 const MEMORY_TOLERANCE: f64 = 0.05;
+/// Answers a client has had on average when the server is warm: by then every place has held a text of full length. Counted
+/// in answers since a slow machine gives few of them in a second.
+const WARM_ANSWERS: u64 = 2;
+/// Answers a client has had on average at the end, at least.
+const LEAST_ANSWERS: u64 = 6;
 
 /// What came out.
 #[derive(Debug, Default)]
@@ -66,14 +71,18 @@ pub(super) fn run(server: &Server, load: Load) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// All clients until the time is over; each looks at every text.
+/// All clients until the time is over and [`LEAST_ANSWERS`] are there; each looks at every text.
 fn together(server: &Server, load: Load, alone: &[String]) -> Result<Report, Failure> {
     let (start, failed) = (Instant::now(), AtomicBool::new(false));
     let (requests, tokens) = (AtomicU64::new(0), AtomicU64::new(0));
     let failure: Mutex<Option<Failure>> = Mutex::new(None);
+    let had = |part: Duration, answers: u64| {
+        start.elapsed() >= part && requests.load(Ordering::Relaxed) >= answers * load.clients as u64
+    };
+    let goes_on = || !had(load.time, LEAST_ANSWERS) && !failed.load(Ordering::Relaxed);
     let client = |number: usize| {
         let mut index = number;
-        while start.elapsed() < load.time && !failed.load(Ordering::Relaxed) {
+        while goes_on() {
             let which = index % alone.len();
             match stream(server.address(), &body(which, load.tokens)) {
                 Ok((text, pieces)) if text == alone[which] => {
@@ -108,10 +117,9 @@ fn together(server: &Server, load: Load, alone: &[String]) -> Result<Report, Fai
                 })
             })
             .collect();
-        // The first sixth warms up: caches fill, threads start.
-        while start.elapsed() < load.time && !failed.load(Ordering::Relaxed) {
+        while goes_on() {
             std::thread::sleep(load.time / 60);
-            if start.elapsed() >= load.time / 6 {
+            if had(load.time / 6, WARM_ANSWERS) {
                 memory.extend(
                     condition::resident(server.id()).map(|bytes| (start.elapsed().as_secs_f64(), bytes)),
                 );
