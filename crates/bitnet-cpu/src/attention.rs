@@ -4,6 +4,9 @@
 //! cache. A unit of work is a tile and a key/value head; when there are few of them (decoding) it is one range of
 //! positions as well, and the states of the ranges are merged afterwards. Units are handed out to whoever is free. None of
 //! this changes a bit: every state belongs to one query and one range, and states are merged in order.
+//!
+//! Where every sequence is one tile (decoding, mostly), one thread stores the keys and values of a key/value head and
+//! attends with them: no thread waits for another in between, and keys stay in the cache of the core that wrote them.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +16,10 @@ use bitnet_model::kv::RANGE;
 use bitnet_model::reference::rope_rotate;
 use bitnet_model::{ModelSpec, Sequence};
 
-use crate::kernels::KernelSet;
 use crate::kernels::attention::{self, Attend, QUERIES, Query, state_len};
+use crate::kernels::{KernelSet, prefetch};
 use crate::kv::{BLOCK_SIZE, KvCache, KvPart};
+use crate::schedule::Ranges;
 use crate::scratch::{RopeTable, ThreadScratch};
 use crate::shared::Shared;
 
@@ -127,12 +131,86 @@ impl<'a> Attention<'a> {
             && self.tiles().any(|t| t.ranges() > 1)
     }
 
+    /// The whole phase: from queries, keys and values to results. Every thread of the team calls this, and a barrier follows.
+    /// `starts` are the first columns of queries, keys and values; `norms` are those over heads of queries and of keys, if
+    /// there are any.
+    pub(crate) fn run(
+        &self,
+        layer: usize,
+        starts: [usize; 3],
+        norms: Option<&[Vec<f32>; 2]>,
+        team: &Team<'_>,
+        own: &mut ThreadScratch,
+    ) {
+        if self.sequences.iter().all(|s| s.tokens.len() <= TILE) && !self.splits(team.threads()) {
+            return self.store_and_attend(layer, starts, norms, team, own);
+        }
+        self.store(layer, starts, norms, team, own);
+        team.barrier();
+        self.attend_units(layer, team, own);
+    }
+
+    /// Stores and attends for one key/value head of one sequence after the other; each sequence is one tile.
+    fn store_and_attend(
+        &self,
+        layer: usize,
+        starts: [usize; 3],
+        norms: Option<&[Vec<f32>; 2]>,
+        team: &Team<'_>,
+        own: &mut ThreadScratch,
+    ) {
+        let (kv_heads, group) = (self.spec.num_kv_heads, self.group());
+        for units in Ranges::singly(team, self.sequences.len() * kv_heads, &self.units[layer]) {
+            let first = units.start / kv_heads;
+            let heads = self.tiles().skip(first).flat_map(|tile| (0..kv_heads).map(move |head| (tile, head)));
+            let mut heads = heads.skip(units.start - first * kv_heads).take(units.len()).peekable();
+            while let Some((tile, head)) = heads.next() {
+                if let Some(&(tile, head)) = heads.peek() {
+                    self.prefetch(layer, tile, head);
+                }
+                let queries = (head * group..(head + 1) * group).map(|head| (Part::Query, head));
+                for (part, head) in [(Part::Key, head), (Part::Value, head)].into_iter().chain(queries) {
+                    let unit = self.unit(tile.row, part, head, starts, norms);
+                    let positions = tile.position..tile.position + tile.rows;
+                    self.store_unit(layer, tile.blocks, positions, unit, own);
+                }
+                self.tile_unit(layer, tile, head, own);
+            }
+        }
+    }
+
+    /// Fetches the keys and values of a unit of this thread that are read first, and those beside which it writes.
+    fn prefetch(&self, layer: usize, tile: Tile<'a>, kv_head: usize) {
+        let first = self.spec.first_position(layer, tile.position) / BLOCK_SIZE;
+        let last = (tile.position + tile.rows - 1) / BLOCK_SIZE;
+        for block in [first, last].into_iter().take(1 + usize::from(first < last)) {
+            // SAFETY: no other thread writes to the pieces of this thread's units.
+            prefetch::bytes(unsafe { self.kv.piece(tile.blocks[block], layer, kv_head) });
+        }
+    }
+
+    /// A head of the rows from `row` on.
+    fn unit<'n>(
+        &self,
+        row: usize,
+        part: Part,
+        head: usize,
+        starts: [usize; 3],
+        norms: Option<&'n [Vec<f32>; 2]>,
+    ) -> Unit<'n> {
+        let at = row * self.qkv_stride + starts[part as usize] + head * self.spec.head_dim;
+        let norm = match part {
+            Part::Query => norms.map(|n| n[0].as_slice()),
+            Part::Key => norms.map(|n| n[1].as_slice()),
+            Part::Value => None,
+        };
+        Unit { part, head, at, norm }
+    }
+
     /// Rotates queries and keys and writes keys and values to the cache, for the units of this thread: one head each, for
     /// rows whose positions are in one block, so that no two threads write to the same piece. Units are dealt round, the
-    /// dear ones (keys, which are scattered) first, each block to the next thread. `starts` are the first columns of
-    /// queries, keys and values.
-    /// `norms` are those over heads of queries and of keys, if there are any.
-    pub(crate) fn store(
+    /// dear ones (keys, which are scattered) first, each block to the next thread.
+    fn store(
         &self,
         layer: usize,
         starts: [usize; 3],
@@ -153,13 +231,7 @@ impl<'a> Attention<'a> {
                         _ if unit < 2 * kv_heads => (Part::Value, unit - kv_heads),
                         _ => (Part::Query, unit - 2 * kv_heads),
                     };
-                    let at = row * self.qkv_stride + starts[part as usize] + head * self.spec.head_dim;
-                    let norm = match part {
-                        Part::Query => norms.map(|n| n[0].as_slice()),
-                        Part::Key => norms.map(|n| n[1].as_slice()),
-                        Part::Value => None,
-                    };
-                    let unit = Unit { part, head, at, norm };
+                    let unit = self.unit(row, part, head, starts, norms);
                     self.store_unit(layer, s.blocks, positions.clone(), unit, own);
                 }
                 row += positions.len();
@@ -208,8 +280,8 @@ impl<'a> Attention<'a> {
         }
     }
 
-    /// Attention of the units that fall to this thread. Every thread of the team calls this, and a barrier follows.
-    pub(crate) fn run(&self, layer: usize, team: &Team<'_>, own: &mut ThreadScratch) {
+    /// Attention of the units that fall to this thread, of stored keys and values.
+    fn attend_units(&self, layer: usize, team: &Team<'_>, own: &mut ThreadScratch) {
         let kv_heads = self.spec.num_kv_heads;
         let split = self.splits(team.threads());
         let next = || self.units[layer].fetch_add(1, Ordering::Relaxed);

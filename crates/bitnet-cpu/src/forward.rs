@@ -220,9 +220,7 @@ impl<'a> Pass<'a> {
         let spec = &self.model.spec;
         self.queries_keys_values(index, layer, team, own);
         let starts = std::array::from_fn(|i| layer.qkv.parts()[i].strips.start * STRIP_ROWS);
-        self.attention.store(index, starts, layer.extras.head_norms.as_ref(), team, own);
-        team.barrier();
-        self.attention.run(index, team, own);
+        self.attention.run(index, starts, layer.extras.head_norms.as_ref(), team, own);
         team.barrier();
         let source = Source {
             rows: self.attention.out,

@@ -24,10 +24,10 @@ use bitnet_core::pool::Team;
 use bitnet_model::{DenseTensor, ExecError, TokenSet, TopLogits};
 
 use crate::int8_rows::Int8Rows;
-use crate::kernels::KernelSet;
 use crate::kernels::int8::{
     Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PanelBounds, PartLayout, PartSums, Sums, TILE_PARTS, below,
 };
+use crate::kernels::{KernelSet, prefetch};
 use crate::outcome::Outcome;
 use crate::schedule::Ranges;
 use crate::shared::Shared;
@@ -206,7 +206,7 @@ pub(crate) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// How hidden rows lie in memory.
     fn layout(&self) -> PartLayout {
-        PartLayout::of(self.kernels.hidden_tiles, self.rows, self.int8.padded_cols())
+        PartLayout::of(self.kernels.hidden_layout, self.rows, self.int8.padded_cols())
     }
 
     /// # Safety
@@ -343,9 +343,9 @@ impl<'a> Scan<'a> {
                     let search = &mut self.scratch.searches.get_mut(mine(row))[0];
                     let reached =
                         (self.kernels.int8_intervals)(sums, bounds, hidden, search.threshold, &mut intervals);
-                    if reached {
+                    if reached & lanes != 0 {
                         let lowers = &mut self.scratch.lowers.get_mut(mine(row))[0];
-                        search.take(self.int8.panel_rows(panel), lanes, &intervals, k(row), lowers);
+                        search.take(self.int8.panel_rows(panel), reached & lanes, &intervals, k(row), lowers);
                     }
                 },
             );
@@ -390,9 +390,11 @@ impl<'a> Scan<'a> {
         candidates.sort_unstable_by(|a, b| b.upper.total_cmp(&a.upper).then(a.row.cmp(&b.row)));
         // SAFETY: promised by the caller.
         let h = unsafe { self.hidden_row(row) };
+        let step = step.clamp(FEWEST_TAKEN, MOST_TAKEN);
+        self.prefetch(&candidates[..candidates.len().min(2 * step)]);
         let mut logits = [0.0; MOST_TAKEN];
         let mut threshold = self.best(row).threshold(k);
-        for next in candidates.chunks_mut(step.clamp(FEWEST_TAKEN, MOST_TAKEN)) {
+        for next in candidates.chunks_mut(step) {
             let reaching = next.iter().take_while(|c| !below(c.upper, threshold)).count();
             let next = &mut next[..reaching];
             if next.is_empty() {
@@ -407,6 +409,14 @@ impl<'a> Scan<'a> {
             }
             found.extend(next.iter().zip(&*logits).map(|(c, &logit)| (c.row, logit)));
             threshold = self.best(row).add(logits, k);
+        }
+    }
+
+    /// Fetches the rows of candidates that will be computed soon: they lie anywhere in the table. Those of mapped files are
+    /// copied by the system, which does that itself.
+    fn prefetch(&self, candidates: &[Candidate]) {
+        if self.int8.is_exact() && !self.dense.data().is_mapped() {
+            candidates.iter().for_each(|c| prefetch::bytes(self.dense.row_bytes(c.row as usize)));
         }
     }
 
@@ -455,7 +465,8 @@ impl Search {
         }
     }
 
-    /// Takes those of the rows of a panel, one for each bit of `lanes`, whose intervals reach the threshold.
+    /// Takes those of the rows of a panel, at least one, for which a bit of `lanes` is set and whose intervals reach the
+    /// threshold.
     fn take(
         &mut self,
         rows: Range<usize>,
@@ -465,11 +476,15 @@ impl Search {
         lowers: &mut Vec<f32>,
     ) {
         let keep = k.max(FEWEST_KEPT);
-        for (lane, row) in rows.enumerate().filter(|(lane, _)| lanes >> lane & 1 == 1) {
+        // The last panel is filled up with rows that do not exist.
+        let mut left = lanes & (u32::MAX >> (PANEL_ROWS - rows.len()));
+        while left != 0 {
+            let lane = left.trailing_zeros() as usize;
+            left &= left - 1;
             let (upper, lower) = (intervals.upper[lane], intervals.lower[lane]);
             if !below(upper, self.threshold) {
                 let upper = if upper.is_nan() { f32::INFINITY } else { upper };
-                self.candidates.push(Candidate { row: row as u32, upper });
+                self.candidates.push(Candidate { row: (rows.start + lane) as u32, upper });
                 if lower > self.threshold {
                     lowers.push(lower);
                     if lowers.len() >= 4 * keep {

@@ -11,7 +11,9 @@ use bitnet_model::kv::RANGE;
 use bitnet_model::{Activation, KvType};
 
 use super::attention::{self, AttendScratch, QUERIES, Query};
-use super::int8::{COLS_STEP, Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PartLayout, TILE, TILE_PARTS};
+use super::int8::{
+    COLS_STEP, Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PartLayout, TILE, TILE_PARTS, totals,
+};
 use super::scalar::SCALAR;
 use super::{Attend, KernelSet, Product, choose, code_bytes};
 use crate::kv::{BLOCK_SIZE, KvLayout, KvPart};
@@ -442,7 +444,7 @@ fn int8_sums(set: &KernelSet) -> Result<usize, String> {
                 let what = format!("{parts} parts of {quads} quads");
                 // Sets take different numbers of parts at once.
                 let run = |set: &KernelSet| {
-                    let layout = PartLayout::of(set.hidden_tiles, parts / PARTS, quads * 4);
+                    let layout = PartLayout::of(set.hidden_layout, parts / PARTS, quads * 4);
                     let mut all = Vec::new();
                     for values in values.chunks(layout.stride() * quads * 4) {
                         all.extend(panel_sums(set, layout, &weights, values));
@@ -456,8 +458,8 @@ fn int8_sums(set: &KernelSet) -> Result<usize, String> {
     Ok(cases.0)
 }
 
-/// Sums of a panel with the parts in `values`, one after the other.
-fn panel_sums(set: &KernelSet, layout: PartLayout, weights: &[i8], values: &[i8]) -> Vec<[i32; PANEL_ROWS]> {
+/// Sums of a panel with the hidden rows whose parts are in `values`, one after the other.
+fn panel_sums(set: &KernelSet, layout: PartLayout, weights: &[i8], values: &[i8]) -> Vec<[i64; PANEL_ROWS]> {
     let cols = weights.len() / PANEL_ROWS;
     let (mut q, mut sums) = (vec![55; layout.stride() * cols], [[0; PANEL_ROWS]; TILE_PARTS]);
     let mut part_sums = Vec::new();
@@ -469,7 +471,7 @@ fn panel_sums(set: &KernelSet, layout: PartLayout, weights: &[i8], values: &[i8]
     let panel = Panel { weights, q: &q, layout, part_sums: &part_sums };
     // SAFETY: the set is available.
     unsafe { (set.int8_sums)(&panel, &mut sums) };
-    sums[..part_sums.len()].to_vec()
+    sums[..part_sums.len()].as_chunks().0.iter().map(totals).collect()
 }
 
 fn int8_intervals(set: &KernelSet) -> Result<usize, String> {

@@ -206,7 +206,7 @@ macro_rules! float_kernels {
             h: &crate::kernels::int8::Hidden,
             threshold: f32,
             out: &mut crate::kernels::int8::Intervals,
-        ) -> bool {
+        ) -> u32 {
             crate::kernels::int8::int8_intervals(sums, bounds, h, threshold, out)
         }
 

@@ -25,7 +25,9 @@ pub(crate) const COLS_STEP: usize = 4 * QUAD;
 /// Int8 rows that a hidden row is made of.
 pub(crate) const PARTS: usize = 2;
 /// What the coarse part counts as a multiple of the fine one.
-const FINE: f32 = 128.0;
+const FINE: f32 = (1 << FINE_BITS) as f32;
+/// The same as a power of two.
+pub(crate) const FINE_BITS: u32 = 7;
 /// Hidden rows that are scanned together at most.
 pub(crate) const HIDDEN_BLOCK: usize = 4;
 /// Their int8 rows.
@@ -41,9 +43,10 @@ const SLACK: f32 = 1.001;
 /// A largest magnitude below this is not scaled by: the scale would lose bits, or its inverse overflow.
 const SMALLEST: f32 = f32::from_bits((127 - 93) << 23);
 
-/// Sums of one panel for the parts of a block of hidden rows: `[part][vocabulary row]`.
+/// Sums of one panel for a block of hidden rows: `[2 * hidden row + part][vocabulary row]`.
 pub(crate) type Sums = [[i32; PANEL_ROWS]; TILE_PARTS];
-/// Those of one hidden row.
+/// Those of one hidden row. What counts is the coarse sum times 128 and the fine one together; kernels may divide that
+/// between the two as suits them.
 pub(crate) type PartSums = [[i32; PANEL_ROWS]; PARTS];
 
 /// How the parts of a block of hidden rows lie in memory.
@@ -57,15 +60,21 @@ pub(crate) enum PartLayout {
     },
     /// The first 64 columns of each of [`TILE_PARTS`] parts, then the next 64.
     Tiles,
+    /// The first four columns of each of [`HIDDEN_BLOCK`] hidden rows, then the next four; a column is 16 bits,
+    /// `128 coarse + fine`.
+    Words,
 }
 
 impl PartLayout {
-    /// How kernels that take tiles or do not want so many hidden rows of `cols` columns.
-    pub(crate) fn of(tiles: bool, hidden_rows: usize, cols: usize) -> Self {
-        match hidden_rows {
-            1 => PartLayout::Quads { stride: PARTS },
-            _ if tiles && cols.is_multiple_of(TILE_COLS) => PartLayout::Tiles,
-            _ => PartLayout::Quads { stride: BLOCK_PARTS },
+    /// Parts of several hidden rows side by side.
+    pub(crate) const BLOCK: Self = Self::Quads { stride: BLOCK_PARTS };
+
+    /// How kernels that want several hidden rows in the layout `several` want so many of `cols` columns.
+    pub(crate) fn of(several: Self, hidden_rows: usize, cols: usize) -> Self {
+        match several {
+            _ if hidden_rows == 1 => Self::Quads { stride: PARTS },
+            Self::Tiles if !cols.is_multiple_of(TILE_COLS) => Self::BLOCK,
+            _ => several,
         }
     }
 
@@ -74,6 +83,7 @@ impl PartLayout {
         match self {
             PartLayout::Quads { stride } => stride,
             PartLayout::Tiles => TILE_PARTS,
+            PartLayout::Words => BLOCK_PARTS,
         }
     }
 
@@ -82,7 +92,7 @@ impl PartLayout {
         self.stride() / PARTS
     }
 
-    /// Writes part `part` of a block to its place in the block.
+    /// Writes part `part` of a block to its place in the block; the coarse part of a hidden row comes before its fine one.
     ///
     /// # Safety
     /// No other thread touches this part meanwhile.
@@ -90,11 +100,31 @@ impl PartLayout {
         let (step, stride) = match self {
             PartLayout::Quads { stride } => (QUAD, stride),
             PartLayout::Tiles => (TILE_COLS, TILE_PARTS),
+            // SAFETY: promised by the caller.
+            PartLayout::Words => return unsafe { place_words(values, part, block) },
         };
         for (i, values) in values.chunks_exact(step).enumerate() {
             let at = (i * stride + part) * step;
             // SAFETY: promised by the caller.
             unsafe { block.get_mut(at..at + step) }.copy_from_slice(values);
+        }
+    }
+}
+
+/// [`PartLayout::place`] for [`PartLayout::Words`].
+///
+/// # Safety
+/// As there.
+unsafe fn place_words(values: &[i8], part: usize, block: Shared<'_, i8>) {
+    let (row, fine) = (part / PARTS, part % PARTS == 1);
+    for (i, values) in values.as_chunks::<QUAD>().0.iter().enumerate() {
+        let at = (i * HIDDEN_BLOCK + row) * QUAD * size_of::<i16>();
+        // SAFETY: promised by the caller.
+        let words = unsafe { block.get_mut(at..at + QUAD * size_of::<i16>()) };
+        for (word, &q) in words.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+            let coarse = i16::from_ne_bytes(word.map(i8::cast_unsigned));
+            let value = if fine { coarse + i16::from(q) } else { i16::from(q) * FINE as i16 };
+            *word = value.to_ne_bytes().map(u8::cast_signed);
         }
     }
 }
@@ -251,10 +281,11 @@ pub(crate) fn int8_hidden(h: &[f32], units: &mut [f32], q: &mut [i8]) -> Hidden 
     }
 }
 
-/// Intervals that hold the logits of a panel's rows, from the exact sums. Tells whether an upper end reaches `threshold`
-/// or is not a number, which must not hide a row.
+/// Intervals that hold the logits of a panel's rows, from the exact sums. Gives a set of the rows whose upper end reaches
+/// `threshold` or is not a number, which must not hide a row: a bit each, the first row's the lowest.
 ///
-/// The logit as the full-precision kernel computes it is `w h` but for its rounding; and
+/// The sums are first divided between coarse and fine in the one way in which the fine one is from 0 to 127, so that the
+/// ends do not depend on the kernel. The logit as the full-precision kernel computes it is `w h` but for its rounding; and
 /// `w h = a b (q q1 + q q2 / 128) + (a q) d + e h`, of which the second part is at most `|a q| |d|` and the third at most
 /// `|e| |h|` by Cauchy-Schwarz. The two sums may have opposite signs, so that the rounding of the first is bounded by
 /// their magnitudes, not by what is left of them; dividing by 128 is exact. All terms of the half width are positive; what
@@ -266,11 +297,12 @@ pub(crate) fn int8_intervals(
     h: &Hidden,
     threshold: f32,
     out: &mut Intervals,
-) -> bool {
+) -> u32 {
     let [scale, error, norm] = bounds;
     let mut reached = 0u32;
     for l in 0..PANEL_ROWS {
-        let (coarse, fine) = (sums[0][l] as f32, sums[1][l] as f32 / FINE);
+        let carry = sums[1][l] >> FINE_BITS;
+        let (coarse, fine) = ((sums[0][l] + carry) as f32, (sums[1][l] - (carry << FINE_BITS)) as f32 / FINE);
         let unit = scale[l] * h.scale;
         let middle = (coarse + fine) * unit;
         let magnitude = (coarse.abs() + fine.abs()) * unit;
@@ -278,9 +310,9 @@ pub(crate) fn int8_intervals(
         let upper = middle + width;
         out.upper[l] = upper;
         out.lower[l] = middle - width;
-        reached |= u32::from(!below(upper, threshold));
+        reached |= u32::from(!below(upper, threshold)) << l;
     }
-    reached != 0
+    reached
 }
 
 /// Whether a value is a number and below `threshold`.
@@ -298,6 +330,12 @@ fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         DType::F16 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, &b)| *o = f16_to_f32(b)),
         DType::F32 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, &b)| *o = f32::from_le_bytes(b)),
     }
+}
+
+/// What counts of the sums of one hidden row.
+#[cfg(any(test, feature = "conformance"))]
+pub(crate) fn totals(sums: &PartSums) -> [i64; PANEL_ROWS] {
+    std::array::from_fn(|l| (i64::from(sums[0][l]) << FINE_BITS) + i64::from(sums[1][l]))
 }
 
 /// Exact sums of a panel in plain Rust, of parts that lie quad by quad.
@@ -350,7 +388,7 @@ mod tests {
                     parts.iter().map(|part| part.iter().map(|&q| i32::from(q)).sum()).collect();
                 for set in available() {
                     let mut sums = [[0; PANEL_ROWS]; TILE_PARTS];
-                    let layout = PartLayout::of(set.hidden_tiles, hidden, quads * QUAD);
+                    let layout = PartLayout::of(set.hidden_layout, hidden, quads * QUAD);
                     let mut q = vec![0; layout.stride() * quads * QUAD];
                     for (i, part) in parts.iter().enumerate() {
                         // SAFETY: there is only this thread.
@@ -359,10 +397,14 @@ mod tests {
                     let panel = Panel { weights: &weights, q: &q, layout, part_sums: &part_sums };
                     // SAFETY: the set is available.
                     unsafe { (set.int8_sums)(&panel, &mut sums) };
-                    for (part, sums) in parts.iter().zip(&sums) {
-                        for (lane, &found) in sums.iter().enumerate() {
+                    for (row, sums) in parts.as_chunks::<PARTS>().0.iter().zip(sums.as_chunks().0) {
+                        for (lane, &found) in totals(sums).iter().enumerate() {
                             let tiles = weights.chunks_exact(TILE).flat_map(|t| &t[lane * QUAD..][..QUAD]);
-                            let want: i32 = tiles.zip(part).map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
+                            let hidden_row = row[0].iter().zip(&row[1]);
+                            let want: i64 = tiles
+                                .zip(hidden_row)
+                                .map(|(&w, (&q1, &q2))| i64::from(w) * (128 * i64::from(q1) + i64::from(q2)))
+                                .sum();
                             assert_eq!(found, want, "{}: {quads} quads, {hidden} hidden rows", set.name);
                         }
                     }
@@ -419,7 +461,7 @@ mod tests {
             for (tile, q) in weights.as_chunks_mut::<TILE>().0.iter_mut().zip(q.as_chunks::<QUAD>().0) {
                 tile[..QUAD].copy_from_slice(q);
             }
-            let layout = PartLayout::of(set.hidden_tiles, 1, padded);
+            let layout = PartLayout::of(set.hidden_layout, 1, padded);
             let mut placed = vec![0; hq.len()];
             for (part, values) in hq.chunks_exact(padded).enumerate() {
                 layout.place(values, part, Shared::new(&mut placed));

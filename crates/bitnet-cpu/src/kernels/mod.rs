@@ -15,6 +15,7 @@ mod dots16;
 pub(crate) mod generic;
 pub(crate) mod int8;
 mod lanes16;
+pub(crate) mod prefetch;
 mod rows;
 pub(crate) mod scalar;
 pub(crate) mod self_test;
@@ -137,7 +138,7 @@ type Int8RowFn = unsafe fn(DType, &[u8], &mut [f32], &mut [i8]) -> int8::Int8Row
 type Int8HiddenFn = unsafe fn(&[f32], &mut [f32], &mut [i8]) -> int8::Hidden;
 type Int8SumsFn = unsafe fn(&int8::Panel<'_>, &mut int8::Sums);
 type Int8IntervalsFn =
-    unsafe fn(&int8::PartSums, &int8::PanelBounds, &int8::Hidden, f32, &mut int8::Intervals) -> bool;
+    unsafe fn(&int8::PartSums, &int8::PanelBounds, &int8::Hidden, f32, &mut int8::Intervals) -> u32;
 type DenseFn = unsafe fn(DType, &[u8], &[f32], &mut [f32]);
 
 /// A table of kernels for one instruction set. All functions are safe to call where [`KernelSet::is_available`] is true;
@@ -154,8 +155,8 @@ pub struct KernelSet {
     pub(crate) four_rows: bool,
     /// Number of rows from which on a product reads them in [`RowLayout::Tiles`].
     pub(crate) tiles_from: usize,
-    /// Whether the output layer reads several hidden rows in [`int8::PartLayout::Tiles`], where columns allow it.
-    pub(crate) hidden_tiles: bool,
+    /// How the output layer reads several hidden rows, where columns allow it.
+    pub(crate) hidden_layout: int8::PartLayout,
     /// Ternary product. For several rows it needs [`code_bytes`] of scratch.
     pub(crate) product: ProductFn,
     /// Norm, if there is one, and int8 quantisation of a row.

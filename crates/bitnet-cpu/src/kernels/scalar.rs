@@ -13,7 +13,7 @@ pub(super) const SCALAR: KernelSet = KernelSet {
     measure_forms: false,
     four_rows: false,
     tiles_from: usize::MAX,
-    hidden_tiles: false,
+    hidden_layout: int8::PartLayout::BLOCK,
     product,
     norm_quantize,
     rms_norm,

@@ -2,7 +2,7 @@
 //!
 //! A processor or compiler fault then costs speed and a warning, not wrong text. Takes well under a millisecond.
 
-use super::int8::{PANEL_ROWS, PARTS, Panel, PartLayout, Sums, TILE, TILE_PARTS};
+use super::int8::{FINE_BITS, PANEL_ROWS, PARTS, Panel, PartLayout, TILE, TILE_PARTS};
 use super::{KernelSet, Product, code_bytes, scalar};
 use crate::layout::{Form, QUAD, TILE_BYTES};
 use crate::shared::Shared;
@@ -29,11 +29,11 @@ pub(crate) fn checked(set: &'static KernelSet) -> (&'static KernelSet, Vec<Strin
     (scalar, vec![warning])
 }
 
-/// Sums of a panel of int8 rows with so many hidden rows.
-fn int8_sums(set: &KernelSet, hidden: usize) -> Sums {
+/// What counts of the sums of a panel of int8 rows with so many hidden rows.
+fn int8_sums(set: &KernelSet, hidden: usize) -> Vec<i32> {
     const QUADS: usize = 16;
     let weights: Vec<i8> = (0..QUADS * TILE).map(|i| ((i * 37 % 255) as i16 - 127) as i8).collect();
-    let layout = PartLayout::of(set.hidden_tiles, hidden, QUADS * QUAD);
+    let layout = PartLayout::of(set.hidden_layout, hidden, QUADS * QUAD);
     let mut q = vec![0i8; layout.stride() * QUADS * QUAD];
     let mut part_sums = Vec::new();
     for part in 0..hidden * PARTS {
@@ -47,7 +47,8 @@ fn int8_sums(set: &KernelSet, hidden: usize) -> Sums {
     let panel = Panel { weights: &weights, q: &q, layout, part_sums: &part_sums };
     // SAFETY: the set is available, as `choose` checked.
     unsafe { (set.int8_sums)(&panel, &mut sums) };
-    sums
+    let rows = sums.as_chunks::<PARTS>().0.iter().take(hidden);
+    rows.flat_map(|[coarse, fine]| coarse.iter().zip(fine).map(|(c, f)| (c << FINE_BITS) + f)).collect()
 }
 
 /// Bits of a product with codes, activations and scales of all kinds.

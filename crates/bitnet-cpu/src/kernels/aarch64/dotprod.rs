@@ -24,7 +24,6 @@ pub(in crate::kernels) const DOTPROD: KernelSet = KernelSet {
     available: || is_aarch64_feature_detected!("dotprod"),
     measure_forms: true,
     tiles_from: usize::MAX,
-    hidden_tiles: false,
     product,
     attend,
     int8_sums: int8_sums_dotprod,

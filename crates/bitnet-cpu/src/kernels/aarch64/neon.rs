@@ -8,7 +8,7 @@ use std::arch::is_aarch64_feature_detected;
 
 use super::digits::{Digits, FiveTrits, TwoBit, VECTORS, store, unpack};
 use super::vectors::Neon;
-use crate::kernels::{KernelSet, Product, ROW_BLOCK, generic, scalar};
+use crate::kernels::{KernelSet, Product, ROW_BLOCK, generic, int8, scalar};
 use crate::layout::{Form, TILE_BYTES};
 
 generic::float_kernels!(Neon<false>, #[target_feature(enable = "neon")]);
@@ -21,7 +21,7 @@ pub(in crate::kernels) const NEON: KernelSet = KernelSet {
     measure_forms: false,
     four_rows: false,
     tiles_from: usize::MAX,
-    hidden_tiles: false,
+    hidden_layout: int8::PartLayout::BLOCK,
     product,
     norm_quantize,
     rms_norm,

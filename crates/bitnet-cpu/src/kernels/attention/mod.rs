@@ -14,6 +14,7 @@ use bitnet_model::kv::{self, INT8_BLOCK, RANGE};
 use bitnet_model::{ExecError, KvType};
 
 use super::dots16::Dots16;
+use super::prefetch::line as prefetch;
 use crate::kv::{BLOCK_SIZE, KvLayout};
 
 /// Queries that run side by side, at most; see also [`Dots16::QUERIES`].
@@ -272,16 +273,4 @@ pub(crate) fn encode(kv_type: KvType, row: &[f32], out: &mut [u8]) -> f32 {
         KvType::Int8 => return kv::quantize_row(row, bytemuck::cast_slice_mut(out)),
     }
     1.0
-}
-
-/// Fetches a cache line ahead of its use. Any address will do.
-#[inline(always)]
-fn prefetch(p: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch of any address does nothing but warm caches; SSE is part of the architecture.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
 }

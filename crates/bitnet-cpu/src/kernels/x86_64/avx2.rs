@@ -1,7 +1,7 @@
 //! The kernel set for AVX2 with FMA, eight rows a register.
 
 use super::product_avx2::product;
-use crate::kernels::{KernelSet, generic};
+use crate::kernels::{KernelSet, generic, int8};
 
 generic::float_kernels!(super::vectors::Avx2, #[target_feature(enable = "avx2,fma,f16c")]);
 
@@ -17,7 +17,7 @@ pub(in crate::kernels) const AVX2: KernelSet = KernelSet {
     measure_forms: false,
     four_rows: false,
     tiles_from: usize::MAX,
-    hidden_tiles: false,
+    hidden_layout: int8::PartLayout::Words,
     product,
     norm_quantize,
     rms_norm,

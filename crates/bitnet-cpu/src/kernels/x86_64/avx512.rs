@@ -2,7 +2,7 @@
 //! `amx-int8` in how it multiplies several rows.
 
 use super::product_avx512::{product, product_vbmi};
-use crate::kernels::{KernelSet, generic};
+use crate::kernels::{KernelSet, generic, int8};
 
 /// Rows from which on AMX is faster. Up to eight rows VNNI needs no codes in memory: with eight it was 0.9 times as fast in quiet
 /// minutes, 1.25 times where another program shared the core.
@@ -17,7 +17,7 @@ pub(in crate::kernels) const AMX: KernelSet = KernelSet {
     available: || AVX512_VBMI.is_available() && bitnet_core::amx::is_available(),
     tiles_from: TILES_FROM,
     product: super::product_amx::product,
-    hidden_tiles: true,
+    hidden_layout: int8::PartLayout::Tiles,
     int8_sums: super::int8_amx::int8_sums,
     ..AVX512_VBMI
 };
@@ -46,7 +46,7 @@ pub(in crate::kernels) const AVX512: KernelSet = KernelSet {
     measure_forms: true,
     four_rows: true,
     tiles_from: usize::MAX,
-    hidden_tiles: false,
+    hidden_layout: int8::PartLayout::BLOCK,
     product,
     norm_quantize,
     rms_norm,

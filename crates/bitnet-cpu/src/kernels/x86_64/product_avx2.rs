@@ -221,6 +221,8 @@ unsafe fn product_of<D: Digits>(p: &Product<'_>, codes: &mut [u8]) {
             }
             let tiles = p.strips.as_ptr().add(strip * p.strip_bytes);
             for g in 0..p.groups() {
+                // The next strip is unpacked when this one has met all rows.
+                _mm_prefetch::<_MM_HINT_T0>(tiles.wrapping_add(p.strip_bytes + g * TILE_BYTES).cast());
                 for half in [0, 32] {
                     let v = _mm256_loadu_si256(tiles.add(g * TILE_BYTES + half).cast());
                     D::unpack(v, codes.as_mut_ptr().add(D::COUNT * g * TILE_BYTES + half));
