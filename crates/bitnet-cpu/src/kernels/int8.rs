@@ -60,9 +60,15 @@ pub(crate) enum PartLayout {
     },
     /// The first 64 columns of each of [`TILE_PARTS`] parts, then the next 64.
     Tiles,
-    /// The first four columns of each of [`HIDDEN_BLOCK`] hidden rows, then the next four; a column is 16 bits,
-    /// `128 coarse + fine`.
-    Words,
+    /// The first four columns of each hidden row, then the next four; a column is 16 bits, `128 coarse + fine`.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only a kernel set of x86-64 wants it")
+    )]
+    Words {
+        /// Hidden rows that lie side by side, 1 or [`HIDDEN_BLOCK`], of which the last may be unused.
+        rows: usize,
+    },
 }
 
 impl PartLayout {
@@ -72,6 +78,7 @@ impl PartLayout {
     /// How kernels that want several hidden rows in the layout `several` want so many of `cols` columns.
     pub(crate) fn of(several: Self, hidden_rows: usize, cols: usize) -> Self {
         match several {
+            Self::Words { .. } if hidden_rows == 1 => Self::Words { rows: 1 },
             _ if hidden_rows == 1 => Self::Quads { stride: PARTS },
             Self::Tiles if !cols.is_multiple_of(TILE_COLS) => Self::BLOCK,
             _ => several,
@@ -83,7 +90,7 @@ impl PartLayout {
         match self {
             PartLayout::Quads { stride } => stride,
             PartLayout::Tiles => TILE_PARTS,
-            PartLayout::Words => BLOCK_PARTS,
+            PartLayout::Words { rows } => rows * PARTS,
         }
     }
 
@@ -101,7 +108,7 @@ impl PartLayout {
             PartLayout::Quads { stride } => (QUAD, stride),
             PartLayout::Tiles => (TILE_COLS, TILE_PARTS),
             // SAFETY: promised by the caller.
-            PartLayout::Words => return unsafe { place_words(values, part, block) },
+            PartLayout::Words { rows } => return unsafe { place_words(values, part, rows, block) },
         };
         for (i, values) in values.chunks_exact(step).enumerate() {
             let at = (i * stride + part) * step;
@@ -111,14 +118,14 @@ impl PartLayout {
     }
 }
 
-/// [`PartLayout::place`] for [`PartLayout::Words`].
+/// [`PartLayout::place`] for [`PartLayout::Words`] of so many rows.
 ///
 /// # Safety
 /// As there.
-unsafe fn place_words(values: &[i8], part: usize, block: Shared<'_, i8>) {
+unsafe fn place_words(values: &[i8], part: usize, rows: usize, block: Shared<'_, i8>) {
     let (row, fine) = (part / PARTS, part % PARTS == 1);
     for (i, values) in values.as_chunks::<QUAD>().0.iter().enumerate() {
-        let at = (i * HIDDEN_BLOCK + row) * QUAD * size_of::<i16>();
+        let at = (i * rows + row) * QUAD * size_of::<i16>();
         // SAFETY: promised by the caller.
         let words = unsafe { block.get_mut(at..at + QUAD * size_of::<i16>()) };
         for (word, &q) in words.as_chunks_mut::<2>().0.iter_mut().zip(values) {

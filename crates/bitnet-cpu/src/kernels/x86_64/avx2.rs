@@ -17,7 +17,7 @@ pub(in crate::kernels) const AVX2: KernelSet = KernelSet {
     measure_forms: false,
     four_rows: false,
     tiles_from: usize::MAX,
-    hidden_layout: int8::PartLayout::Words,
+    hidden_layout: int8::PartLayout::Words { rows: int8::HIDDEN_BLOCK },
     product,
     norm_quantize,
     rms_norm,
