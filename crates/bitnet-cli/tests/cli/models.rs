@@ -47,6 +47,7 @@ fn synthetic_models_are_written_and_run() {
         assert_eq!(json["stats"]["generated_tokens"], 8, "{json}");
         texts.push(json["tokens"].clone());
         assert!(stdout(&["inspect", &out, "-q"]).contains("parameters"));
+        assert_eq!(stdout(&["inspect", "-m", &out, "-q"]), stdout(&["inspect", &out, "-q"]));
     }
     assert_eq!(texts[0], texts[1], "masters give the trits of the packed form");
     fails(&["synth", "--shape", "tiny", &at("packed")], 1, &["packed", "exists"]);

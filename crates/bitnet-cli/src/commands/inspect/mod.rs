@@ -21,7 +21,8 @@ use crate::output::{self, Notes, Table, count};
 
 pub(super) fn run(args: &InspectArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let options = model::load_options(&args.format)?;
-    let model = load(&model::source(args.model.as_deref(), &args.format.hub, notes)?, &options)?;
+    let name = args.model_flag.as_deref().or(args.model.as_deref());
+    let model = load(&model::source(name, &args.format.hub, notes)?, &options)?;
     if let Some(path) = &args.html {
         output::check_writable(path)?;
     }
