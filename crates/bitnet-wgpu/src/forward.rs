@@ -199,15 +199,8 @@ impl Machine {
         if self.scratch.ensure(&self.gpu, &mut self.memory, &self.model, needs)? {
             self.programs = Programs::default();
         }
-        let mut builder = Builder {
-            gpu: &self.gpu,
-            kernels: &mut self.kernels,
-            model: &self.model,
-            kv: &self.kv,
-            buffers: self.scratch.buffers()?,
-        };
-        let programs = &mut self.programs;
         let key = (Product::of(self.plan.rows), self.plan.tiled);
+        let (mut builder, programs) = self.builder()?;
         if let Entry::Vacant(place) = programs.layers.entry(key) {
             place.insert(builder.layers(key.0, key.1)?);
         }
@@ -218,6 +211,18 @@ impl Machine {
         Ok(())
     }
 
+    /// What makes programs for the buffers that there are, and those that it has made.
+    fn builder(&mut self) -> Result<(Builder<'_>, &mut Programs), WgpuError> {
+        let builder = Builder {
+            gpu: &self.gpu,
+            kernels: &mut self.kernels,
+            model: &self.model,
+            kv: &self.kv,
+            buffers: self.scratch.buffers()?,
+        };
+        Ok((builder, &mut self.programs))
+    }
+
     /// How the largest logits are looked for at first.
     fn search(&self) -> Search {
         if self.model.image.is_some() { Search::Near } else { Search::All }
@@ -225,15 +230,8 @@ impl Machine {
 
     /// Makes programs for the output layer of a chunk.
     fn prepare_output(&mut self, chunk: &Chunk<'_>, search: Search) -> Result<(), WgpuError> {
-        let mut builder = Builder {
-            gpu: &self.gpu,
-            kernels: &mut self.kernels,
-            model: &self.model,
-            kv: &self.kv,
-            buffers: self.scratch.buffers()?,
-        };
-        let programs = &mut self.programs;
-        let image = self.model.image.as_ref().filter(|_| search == Search::Near);
+        let (mut builder, programs) = self.builder()?;
+        let image = builder.model.image.as_ref().filter(|_| search == Search::Near);
         for slice in chunk.full.iter().chain(chunk.tops.iter().filter(|_| image.is_none())) {
             let rows = slice.rows.next_power_of_two();
             if let Entry::Vacant(place) = programs.outputs.entry(rows) {
