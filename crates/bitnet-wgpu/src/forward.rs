@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use bitnet_model::{Batch, ExecError, Sequence, TopLogits};
+use bitnet_model::{Batch, ExecError, RowWants, Sequence, TopLogits, Want};
 
 use crate::device::Gpu;
 use crate::error::WgpuError;
@@ -18,7 +18,7 @@ use crate::plan::{self, Limits, OutputSlice, Plan, TopRow};
 use crate::program::{Builder, Grouping, Product, Program};
 use crate::record::{Recorder, Times};
 use crate::scratch::{Needs, Scratch, near_room};
-use crate::want::{RowWants, Sink, Want, Way};
+use crate::want::{Sink, Way};
 
 /// Programs for the buffers that there are.
 #[derive(Debug, Default)]
@@ -159,7 +159,8 @@ impl Machine {
         let mut chunks = Vec::new();
         for first in (0..self.plan.logit_rows).step_by(most) {
             let count = most.min(self.plan.logit_rows - first);
-            let ways: Vec<Way<'a>> = (0..count).map(|row| rows.way(first_logit + first + row)).collect();
+            let ways: Vec<Way<'a>> =
+                (0..count).map(|row| Way::of(rows.row(first_logit + first + row))).collect();
             let tops: Vec<TopRow<'a>> = ways
                 .iter()
                 .enumerate()
