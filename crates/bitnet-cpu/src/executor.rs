@@ -7,7 +7,7 @@ use bitnet_core::bytes::ByteView;
 use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::memory_pool::MemoryPool;
 use bitnet_core::pool::ThreadPool;
-use bitnet_model::executor::{Give, check_blocks, check_embedding_rows, full_as_top};
+use bitnet_model::executor::{Give, check_blocks, full_as_top, read_embedding_rows};
 use bitnet_model::select::full_as_select;
 use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, ExecutorInfo, KvType, LayerWeights, ModelSpec, RowWant,
@@ -398,14 +398,7 @@ impl Executor for CpuExecutor {
     }
 
     fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
-        check_embedding_rows(&self.model.spec, tokens, rows)?;
-        let mut bytes = Vec::new();
-        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.model.spec.hidden_size)) {
-            let token = token as usize;
-            let stored = self.model.embedding.read_rows(token..token + 1, &mut bytes)?;
-            stored.dtype.decode(stored.bytes, row);
-        }
-        Ok(())
+        read_embedding_rows(&self.model.spec, &self.model.embedding, tokens, rows)
     }
 
     fn forward_rows(

@@ -9,63 +9,11 @@ use std::time::Instant;
 use bitnet_core::MemorySize;
 use bitnet_cuda::{CudaExecutor, CudaOptions, devices};
 use bitnet_model::synth::ShapePreset;
-use bitnet_model::{Batch, Executor, LogitRows, Sequence, TopLogits};
+use bitnet_model::{Batch, Executor, LogitRows, Sequence};
 
 #[path = "../../bitnet-model/examples/made_up/mod.rs"]
 mod made_up;
-
-/// Positions of a block of keys and values.
-const BLOCK: usize = 32;
-
-/// Block tables of some sequences that have nothing in common.
-fn tables(sequences: usize, positions: usize) -> Vec<Vec<u32>> {
-    let each = positions.div_ceil(BLOCK) as u32;
-    (0..sequences as u32).map(|s| (s * each..(s + 1) * each).collect()).collect()
-}
-
-/// Tokens a second of `steps` steps from `depth` on, and milliseconds of a step.
-fn decode(executor: &mut CudaExecutor, sequences: usize, depth: usize, steps: usize) -> (f64, f64) {
-    const WARM: usize = 8;
-    let tables = tables(sequences, depth + WARM + steps);
-    executor.reserve_blocks(tables.iter().map(Vec::len).sum()).unwrap();
-    let mut top = vec![TopLogits::default(); sequences];
-    let mut begin = Instant::now();
-    for step in 0..WARM + steps {
-        if step == WARM {
-            begin = Instant::now();
-        }
-        let tokens: Vec<u32> = top.iter().map(|top| top.ids.first().copied().unwrap_or(1)).collect();
-        let batch: Vec<Sequence<'_>> = tables
-            .iter()
-            .zip(&tokens)
-            .map(|(blocks, token)| Sequence {
-                tokens: std::slice::from_ref(token),
-                position: depth + step,
-                blocks,
-                logits: LogitRows::Last,
-            })
-            .collect();
-        executor.forward_top(&Batch { sequences: &batch }, 1, &mut top).unwrap();
-    }
-    let step = begin.elapsed().as_secs_f64() / steps as f64;
-    (sequences as f64 / step, step * 1e3)
-}
-
-/// Tokens a second of one prompt, the best of some runs.
-fn prefill(executor: &mut CudaExecutor, tokens: usize, runs: usize) -> f64 {
-    let table = tables(1, tokens).swap_remove(0);
-    executor.reserve_blocks(table.len()).unwrap();
-    let prompt: Vec<u32> = (0..tokens as u32).map(|i| i * 7919 % 128_000).collect();
-    let mut top = [TopLogits::default()];
-    let mut best = f64::INFINITY;
-    for _ in 0..runs {
-        let begin = Instant::now();
-        let s = Sequence { tokens: &prompt, position: 0, blocks: &table, logits: LogitRows::Last };
-        executor.forward_top(&Batch { sequences: &[s] }, 1, &mut top).unwrap();
-        best = best.min(begin.elapsed().as_secs_f64());
-    }
-    tokens as f64 / best
-}
+use made_up::texts::{decode, prefill, tables};
 
 /// Prints what each kind of kernel takes, beside the bytes of weights it reads and the operations it does.
 fn parts(executor: &mut CudaExecutor, name: &str, sequences: &[Sequence<'_>]) {
@@ -107,15 +55,18 @@ fn main() {
     println!("loaded in {:.1} s: {:?}", begin.elapsed().as_secs_f64(), executor.info());
     println!("device copy {:.0} GB/s", executor.measure_bandwidth().unwrap() / 1e9);
     for (sequences, depth, steps) in [(1, 0, 200), (1, 3500, 200), (8, 0, 100), (64, 0, 50), (64, 1000, 50)] {
-        let (rate, step) = decode(&mut executor, sequences, depth, steps);
-        println!("decode {sequences:>2} at depth {depth:>4}: {rate:9.1} tokens/s, {step:.3} ms a step");
+        let step = decode(&mut executor, sequences, depth, steps, |_| {}).unwrap();
+        let rate = sequences as f64 / step;
+        println!(
+            "decode {sequences:>2} at depth {depth:>4}: {rate:9.1} tokens/s, {:.3} ms a step",
+            step * 1e3
+        );
     }
     for tokens in [512, 2048] {
-        let rate = prefill(&mut executor, tokens, 4);
-        println!("prefill of {tokens}: {rate:.0} tokens/s, {:.2} ms", tokens as f64 / rate * 1e3);
+        let seconds = prefill(&mut executor, tokens, 4, |_| {}).unwrap();
+        println!("prefill of {tokens}: {:.0} tokens/s, {:.2} ms", tokens as f64 / seconds, seconds * 1e3);
     }
-    let tables = tables(64, 4096);
-    executor.reserve_blocks(64 * 128).unwrap();
+    let tables = tables(&mut executor, 64, 4096).unwrap();
     let one = |table, position| Sequence { tokens: &[1], position, blocks: table, logits: LogitRows::Last };
     parts(&mut executor, "one sequence at depth 10", &[one(&tables[0], 10)]);
     parts(&mut executor, "one sequence at depth 3500", &[one(&tables[0], 3500)]);

@@ -2,10 +2,10 @@
 
 use bitnet_core::device_pool::Lent;
 use bitnet_core::{MemorySize, MemoryStats};
-use bitnet_model::executor::{check_blocks, check_embedding_rows};
+use bitnet_model::executor::{check_blocks, read_embedding_rows};
 use bitnet_model::{
-    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, KvType, ModelSpec, RowWant, TopLogits,
-    TopWant, Traffic, Weights,
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, KvType, ModelSpec, RowWant, RowWants,
+    TopLogits, TopWant, Traffic, Want, Weights,
 };
 use bytemuck::cast_slice;
 
@@ -16,7 +16,7 @@ use crate::graphs::{Graphs, Way};
 use crate::kv::{KvCache, KvLayout};
 use crate::memory::{DeviceStatistics, Memory};
 use crate::model::Model;
-use crate::output::{Results, Wants, capacity, mask_words};
+use crate::output::{Results, capacity, mask_words, order, tops};
 use crate::scratch::{Inputs, LOGIT_ROWS, Places, RANGE, Scratch, Sizes, check_spec, table_len, tile_count};
 use crate::{BACKEND, BLOCK_SIZE, CudaError};
 
@@ -48,12 +48,6 @@ pub struct CudaExecutor {
     graphs: Graphs,
     counters: Lent<Address>,
     embedding: DenseTensor,
-}
-
-/// What a pass gives.
-enum Want<'a> {
-    Hidden(&'a mut [f32]),
-    Logits { wants: Wants<'a>, logits: &'a mut [f32], top: &'a mut [TopLogits] },
 }
 
 /// What is timed by itself.
@@ -162,7 +156,7 @@ impl CudaExecutor {
         if self.model.ensure_positions(&mut self.memory, positions)? {
             self.graphs.clear(&mut *self.memory.gpu);
         }
-        let tops = Wants::Top(1).tops(batch.logit_rows());
+        let tops = tops(RowWants::top(1), batch.logit_rows());
         let (sizes, stride) = self.sizes(batch, None, &tops, true);
         let scratch = self.scratch(&sizes)?;
         let order: Vec<usize> = (0..sizes.picked).collect();
@@ -243,8 +237,10 @@ impl CudaExecutor {
         Ok(Scratch { places, buffer })
     }
 
-    /// Runs a checked batch, from `input` instead of its tokens if that is given.
+    /// Checks a batch and runs it, from `input` instead of its tokens if that is given.
     fn run(&mut self, batch: &Batch<'_>, input: Option<&[f32]>, want: Want<'_>) -> Result<(), ExecError> {
+        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.count())?;
+        want.check(batch, &self.model.spec, input)?;
         if batch.tokens() == 0 {
             return Ok(());
         }
@@ -252,15 +248,12 @@ impl CudaExecutor {
         if self.model.ensure_positions(&mut self.memory, positions)? {
             self.graphs.clear(&mut *self.memory.gpu);
         }
-        let tops = match &want {
-            Want::Hidden(_) => Vec::new(),
-            Want::Logits { wants, .. } => wants.tops(batch.logit_rows()),
+        let picked = batch.logit_rows();
+        let (tops, order) = match &want {
+            Want::Hidden(_) => (Vec::new(), (0..picked).collect()),
+            Want::Logits(wants, ..) => (tops(*wants, picked), order(*wants, picked)),
         };
-        let order = match &want {
-            Want::Hidden(_) => (0..batch.logit_rows()).collect(),
-            Want::Logits { wants, .. } => wants.order(batch.logit_rows()),
-        };
-        let (sizes, stride) = self.sizes(batch, input, &tops, matches!(want, Want::Logits { .. }));
+        let (sizes, stride) = self.sizes(batch, input, &tops, matches!(want, Want::Logits(..)));
         let scratch = self.scratch(&sizes)?;
         let mut inputs = Inputs::new(&scratch.places, batch.sequences, &self.kv, stride, &order);
         inputs.add_tops(&scratch.places, &tops);
@@ -286,8 +279,8 @@ impl CudaExecutor {
         self.compute(scratch, sizes, steady)?;
         match want {
             Want::Hidden(out) => self.take_hidden(scratch, out),
-            Want::Logits { .. } if sizes.picked == 0 => Ok(self.memory.gpu.synchronize()?),
-            Want::Logits { logits, top, .. } => {
+            Want::Logits(..) if sizes.picked == 0 => Ok(self.memory.gpu.synchronize()?),
+            Want::Logits(_, logits, top) => {
                 let (model, kv, counters) = (&self.model, self.kv.layout(), self.counters.buffer);
                 let memory = &mut self.memory;
                 Results { memory, model, kv, scratch, sizes, counters, tops }.take(logits, top)
@@ -385,53 +378,11 @@ impl Executor for CudaExecutor {
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
-        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.count())?;
-        batch.check_output(&self.model.spec, logits)?;
-        self.run(batch, None, Want::Logits { wants: Wants::All, logits, top: &mut [] })
-    }
-
-    fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
-        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.count())?;
-        batch.check_hidden(&self.model.spec, hidden)?;
-        self.run(batch, None, Want::Hidden(hidden))
-    }
-
-    fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
-        check_embedding_rows(&self.model.spec, tokens, rows)?;
-        let mut bytes = Vec::new();
-        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.model.spec.hidden_size)) {
-            let token = token as usize;
-            let stored = self.embedding.read_rows(token..token + 1, &mut bytes)?;
-            stored.dtype.decode(stored.bytes, row);
-        }
-        Ok(())
-    }
-
-    fn forward_rows(
-        &mut self,
-        batch: &Batch<'_>,
-        rows: &[f32],
-        give: Give,
-        out: &mut [f32],
-    ) -> Result<(), ExecError> {
-        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.count())?;
-        batch.check_rows(&self.model.spec, rows)?;
-        match give {
-            Give::Logits => {
-                batch.check_output(&self.model.spec, out)?;
-                self.run(batch, Some(rows), Want::Logits { wants: Wants::All, logits: out, top: &mut [] })
-            }
-            Give::Hidden => {
-                batch.check_hidden(&self.model.spec, out)?;
-                self.run(batch, Some(rows), Want::Hidden(out))
-            }
-        }
+        self.run(batch, None, Want::all(logits))
     }
 
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
-        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.count())?;
-        batch.check_top(top)?;
-        self.run(batch, None, Want::Logits { wants: Wants::Top(k), logits: &mut [], top })
+        self.run(batch, None, Want::top(k, top))
     }
 
     fn forward_select(
@@ -441,9 +392,25 @@ impl Executor for CudaExecutor {
         logits: &mut [f32],
         top: &mut [TopLogits],
     ) -> Result<(), ExecError> {
-        batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.count())?;
-        batch.check_select(self.model.spec.vocab_size, wants, logits, top)?;
-        self.run(batch, None, Want::Logits { wants: Wants::Each(wants), logits, top })
+        self.run(batch, None, Want::each(wants, logits, top))
+    }
+
+    fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
+        self.run(batch, None, Want::Hidden(hidden))
+    }
+
+    fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
+        read_embedding_rows(&self.model.spec, &self.embedding, tokens, rows)
+    }
+
+    fn forward_rows(
+        &mut self,
+        batch: &Batch<'_>,
+        rows: &[f32],
+        give: Give,
+        out: &mut [f32],
+    ) -> Result<(), ExecError> {
+        self.run(batch, Some(rows), Want::of(give, out))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What comes back from a pass: logits, or the largest of them.
 
-use bitnet_model::{ExecError, RowWant, TokenSet, TopLogits, TopWant};
+use bitnet_model::{ExecError, RowWants, TokenSet, TopLogits, TopWant};
 use bytemuck::{bytes_of, cast_slice_mut};
 
 use crate::CudaError;
@@ -17,37 +17,16 @@ const CAPACITY: [usize; 2] = [1024, 8192];
 /// Most blocks of threads that compute what was found of a row.
 const RESCORE_BLOCKS: usize = 64;
 
-/// Which logits each row gives.
-#[derive(Clone, Copy)]
-pub(crate) enum Wants<'a> {
-    /// All of all rows.
-    All,
-    /// The largest of all rows.
-    Top(usize),
-    /// Each what it says.
-    Each(&'a [RowWant<'a>]),
+/// Rows of so many that want their largest logits only.
+pub(crate) fn tops(wants: RowWants<'_>, rows: usize) -> Vec<(usize, TopWant<'_>)> {
+    (0..rows).filter_map(|row| wants.row(row).top().map(|want| (row, want))).collect()
 }
 
-impl<'a> Wants<'a> {
-    fn row(&self, row: usize) -> RowWant<'a> {
-        match *self {
-            Wants::All => RowWant::All,
-            Wants::Top(k) => RowWant::Top(TopWant { k, allowed: None }),
-            Wants::Each(wants) => wants[row],
-        }
-    }
-
-    /// Rows that want their largest logits only.
-    pub(crate) fn tops(&self, rows: usize) -> Vec<(usize, TopWant<'a>)> {
-        (0..rows).filter_map(|row| self.row(row).top().map(|want| (row, want))).collect()
-    }
-
-    /// The order in which rows are computed: those that want their largest logits first.
-    pub(crate) fn order(&self, rows: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..rows).collect();
-        order.sort_by_key(|&row| self.row(row).top().is_none());
-        order
-    }
+/// The order in which rows are computed: those that want their largest logits first.
+pub(crate) fn order(wants: RowWants<'_>, rows: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows).collect();
+    order.sort_by_key(|&row| wants.row(row).top().is_none());
+    order
 }
 
 /// Room for what is found of each row.

@@ -1,9 +1,9 @@
 //! [`MlxExecutor`]: loading, and the [`Executor`] implementation.
 
 use bitnet_core::{MemorySize, MemoryStats};
-use bitnet_model::executor::{check_blocks, check_embedding_rows};
+use bitnet_model::executor::{check_blocks, read_embedding_rows};
 use bitnet_model::{
-    Batch, ExecError, Executor, ExecutorInfo, Give, KvType, ModelSpec, RowWant, TopLogits, TopWant, Traffic,
+    Batch, ExecError, Executor, ExecutorInfo, Give, KvType, ModelSpec, RowWant, TopLogits, Traffic, Want,
     Weights,
 };
 
@@ -15,7 +15,6 @@ use crate::model::Model;
 use crate::options::{MAX_BATCH_TOKENS, MlxDevice, MlxOptions};
 use crate::quantize::Constants;
 use crate::sys::{self, Stream};
-use crate::want::{RowWants, Want};
 
 /// The widest head that int8 scores are exact for: sums of 127 * 127 stay below 2^24.
 const MAX_INT8_HEAD: usize = (1 << 24) / (127 * 127);
@@ -62,8 +61,11 @@ impl MlxExecutor {
         &self.device
     }
 
-    fn validate(&self, batch: &Batch<'_>) -> Result<(), ExecError> {
-        batch.validate(&self.machine.model.spec, BLOCK_SIZE, self.machine.kv.blocks())
+    /// Checks a batch and runs it, from `rows` instead of its tokens if they are given.
+    fn run(&mut self, batch: &Batch<'_>, rows: Option<&[f32]>, want: Want<'_>) -> Result<(), ExecError> {
+        batch.validate(self.spec(), BLOCK_SIZE, self.machine.kv.blocks())?;
+        want.check(batch, self.spec(), rows)?;
+        self.machine.run(batch, rows, want)
     }
 
     /// What the budget leaves.
@@ -149,16 +151,11 @@ impl Executor for MlxExecutor {
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_output(self.spec(), logits)?;
-        self.machine.run(batch, None, Want::Logits(RowWants::All, logits, &mut []))
+        self.run(batch, None, Want::all(logits))
     }
 
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_top(top)?;
-        let rows = RowWants::Top(TopWant { k, allowed: None });
-        self.machine.run(batch, None, Want::Logits(rows, &mut [], top))
+        self.run(batch, None, Want::top(k, top))
     }
 
     fn forward_select(
@@ -168,24 +165,15 @@ impl Executor for MlxExecutor {
         logits: &mut [f32],
         top: &mut [TopLogits],
     ) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_select(self.spec().vocab_size, wants, logits, top)?;
-        self.machine.run(batch, None, Want::Logits(RowWants::Each(wants), logits, top))
+        self.run(batch, None, Want::each(wants, logits, top))
     }
 
     fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_hidden(self.spec(), hidden)?;
-        self.machine.run(batch, None, Want::Hidden(hidden))
+        self.run(batch, None, Want::Hidden(hidden))
     }
 
     fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
-        check_embedding_rows(self.spec(), tokens, rows)?;
-        let mut scratch = Vec::new();
-        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.spec().hidden_size)) {
-            self.machine.model.embedding_row(token, &mut scratch, row)?;
-        }
-        Ok(())
+        read_embedding_rows(self.spec(), &self.machine.model.embedding, tokens, rows)
     }
 
     fn forward_rows(
@@ -195,17 +183,6 @@ impl Executor for MlxExecutor {
         give: Give,
         out: &mut [f32],
     ) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_rows(self.spec(), rows)?;
-        match give {
-            Give::Logits => {
-                batch.check_output(self.spec(), out)?;
-                self.machine.run(batch, Some(rows), Want::Logits(RowWants::All, out, &mut []))
-            }
-            Give::Hidden => {
-                batch.check_hidden(self.spec(), out)?;
-                self.machine.run(batch, Some(rows), Want::Hidden(out))
-            }
-        }
+        self.run(batch, Some(rows), Want::of(give, out))
     }
 }

@@ -1,6 +1,6 @@
 //! [`Machine`]: a call as passes, a pass as one graph.
 
-use bitnet_model::{Batch, ExecError};
+use bitnet_model::{Batch, ExecError, Want};
 
 use crate::attention::Heads;
 use crate::error::MlxError;
@@ -11,7 +11,7 @@ use crate::pack::int;
 use crate::plan::{Pass, cut};
 use crate::quantize::Constants;
 use crate::sys::{Array, Stream, eval};
-use crate::want::{Sink, Want};
+use crate::want::Sink;
 
 /// All that forward passes need.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Machine {
             for (i, (&token, out)) in piece.tokens.iter().zip(&mut out).enumerate() {
                 match rows {
                     Some(rows) => out.copy_from_slice(&rows[(piece.first + i) * width..][..width]),
-                    None => self.model.embedding_row(token, &mut scratch, out)?,
+                    None => self.model.embedding.read_row(token as usize, &mut scratch, out)?,
                 }
             }
         }

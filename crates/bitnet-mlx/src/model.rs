@@ -4,7 +4,7 @@
 //! of what they multiply, and logits of half precision would tie. Rows of the embedding are read by the host, from the
 //! file if they lie there.
 
-use bitnet_core::{CoreError, MemorySize};
+use bitnet_core::MemorySize;
 use bitnet_model::{DenseTensor, ExecError, LayerWeights, ModelSpec, Weights};
 use bitnet_quant::TernaryMatrix;
 
@@ -89,22 +89,6 @@ impl Model {
         clear_cache()?;
         let embedding = weights.embedding.clone();
         Ok(Self { spec, layers, output, final_norm, embedding, ternary_bytes, bytes })
-    }
-
-    /// A row of the embedding.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub(crate) fn embedding_row(
-        &self,
-        token: u32,
-        scratch: &mut Vec<u8>,
-        out: &mut [f32],
-    ) -> Result<(), CoreError> {
-        let token = token as usize;
-        let stored = self.embedding.read_rows(token..token + 1, scratch)?;
-        stored.dtype.decode(stored.bytes, out);
-        Ok(())
     }
 
     /// Bytes of the output layer.

@@ -1,39 +1,9 @@
-//! What a call gives, and how it is made of what the device computes. Logits lie in memory that host and device share, so the
+//! How what a call gives is made of what the device computes. Logits lie in memory that host and device share, so the
 //! largest are found by the host.
 
 use std::cmp::Ordering;
 
-use bitnet_model::{RowWant, TopLogits, TopWant};
-
-/// What each row of logits is to give.
-#[derive(Clone, Copy)]
-pub(crate) enum RowWants<'a> {
-    /// All logits, every row.
-    All,
-    /// The largest, every row.
-    Top(TopWant<'a>),
-    /// Something of its own.
-    Each(&'a [RowWant<'a>]),
-}
-
-/// What a call gives.
-pub(crate) enum Want<'a> {
-    /// Hidden states behind the final norm.
-    Hidden(&'a mut [f32]),
-    /// Logits: of rows that want all of them, and the largest of the others.
-    Logits(RowWants<'a>, &'a mut [f32], &'a mut [TopLogits]),
-}
-
-impl<'a> RowWants<'a> {
-    /// What a row wants, counted over the whole call.
-    fn of(self, row: usize) -> RowWant<'a> {
-        match self {
-            RowWants::All => RowWant::All,
-            RowWants::Top(top) => RowWant::Top(top),
-            RowWants::Each(wants) => wants[row],
-        }
-    }
-}
+use bitnet_model::{RowWant, TopLogits, TopWant, Want};
 
 /// Where results go.
 pub(crate) struct Sink<'a> {
@@ -67,7 +37,7 @@ impl<'a> Sink<'a> {
             }
             Want::Logits(wants, logits, top) => {
                 for row in values.chunks_exact(width) {
-                    match wants.of(self.row) {
+                    match wants.row(self.row) {
                         RowWant::All => {
                             logits[self.at..self.at + width].copy_from_slice(row);
                             self.at += width;
@@ -103,7 +73,7 @@ fn largest(row: &[f32], want: TopWant<'_>, top: &mut TopLogits) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitnet_model::TokenSet;
+    use bitnet_model::{RowWants, TokenSet};
 
     #[test]
     fn results_go_where_they_are_wanted() {

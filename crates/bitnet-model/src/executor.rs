@@ -8,9 +8,9 @@
 
 use bitnet_core::{MemorySize, MemoryStats};
 
-use crate::ModelSpec;
 use crate::kv::KvType;
 use crate::select::{RowWant, full_as_select};
+use crate::{DenseTensor, ModelSpec};
 
 /// Which rows of a sequence's new tokens need logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -447,16 +447,28 @@ fn cannot(executor: &(impl Executor + ?Sized), what: &str) -> ExecError {
     ExecError::Unsupported { backend: "this backend", what }
 }
 
-/// Checks what [`Executor::embedding_rows`] is given.
+/// [`Executor::embedding_rows`] from the table in the model's file.
 ///
 /// # Errors
-/// [`ExecError::TokenOutOfRange`], [`ExecError::OutputSize`].
-pub fn check_embedding_rows(spec: &ModelSpec, tokens: &[u32], rows: &[f32]) -> Result<(), ExecError> {
+/// [`ExecError::TokenOutOfRange`], [`ExecError::OutputSize`]; if the file cannot be read.
+pub fn read_embedding_rows(
+    spec: &ModelSpec,
+    embedding: &DenseTensor,
+    tokens: &[u32],
+    rows: &mut [f32],
+) -> Result<(), ExecError> {
     if let Some(&token) = tokens.iter().find(|&&t| t as usize >= spec.vocab_size) {
         return Err(ExecError::TokenOutOfRange { token, vocab_size: spec.vocab_size });
     }
     let (needed, given) = (tokens.len() * spec.hidden_size, rows.len());
-    if needed == given { Ok(()) } else { Err(ExecError::OutputSize { needed, given }) }
+    if needed != given {
+        return Err(ExecError::OutputSize { needed, given });
+    }
+    let mut buffer = Vec::new();
+    for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(spec.hidden_size)) {
+        embedding.read_row(token as usize, &mut buffer, row)?;
+    }
+    Ok(())
 }
 
 /// Checks that blocks exist, of which there are `count`.

@@ -10,6 +10,7 @@
 //! * [`reference`](mod@reference): the forward pass in plain scalar Rust, the oracle that executors are tested against.
 //! * [`select`](mod@select): which logits each row of a batch is to give, [`RowWant`].
 //! * [`synth`]: shape-true models with random weights.
+//! * [`want`]: what a forward call gives, [`Want`].
 //!
 //! Nothing here is fast on purpose.
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod reference;
 pub mod select;
 pub mod spec;
 pub mod synth;
+pub mod want;
 pub mod weights;
 
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, TopLogits, Traffic};
@@ -37,4 +39,5 @@ pub use load::{
 };
 pub use select::{RowWant, TokenSet, TopWant};
 pub use spec::{Activation, Extras, ModelSpec, RopeScaling, SlidingWindow, SpecError};
+pub use want::{RowWants, Want};
 pub use weights::{DenseTensor, LayerExtras, LayerWeights, PlainRows, Weights};

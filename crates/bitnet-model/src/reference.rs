@@ -16,7 +16,7 @@ use self::layer::{Hook, Layer, Place};
 pub use self::walk::{Observer, walk};
 use crate::executor::{
     Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, Traffic, check_blocks,
-    check_embedding_rows,
+    read_embedding_rows,
 };
 use crate::kv::KvType;
 use crate::kv_rows::KvRows;
@@ -249,11 +249,7 @@ impl Executor for ReferenceExecutor {
     }
 
     fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
-        check_embedding_rows(&self.spec, tokens, rows)?;
-        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.spec.hidden_size)) {
-            self.embedding.decode_row(token as usize, row);
-        }
-        Ok(())
+        read_embedding_rows(&self.spec, &self.embedding, tokens, rows)
     }
 
     fn forward_rows(

@@ -116,6 +116,19 @@ impl DenseTensor {
         })
     }
 
+    /// One row as `f32`, exactly; read into `buffer` first as in [`read_rows`](Self::read_rows).
+    ///
+    /// # Errors
+    /// As [`read_rows`](Self::read_rows).
+    ///
+    /// # Panics
+    /// If `out` is not `[cols]`.
+    pub fn read_row(&self, row: usize, buffer: &mut Vec<u8>, out: &mut [f32]) -> Result<(), CoreError> {
+        let stored = self.read_rows(row..row + 1, buffer)?;
+        stored.dtype.decode(stored.bytes, out);
+        Ok(())
+    }
+
     /// Decodes one row to `f32`, exactly.
     ///
     /// # Panics

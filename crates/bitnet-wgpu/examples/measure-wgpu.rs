@@ -11,14 +11,12 @@ use std::error::Error;
 use std::time::Instant;
 
 use bitnet_model::synth::ShapePreset;
-use bitnet_model::{Batch, ExecError, Executor, LogitRows, Sequence, TopLogits};
+use bitnet_model::{ExecError, Executor};
 use bitnet_wgpu::{WgpuExecutor, WgpuOptions, adapters};
 
 #[path = "../../bitnet-model/examples/made_up/mod.rs"]
 mod made_up;
-
-/// Steps before those that are measured.
-const WARM: usize = 8;
+use made_up::texts::{self, WARM};
 
 /// What is measured.
 struct Arguments {
@@ -44,13 +42,6 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     Ok(a)
 }
 
-/// Block tables of some texts that have nothing in common.
-fn tables(executor: &mut WgpuExecutor, texts: usize, positions: usize) -> Result<Vec<Vec<u32>>, ExecError> {
-    let each = positions.div_ceil(executor.info().block_size) as u32;
-    executor.reserve_blocks(texts * each as usize)?;
-    Ok((0..texts as u32).map(|text| (text * each..(text + 1) * each).collect()).collect())
-}
-
 /// Prints where the time of the kernels went since the last call.
 fn times(executor: &mut WgpuExecutor, calls: usize) {
     for (label, time) in executor.take_times() {
@@ -67,29 +58,8 @@ fn decode(
     depth: usize,
     steps: usize,
     rate: f64,
-) -> Result<(), Box<dyn Error>> {
-    let tables = tables(executor, texts, depth + WARM + steps)?;
-    let mut top = vec![TopLogits::default(); texts];
-    let mut begin = Instant::now();
-    for step in 0..WARM + steps {
-        if step == WARM {
-            executor.take_times();
-            begin = Instant::now();
-        }
-        let tokens: Vec<u32> = top.iter().map(|top| top.ids.first().copied().unwrap_or(1)).collect();
-        let sequences: Vec<Sequence<'_>> = tables
-            .iter()
-            .zip(&tokens)
-            .map(|(blocks, token)| Sequence {
-                tokens: std::slice::from_ref(token),
-                position: depth + step,
-                blocks,
-                logits: LogitRows::Last,
-            })
-            .collect();
-        executor.forward_top(&Batch { sequences: &sequences }, 1, &mut top)?;
-    }
-    let seconds = begin.elapsed().as_secs_f64() / steps as f64;
+) -> Result<(), ExecError> {
+    let seconds = texts::decode(executor, texts, depth, steps, |executor| drop(executor.take_times()))?;
     let traffic = executor.info().traffic;
     let weights = (traffic.layers.as_bytes() + traffic.output_scan.as_bytes()) as f64 / seconds;
     println!(
@@ -104,19 +74,8 @@ fn decode(
 }
 
 /// A prompt, the best of some runs.
-fn prefill(executor: &mut WgpuExecutor, tokens: usize, runs: usize) -> Result<(), Box<dyn Error>> {
-    let table = tables(executor, 1, tokens)?.swap_remove(0);
-    let vocab = executor.spec().vocab_size as u32;
-    let prompt: Vec<u32> = (0..tokens as u32).map(|i| i * 7919 % vocab).collect();
-    let mut top = [TopLogits::default()];
-    let mut best = f64::INFINITY;
-    for _ in 0..runs {
-        executor.take_times();
-        let s = Sequence { tokens: &prompt, position: 0, blocks: &table, logits: LogitRows::Last };
-        let begin = Instant::now();
-        executor.forward_top(&Batch { sequences: &[s] }, 1, &mut top)?;
-        best = best.min(begin.elapsed().as_secs_f64());
-    }
+fn prefill(executor: &mut WgpuExecutor, tokens: usize, runs: usize) -> Result<(), ExecError> {
+    let best = texts::prefill(executor, tokens, runs, |executor| drop(executor.take_times()))?;
     let operations = 2.0 * executor.spec().ternary_parameters() as f64 * tokens as f64 / best;
     println!(
         "prefill of {tokens}: {:.0} tokens/s, {:.2} ms, {:.1} Tops",

@@ -1,10 +1,10 @@
 //! [`WgpuExecutor`]: loading, and the [`Executor`] implementation.
 
 use bitnet_core::{MemorySize, MemoryStats};
-use bitnet_model::executor::{check_blocks, check_embedding_rows};
+use bitnet_model::executor::{check_blocks, read_embedding_rows};
 use bitnet_model::{
-    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, ModelSpec, RowWant, TopLogits, TopWant,
-    Traffic, Weights,
+    Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, ModelSpec, RowWant, TopLogits, Traffic,
+    Want, Weights,
 };
 
 use crate::adapter::{self, WgpuAdapter};
@@ -18,7 +18,6 @@ use crate::options::{MAX_BATCH_TOKENS, WgpuOptions};
 use crate::plan::Plan;
 use crate::record::{KernelTime, Times};
 use crate::scratch::Scratch;
-use crate::want::{RowWants, Want};
 
 /// The executor of this crate.
 pub struct WgpuExecutor {
@@ -96,8 +95,11 @@ impl WgpuExecutor {
         self.machine.gpu.device.destroy();
     }
 
-    fn validate(&self, batch: &Batch<'_>) -> Result<(), ExecError> {
-        batch.validate(&self.machine.model.spec, BLOCK_SIZE, self.machine.kv.blocks())
+    /// Checks a batch and runs it, from `rows` instead of its tokens if they are given.
+    fn run(&mut self, batch: &Batch<'_>, rows: Option<&[f32]>, want: Want<'_>) -> Result<(), ExecError> {
+        batch.validate(self.spec(), BLOCK_SIZE, self.machine.kv.blocks())?;
+        want.check(batch, self.spec(), rows)?;
+        self.machine.run(batch, rows, want)
     }
 }
 
@@ -165,16 +167,11 @@ impl Executor for WgpuExecutor {
     }
 
     fn forward(&mut self, batch: &Batch<'_>, logits: &mut [f32]) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_output(self.spec(), logits)?;
-        self.machine.run(batch, None, Want::Logits(RowWants::All, logits, &mut []))
+        self.run(batch, None, Want::all(logits))
     }
 
     fn forward_top(&mut self, batch: &Batch<'_>, k: usize, top: &mut [TopLogits]) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_top(top)?;
-        let rows = RowWants::Top(TopWant { k, allowed: None });
-        self.machine.run(batch, None, Want::Logits(rows, &mut [], top))
+        self.run(batch, None, Want::top(k, top))
     }
 
     fn forward_select(
@@ -184,26 +181,15 @@ impl Executor for WgpuExecutor {
         logits: &mut [f32],
         top: &mut [TopLogits],
     ) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_select(self.spec().vocab_size, wants, logits, top)?;
-        self.machine.run(batch, None, Want::Logits(RowWants::Each(wants), logits, top))
+        self.run(batch, None, Want::each(wants, logits, top))
     }
 
     fn forward_hidden(&mut self, batch: &Batch<'_>, hidden: &mut [f32]) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_hidden(self.spec(), hidden)?;
-        self.machine.run(batch, None, Want::Hidden(hidden))
+        self.run(batch, None, Want::Hidden(hidden))
     }
 
     fn embedding_rows(&mut self, tokens: &[u32], rows: &mut [f32]) -> Result<(), ExecError> {
-        check_embedding_rows(self.spec(), tokens, rows)?;
-        let mut bytes = Vec::new();
-        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(self.embedding.cols())) {
-            let token = token as usize;
-            let stored = self.embedding.read_rows(token..token + 1, &mut bytes)?;
-            stored.dtype.decode(stored.bytes, row);
-        }
-        Ok(())
+        read_embedding_rows(self.spec(), &self.embedding, tokens, rows)
     }
 
     fn forward_rows(
@@ -213,18 +199,7 @@ impl Executor for WgpuExecutor {
         give: Give,
         out: &mut [f32],
     ) -> Result<(), ExecError> {
-        self.validate(batch)?;
-        batch.check_rows(self.spec(), rows)?;
-        match give {
-            Give::Logits => {
-                batch.check_output(self.spec(), out)?;
-                self.machine.run(batch, Some(rows), Want::Logits(RowWants::All, out, &mut []))
-            }
-            Give::Hidden => {
-                batch.check_hidden(self.spec(), out)?;
-                self.machine.run(batch, Some(rows), Want::Hidden(out))
-            }
-        }
+        self.run(batch, Some(rows), Want::of(give, out))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use bitnet_model::{Batch, ExecError, Sequence, TopLogits};
+use bitnet_model::{Batch, ExecError, RowWants, Sequence, TopLogits, Want};
 
 use crate::device::Gpu;
 use crate::error::WgpuError;
@@ -18,7 +18,7 @@ use crate::plan::{self, Limits, OutputSlice, Plan, TopRow};
 use crate::program::{Builder, Grouping, Product, Program};
 use crate::record::{Recorder, Times};
 use crate::scratch::{Needs, Scratch, near_room};
-use crate::want::{RowWants, Sink, Want, Way};
+use crate::want::{Sink, Way};
 
 /// Programs for the buffers that there are.
 #[derive(Debug, Default)]
@@ -159,7 +159,8 @@ impl Machine {
         let mut chunks = Vec::new();
         for first in (0..self.plan.logit_rows).step_by(most) {
             let count = most.min(self.plan.logit_rows - first);
-            let ways: Vec<Way<'a>> = (0..count).map(|row| rows.way(first_logit + first + row)).collect();
+            let ways: Vec<Way<'a>> =
+                (0..count).map(|row| Way::of(rows.row(first_logit + first + row))).collect();
             let tops: Vec<TopRow<'a>> = ways
                 .iter()
                 .enumerate()
@@ -199,15 +200,8 @@ impl Machine {
         if self.scratch.ensure(&self.gpu, &mut self.memory, &self.model, needs)? {
             self.programs = Programs::default();
         }
-        let mut builder = Builder {
-            gpu: &self.gpu,
-            kernels: &mut self.kernels,
-            model: &self.model,
-            kv: &self.kv,
-            buffers: self.scratch.buffers()?,
-        };
-        let programs = &mut self.programs;
         let key = (Product::of(self.plan.rows), self.plan.tiled);
+        let (mut builder, programs) = self.builder()?;
         if let Entry::Vacant(place) = programs.layers.entry(key) {
             place.insert(builder.layers(key.0, key.1)?);
         }
@@ -218,6 +212,18 @@ impl Machine {
         Ok(())
     }
 
+    /// What makes programs for the buffers that there are, and those that it has made.
+    fn builder(&mut self) -> Result<(Builder<'_>, &mut Programs), WgpuError> {
+        let builder = Builder {
+            gpu: &self.gpu,
+            kernels: &mut self.kernels,
+            model: &self.model,
+            kv: &self.kv,
+            buffers: self.scratch.buffers()?,
+        };
+        Ok((builder, &mut self.programs))
+    }
+
     /// How the largest logits are looked for at first.
     fn search(&self) -> Search {
         if self.model.image.is_some() { Search::Near } else { Search::All }
@@ -225,15 +231,8 @@ impl Machine {
 
     /// Makes programs for the output layer of a chunk.
     fn prepare_output(&mut self, chunk: &Chunk<'_>, search: Search) -> Result<(), WgpuError> {
-        let mut builder = Builder {
-            gpu: &self.gpu,
-            kernels: &mut self.kernels,
-            model: &self.model,
-            kv: &self.kv,
-            buffers: self.scratch.buffers()?,
-        };
-        let programs = &mut self.programs;
-        let image = self.model.image.as_ref().filter(|_| search == Search::Near);
+        let (mut builder, programs) = self.builder()?;
+        let image = builder.model.image.as_ref().filter(|_| search == Search::Near);
         for slice in chunk.full.iter().chain(chunk.tops.iter().filter(|_| image.is_none())) {
             let rows = slice.rows.next_power_of_two();
             if let Entry::Vacant(place) = programs.outputs.entry(rows) {

@@ -1,27 +1,8 @@
-//! [`Want`]: what a call gives, and how it is put together from what the device computes.
+//! How what a call gives is put together from what the device computes.
 
 use bitnet_model::{RowWant, TopLogits, TopWant};
 
 use crate::scratch::MAX_TOP;
-
-/// What each row of logits is to give.
-#[derive(Clone, Copy)]
-pub(crate) enum RowWants<'a> {
-    /// All logits, every row.
-    All,
-    /// The largest, every row.
-    Top(TopWant<'a>),
-    /// Something of its own.
-    Each(&'a [RowWant<'a>]),
-}
-
-/// What a call gives.
-pub(crate) enum Want<'a> {
-    /// Hidden states behind the final norm.
-    Hidden(&'a mut [f32]),
-    /// Logits: of rows that want all of them, and the largest of the others.
-    Logits(RowWants<'a>, &'a mut [f32], &'a mut [TopLogits]),
-}
 
 /// How a row's logits come to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,25 +15,19 @@ pub(crate) enum Way<'a> {
     Top(TopWant<'a>),
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    /// How what a row wants comes.
+    pub(crate) fn of(want: RowWant<'a>) -> Self {
+        match want {
+            RowWant::All => Way::All,
+            RowWant::Top(top) if top.k <= MAX_TOP => Way::Top(top),
+            RowWant::Top(top) => Way::Filter(top),
+        }
+    }
+
     /// Whether all logits of the row come to the host.
     pub(crate) fn is_full(self) -> bool {
         !matches!(self, Way::Top(_))
-    }
-}
-
-impl<'a> RowWants<'a> {
-    /// How the logits of a row come, counted over the whole call.
-    pub(crate) fn way(self, row: usize) -> Way<'a> {
-        let top = match self {
-            RowWants::All => return Way::All,
-            RowWants::Top(top) => top,
-            RowWants::Each(wants) => match wants[row] {
-                RowWant::All => return Way::All,
-                RowWant::Top(top) => top,
-            },
-        };
-        if top.k <= MAX_TOP { Way::Top(top) } else { Way::Filter(top) }
     }
 }
 
@@ -147,13 +122,13 @@ mod tests {
             RowWant::Top(TopWant { k: 2, allowed: None }),
             RowWant::Top(TopWant { k: MAX_TOP + 1, allowed: Some(TokenSet::new(&[0b101])) }),
         ];
-        let rows = RowWants::Each(&wants);
-        assert!(rows.way(0) == Way::All && matches!(rows.way(1), Way::Top(_)) && rows.way(2).is_full());
+        let ways = wants.map(Way::of);
+        assert!(ways[0] == Way::All && matches!(ways[1], Way::Top(_)) && ways[2].is_full());
         let (mut logits, mut top) = (vec![0.0; 3], vec![TopLogits::default(); 2]);
         let mut sink = Sink { hidden: &mut [], logits: &mut logits, top: &mut top, finite: true };
-        sink.full(rows.way(0), &[1.0, 2.0, 3.0]);
+        sink.full(ways[0], &[1.0, 2.0, 3.0]);
         sink.found(&[2, 0, 1, 2, 9, 5.0f32.to_bits(), 6.0f32.to_bits(), 0]);
-        sink.full(rows.way(2), &[7.0, 8.0, 9.0]);
+        sink.full(ways[2], &[7.0, 8.0, 9.0]);
         assert!(sink.finite);
         sink.hidden(&[]);
         sink.found(&[0, 1]);

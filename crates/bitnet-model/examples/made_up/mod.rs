@@ -1,4 +1,7 @@
-//! Weights made up in memory, for programs that measure executors: a model of any shape within a second or two.
+//! Weights made up in memory, for programs that measure executors: a model of any shape within a second or two; and what
+//! they measure on it.
+
+pub(crate) mod texts;
 
 use bitnet_core::DType;
 use bitnet_core::bytes::ByteView;
