@@ -13,6 +13,7 @@
 //! products are exact, and float reductions are the functions of [`bitnet_core::lanes`] compiled for each target.
 
 mod attention;
+mod best;
 pub mod executor;
 mod forward;
 mod int8_rows;

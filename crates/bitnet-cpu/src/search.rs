@@ -12,8 +12,6 @@
 //! lower ends, and a thread is done when its next row cannot reach it. Which rows are computed depends on who is faster,
 //! what is given does not: exactly the rows whose logits are not below the k-th best one.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +21,7 @@ use bitnet_core::buffer::AlignedBuf;
 use bitnet_core::pool::Team;
 use bitnet_model::{DenseTensor, ExecError, TokenSet, TopLogits};
 
+use crate::best::Best;
 use crate::int8_rows::Int8Rows;
 use crate::kernels::int8::{
     Hidden, Intervals, PANEL_ROWS, PARTS, Panel, PanelBounds, PartLayout, PartSums, Sums, TILE_PARTS, below,
@@ -42,8 +41,6 @@ const FEWEST_KEPT: usize = 16;
 /// Candidates of a thread that there is room for from the start, so that steady decoding does not allocate: how many there
 /// are depends on the logits and on how threads share the rows.
 const CANDIDATES: usize = 8192;
-/// Logits of a hidden row that there is room for among the best from the start, for the same reason.
-const BEST: usize = 1024;
 /// So few tokens that count are computed in full without looking at their int8 rows, which come in panels with others.
 const DIRECT: usize = 512;
 const _: () = assert!(PANEL_ROWS == u32::BITS as usize, "a word of a set of tokens is a panel");
@@ -66,40 +63,6 @@ struct Candidate {
     row: u32,
     /// Upper end; infinite if it is not a number, so that it comes first and is noticed.
     upper: f32,
-}
-
-/// The best logits of a hidden row that any thread has computed so far, the worst of them on top: as [`in_order`].
-#[derive(Default)]
-struct Best(BinaryHeap<Reverse<i32>>);
-
-/// Turns the bits of a float into an integer of the same order, and back.
-fn in_order(bits: i32) -> i32 {
-    bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
-}
-
-impl Best {
-    /// Takes logits into account; returns the threshold.
-    fn add(&mut self, logits: &[f32], k: usize) -> f32 {
-        for logit in logits {
-            let logit = Reverse(in_order(logit.to_bits().cast_signed()));
-            if self.0.len() < k {
-                self.0.push(logit);
-            } else if let Some(mut worst) = self.0.peek_mut()
-                && logit < *worst
-            {
-                *worst = logit;
-            }
-        }
-        self.threshold(k)
-    }
-
-    /// The k-th best logit; negative infinity if there are fewer.
-    fn threshold(&self, k: usize) -> f32 {
-        match self.0.peek() {
-            Some(worst) if self.0.len() >= k => f32::from_bits(in_order(worst.0).cast_unsigned()),
-            _ => f32::NEG_INFINITY,
-        }
-    }
 }
 
 /// Memory for the searches of a batch.
@@ -161,9 +124,7 @@ impl OutputScratch {
     pub(crate) fn share(&mut self) -> OutputShared<'_> {
         self.taken.store(0, Ordering::Relaxed);
         for best in &mut self.best {
-            let best = &mut best.get_mut().unwrap_or_else(PoisonError::into_inner).0;
-            best.clear();
-            best.reserve(BEST);
+            best.get_mut().unwrap_or_else(PoisonError::into_inner).begin();
         }
         OutputShared {
             q: Shared::new(&mut self.q),
@@ -596,14 +557,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_best_are_kept_in_order() {
-        let mut best = Best::default();
-        assert_eq!(best.add(&[1.0, -2.0], 3), f32::NEG_INFINITY);
-        assert_eq!(best.add(&[-0.0], 3), -2.0);
-        assert_eq!(best.add(&[-3.0, -1.5, -1e-30], 3).to_bits(), (-1e-30f32).to_bits());
-        assert_eq!(best.add(&[f32::MAX, 1.0], 3), 1.0);
     }
 }
