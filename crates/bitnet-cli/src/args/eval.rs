@@ -12,6 +12,7 @@ Examples:
   bitnet eval tasks.jsonl --shots 5 --limit 200
   bitnet eval tasks.jsonl --shots 5 --shots-file examples.jsonl --letters
   bitnet eval tasks.jsonl --template 'Q: {{question}}\\nA:' -o answers.jsonl --json
+  bitnet eval tasks.jsonl -o answers.jsonl --resume           go on after Ctrl-C or a crash
 
 A task is a file of JSON objects, one a line:
   {\"question\": \"What do bees make?\", \"choices\": [\"honey\", \"milk\"], \"answer\": 0}
@@ -24,13 +25,17 @@ A task is a file of JSON objects, one a line:
                       without: the right text, or a list of right texts
   pattern             without choices and answer: a regular expression that the written text must contain
   id, category        may be left out; the id is then the line
-  others              for templates
+  others              for templates, where null prints nothing
 
 A context is the prompt as it is; a question is asked as 'Question: ...', a line break and 'Answer:', behind the context if
 there is one. Each choice is put behind the prompt and a space, and its log-likelihood is the sum over its tokens. 'acc'
 takes the largest sum, 'acc_norm' the largest over the bytes of the choice, 'acc_token' the largest over its tokens; 'chance'
 is what guessing gets. Intervals are Wilson's, 95 %. Written answers are greedy, end at a line break, and are right if they
-equal an answer but for white space around them ('exact').";
+equal an answer but for white space around them ('exact').
+
+With --output rows are in FILE.part as soon as they are computed, and what is needed to resume is in FILE.journal. A run
+that was interrupted, and resumed with the same flags, gives the same file and the same summary as one without interruption.
+Exit codes: 0 all rows are answered, 1 the run failed, 2 wrong flags or another run, 130 interrupted.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -71,6 +76,12 @@ pub(crate) struct EvalArgs {
     /// Write what became of each row, JSON objects one a line
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Go on where an interrupted run with the same --output stopped; begins if there was none
+    #[arg(long, requires = "output", conflicts_with = "force")]
+    pub(crate) resume: bool,
+    /// Begin again where a run was interrupted, and lose what it did
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -23,6 +23,7 @@ mod ps;
 mod pull;
 mod quantize;
 mod reference;
+mod resume;
 mod rm;
 mod run;
 mod serve;

@@ -82,7 +82,8 @@ fn tasks_are_answered_and_counted() {
     let (folder, paths) = files(&[("tasks.jsonl", TASKS)]);
     let out = folder.path().join("answers.jsonl");
     let args = ["eval", &paths[0], "-n", "1", "-o", out.to_str().unwrap()];
-    let json = parse(&stdout(&[&args[..], &["--json"]].concat()));
+    let output = run(&[&args[..], &["--json"]].concat());
+    let json = parse(&output.stdout);
     assert_eq!(
         (&json["answered"], &json["acc"]["total"], &json["exact"]["correct"]),
         (&4.into(), &3.into(), &1.into())
@@ -95,9 +96,14 @@ fn tasks_are_answered_and_counted() {
     assert!((number(&json["chance"]) - (0.5 + 0.5 + 1.0 / 3.0) / 3.0).abs() < 1e-9);
     assert_eq!(json["categories"]["stories"]["acc"]["correct"], 1);
     // The second row computes nothing of its prompt again but the last token, the third row nothing but that and its answer.
-    assert!(number(&json["tokens_shared"]) > 6.0, "{json}");
+    let (said, _) = output.stderr.split_once(" shared between rows and choices").unwrap();
+    assert!(said.rsplit(' ').next().unwrap().parse::<usize>().unwrap() > 6, "{output:?}");
+    assert!(number(&json["tokens"]) > 20.0, "{json}");
 
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left but tasks and answers");
     let rows: Vec<Value> = std::fs::read_to_string(&out).unwrap().lines().map(parse).collect();
+    let of_rows: f64 = rows.iter().map(|row| number(&row["tokens"])).sum();
+    assert!((of_rows - number(&json["tokens"])).abs() < 0.5, "{json}");
     let ids: Vec<&str> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["1", "second", "4", "5"]);
     assert_eq!(

@@ -13,6 +13,7 @@ mod constraints;
 mod convert;
 mod embed;
 mod evaluate;
+mod evaluate_resume;
 mod generate;
 mod hub;
 mod look;

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use minijinja::value::{Rest, Serde, Value as Filled};
+use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, escape_formatter};
 use serde_json::{Map, Value};
 
 use super::{FUEL, NAME, filters, template_error};
 use crate::error::Result;
 
 /// A Jinja template over the fields of a row, such as `Question: {{question}}`. It knows what chat templates know; a field
-/// that a row does not have is an error, but in an `if`.
+/// that a row does not have is an error, but in an `if`. A field that is null prints nothing, as an empty cell of a table
+/// does; chat templates print `None`, as Python does.
 #[derive(Clone)]
 pub struct TextTemplate {
     environment: Environment<'static>,
@@ -32,6 +33,7 @@ impl TextTemplate {
         let mut environment = filters::text_environment();
         environment.set_fuel(Some(FUEL));
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        let_null_be_empty(&mut environment);
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| template_error(origin, &error))?;
@@ -63,6 +65,30 @@ impl TextTemplate {
     }
 }
 
+/// Makes null print nothing, also behind the filters that are most often put to fields.
+fn let_null_be_empty(environment: &mut Environment<'static>) {
+    use minijinja::filters::{capitalize, lower, title, trim, upper};
+    environment.set_formatter(|out, state, value| match value.is_none() {
+        true => Ok(()),
+        false => escape_formatter(out, state, value),
+    });
+    let filters = [
+        ("capitalize", Filled::from_function(capitalize)),
+        ("lower", Filled::from_function(lower)),
+        ("title", Filled::from_function(title)),
+        ("trim", Filled::from_function(trim)),
+        ("upper", Filled::from_function(upper)),
+    ];
+    for (name, filter) in filters {
+        environment.add_filter(name, move |state: &mut State, value: Filled, rest: Rest<Filled>| {
+            if value.is_none() {
+                return Ok(Filled::from(""));
+            }
+            filter.call(state, &[&[value], &rest[..]].concat())
+        });
+    }
+}
+
 /// Whether something is called that there is not.
 fn is_unknown(kind: ErrorKind) -> bool {
     use ErrorKind::{TemplateNotFound, UnknownFilter, UnknownFunction, UnknownTest};
@@ -88,6 +114,20 @@ mod tests {
             "1. yes 2. no 3"
         );
         assert_eq!(render("{% if hint %}{{hint}}{% endif %}x").unwrap(), "x");
+    }
+
+    #[test]
+    fn null_prints_nothing() {
+        let row = json!({"a": null, "b": [null, 1], "c": {"d": null}});
+        let render = |source: &str| {
+            TextTemplate::new(source, "--template").unwrap().render(row.as_object().unwrap()).unwrap()
+        };
+        assert_eq!(render("<{{a}}|{{ c.d }}|{% for x in b %}{{x}},{% endfor %}>"), "<||,1,>");
+        // It is still null for what looks at it.
+        assert_eq!(render("{% if a is none %}{{ a|default('-', true) }}{% endif %}"), "-");
+        assert_eq!(render("{{ a|tojson }} {{ b|tojson }}"), "null [null, 1]");
+        assert_eq!(render("<{{ a|upper }}|{{ a|trim }}|{{ a|trim('x')|title }}>"), "<||>");
+        assert_eq!(render("{{ 'ab a'|title }}{{ 'xabx'|trim('x')|upper }}"), "Ab AAB");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! * `template`, `request`: from a row to a request; `openai`: rows that are requests of OpenAI's batch API;
 //! * `run`: rows are read ahead, computed together by the engine's scheduler, and written in their order;
 //! * `outcome`, `output`: what became of a row, and how it is written;
-//! * `store`, `journal`: the growing file, and how a run that was interrupted goes on;
+//! * `store`, `mark`: the growing file, and how a run that was interrupted goes on (with [`super::resume`]);
 //! * `estimate`: `--dry-run`.
 //!
 //! What is written depends on inputs, flags and model alone, not on batching, interruptions or speed: each row has its own
@@ -12,7 +12,7 @@
 
 mod estimate;
 mod input;
-mod journal;
+mod mark;
 mod openai;
 mod outcome;
 mod output;
@@ -31,13 +31,14 @@ use ring::rand::SecureRandom;
 use serde_json::{Value, json};
 
 use self::input::{InputFile, Rows};
-use self::journal::Mark;
+use self::mark::{Mark, header};
 use self::openai::Answers;
 use self::output::Writer;
 use self::request::Requests;
 use self::run::{Ended, Run, WINDOW, Work, span};
-use self::store::{Before, Places, Store};
+use self::store::{Before, Store};
 use self::survey::Survey;
+use super::resume::{Places, facts, resume_command};
 use crate::args::{BatchArgs, InputFormat};
 use crate::error::CliError;
 use crate::output::{Notes, count};
@@ -49,7 +50,7 @@ const ROWS_FAILED: u8 = 3;
 pub(super) fn run(args: &BatchArgs, notes: Notes) -> Result<ExitCode, CliError> {
     let Some(job) = Job::new(args, notes)? else { return Ok(ExitCode::from(interrupt::EXIT_CODE)) };
     let before = match &job.places {
-        Some(places) if !args.course.dry_run => places.look(args.course.resume, args.course.force)?,
+        Some(places) if !args.course.dry_run => store::look(places, args.course.resume, args.course.force)?,
         _ => Before::Nothing,
     };
     let earlier = match before {
@@ -151,7 +152,7 @@ impl<'a> Job<'a> {
                 Some(estimate) => estimate.print(course.json).map(|()| ExitCode::SUCCESS),
             };
         }
-        let header = journal::header(&self.survey.inputs, &settings, &facts(engine), seed, created);
+        let header = header(&self.survey.inputs, &settings, &facts(engine), seed, created);
         let (mut store, mark) = match &self.places {
             None => (Store::stdout(), Mark::default()),
             Some(places) => Store::file(places.clone(), &header, course.resume)?,
@@ -217,18 +218,6 @@ fn engine(args: &BatchArgs, notes: Notes) -> Result<InferenceEngine, CliError> {
     model::engine_with(&args.model, notes, |builder| {
         // What is measured at loading is one row at a time; two bits unpack faster for several.
         builder.scheduler(scheduler).weight_form(form.or(Some(Form::TwoBit)))
-    })
-}
-
-/// What decides about texts of a model.
-fn facts(engine: &InferenceEngine) -> Value {
-    let model = engine.model();
-    json!({
-        "name": model.name,
-        "format": model.format,
-        "bytes": model.file_bytes,
-        "context": engine.context(),
-        "kv_type": engine.info().kv_type.name(),
     })
 }
 
@@ -298,28 +287,5 @@ impl Summary<'_> {
         }
         notes.say(&words);
         Ok(ExitCode::from(interrupt::EXIT_CODE))
-    }
-}
-
-/// The command line that goes on with this one's run, for a shell.
-fn resume_command(args: impl Iterator<Item = String>) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    let quoted = |arg: String| match arg.chars().all(plain) && !arg.is_empty() {
-        true => arg,
-        false => format!("'{}'", arg.replace('\'', "'\\''")),
-    };
-    let kept = args.filter(|arg| arg != "--force" && arg != "--resume");
-    kept.map(quoted).chain(["--resume".to_owned()]).collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_that_resumes_is_quoted() {
-        let args = ["bitnet", "batch", "it's.txt", "--force", "--template", "{{a}} b", "-o", "x.csv"];
-        let command = resume_command(args.into_iter().map(str::to_owned));
-        assert_eq!(command, "bitnet batch 'it'\\''s.txt' --template '{{a}} b' -o x.csv --resume");
     }
 }

@@ -11,13 +11,13 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::input::{Content, Row, Rows};
-use super::journal::Mark;
+use super::mark::Mark;
 use super::openai::Answers;
 use super::outcome::{Done, Outcome, Text, Totals};
 use super::output::Writer;
 use super::request::{Prepared, Requests, Task};
 use super::store::Store;
-use super::survey::hex;
+use crate::commands::resume::hex;
 use crate::error::CliError;
 use crate::interrupt;
 use crate::output::{Notes, Progress, count};

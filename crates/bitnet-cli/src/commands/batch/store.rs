@@ -1,17 +1,16 @@
-//! [`Store`]: where results go. A file grows as `OUT.part` beside its [`super::journal`] and gets its name when it is
+//! [`Store`]: where results go. A file grows as `OUT.part` beside its journal and gets its name when it is
 //! whole; stdout gets results as they come.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::journal::{self, Journal, Mark};
+use super::mark::Mark;
 use super::outcome::Totals;
 use super::output::Writer;
+use crate::commands::resume::{Journal, Places, failed};
 use crate::error::CliError;
 use crate::output;
 
@@ -19,14 +18,6 @@ use crate::output;
 const COMMIT: Duration = Duration::from_millis(250);
 /// or when there are so many of them.
 const COMMIT_PIECES: usize = 100;
-
-/// Where an output and what belongs to it lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Places {
-    pub(super) output: PathBuf,
-    pub(super) part: PathBuf,
-    pub(super) journal: PathBuf,
-}
 
 /// What lies there before a run.
 #[derive(Debug)]
@@ -39,53 +30,40 @@ pub(super) enum Before {
     Whole,
 }
 
-impl Places {
-    /// The places of an output.
-    pub(super) fn new(output: &Path) -> Self {
-        let beside = |ending: &str| {
-            let mut name = OsString::from(output);
-            name.push(ending);
-            PathBuf::from(name)
-        };
-        Self { output: output.to_owned(), part: beside(".part"), journal: beside(".journal") }
+/// Looks what lies there, before anything is loaded or computed.
+///
+/// # Errors
+/// If something would be lost, or if nothing can be written there.
+pub(super) fn look(places: &Places, resume: bool, force: bool) -> Result<Before, CliError> {
+    let name = places.output.display();
+    if places.output.is_dir() {
+        return Err(CliError::usage(format!("cannot write {name}: it is a folder")));
     }
-
-    /// Looks what lies there, before anything is loaded or computed.
-    ///
-    /// # Errors
-    /// If something would be lost, or if nothing can be written there.
-    pub(super) fn look(&self, resume: bool, force: bool) -> Result<Before, CliError> {
-        let name = self.output.display();
-        if self.output.is_dir() {
-            return Err(CliError::usage(format!("cannot write {name}: it is a folder")));
+    let folder = places.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(CliError::failed(format!("cannot write {name}: there is no such folder")));
+    }
+    let mut found = places.found::<Mark>();
+    let is_complete = found.as_ref().and_then(|found| found.marks.last()).is_some_and(|mark| mark.complete);
+    if is_complete && places.output.is_file() && !places.part.exists() {
+        // Only the journal was left to be removed.
+        std::fs::remove_file(&places.journal).map_err(|error| failed(&places.journal, &error))?;
+        found = None;
+    }
+    match found {
+        Some(found) if resume => Ok(Before::Interrupted(found.header)),
+        Some(found) if !force => {
+            let rows = found.marks.last().map_or(0, |mark| mark.totals.rows);
+            let message =
+                format!("{name}: a run was interrupted there when {} rows were done", output::count(rows));
+            Err(CliError::usage(message).hint("--resume goes on where it stopped, --force begins again"))
         }
-        let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if folder.is_some_and(|folder| !folder.is_dir()) {
-            return Err(CliError::failed(format!("cannot write {name}: there is no such folder")));
+        None if places.output.exists() && resume => Ok(Before::Whole),
+        _ if places.output.exists() && !force => {
+            Err(CliError::usage(format!("{name} exists"))
+                .hint("--force writes over it; or name another file"))
         }
-        let mut found = std::fs::read(&self.journal).ok().and_then(|bytes| journal::found(&bytes));
-        let is_complete =
-            found.as_ref().and_then(|found| found.marks.last()).is_some_and(|mark| mark.complete);
-        if is_complete && self.output.is_file() && !self.part.exists() {
-            // Only the journal was left to be removed.
-            std::fs::remove_file(&self.journal).map_err(|error| failed(&self.journal, &error))?;
-            found = None;
-        }
-        match found {
-            Some(found) if resume => Ok(Before::Interrupted(found.header)),
-            Some(found) if !force => {
-                let rows = found.marks.last().map_or(0, |mark| mark.totals.rows);
-                let message = format!(
-                    "{name}: a run was interrupted there when {} rows were done",
-                    output::count(rows)
-                );
-                Err(CliError::usage(message).hint("--resume goes on where it stopped, --force begins again"))
-            }
-            None if self.output.exists() && resume => Ok(Before::Whole),
-            _ if self.output.exists() && !force => Err(CliError::usage(format!("{name} exists"))
-                .hint("--force writes over it; or name another file")),
-            _ => Ok(Before::Nothing),
-        }
+        _ => Ok(Before::Nothing),
     }
 }
 
@@ -118,22 +96,11 @@ impl Store {
     /// If it was another run, or if nothing can be written there.
     pub(super) fn file(places: Places, header: &Value, resume: bool) -> Result<(Self, Mark), CliError> {
         let failed = |error: std::io::Error| failed(&places.part, &error);
-        let (mut journal, found) = Journal::open(&places.journal)?;
-        let mut part = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&places.part)
-            .map_err(failed)?;
+        let (mut journal, found) = Journal::open::<Mark>(&places.journal)?;
+        let mut part = places.open_part()?;
         let mark = match found.filter(|_| resume) {
             Some(found) => {
-                if let Some(difference) = journal::difference(&found.header, header) {
-                    let message =
-                        format!("{} belongs to another run: {difference}", places.journal.display());
-                    return Err(CliError::usage(message)
-                        .hint("give the same inputs and flags as before, or begin again with --force"));
-                }
+                journal.check(&found, header)?;
                 let length = part.metadata().map_err(failed)?.len();
                 // Results reach the disk before their mark, so this is the last one, unless someone cut the file.
                 let last = found.marks.iter().rposition(|mark| mark.bytes <= length).unwrap_or(0);
@@ -192,26 +159,10 @@ impl Store {
         let Some(Files { part, journal, places }) = self.file else { return Ok(()) };
         drop(part);
         writer.finish(&places.part, &places.output)?;
-        // The name must be on the disk before the journal goes.
-        let folder = places.output.parent().filter(|folder| !folder.as_os_str().is_empty());
-        sync_folder(folder.unwrap_or(Path::new(".")));
-        let removed = std::fs::remove_file(&places.journal);
+        let removed = places.remove_journal();
         drop(journal);
-        removed.map_err(|error| failed(&places.journal, &error))
+        removed
     }
-}
-
-/// Brings the names in a folder to the disk, where systems can.
-fn sync_folder(folder: &Path) {
-    if cfg!(unix) {
-        // Where folders cannot be opened there is nothing to be done.
-        let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    }
-}
-
-/// Why a file cannot be written.
-pub(super) fn failed(path: &Path, error: &dyn std::fmt::Display) -> CliError {
-    CliError::failed(format!("cannot write {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -242,9 +193,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let places = places(&folder);
         interrupted(&places);
-        assert!(places.look(false, false).is_err(), "neither --resume nor --force");
+        assert!(look(&places, false, false).is_err(), "neither --resume nor --force");
         assert!(
-            matches!(places.look(true, false).unwrap(), Before::Interrupted(header) if header["seed"] == 1)
+            matches!(look(&places, true, false).unwrap(), Before::Interrupted(header) if header["seed"] == 1)
         );
         let (store, mark) = Store::file(places.clone(), &json!({"seed": 1}), true).unwrap();
         assert_eq!((mark.totals.rows, mark.bytes, mark.rows_hash.as_str()), (1, 4, "h1"));
@@ -276,7 +227,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&places.output).unwrap(), "one\n");
         // Killed here, only the journal is left to be removed.
         std::fs::write(&places.journal, journal).unwrap();
-        assert!(matches!(places.look(true, false).unwrap(), Before::Whole));
+        assert!(matches!(look(&places, true, false).unwrap(), Before::Whole));
         assert!(!places.journal.exists());
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::input::{InputFile, unreadable};
 use crate::args::{InputFormat, TextMode};
+use crate::commands::resume::hex;
 use crate::error::CliError;
 use crate::interrupt;
 use crate::output::{Notes, Progress};
@@ -105,9 +106,4 @@ fn hash(file: &InputFile, path: &std::path::Path) -> Result<(u64, String), CliEr
             }
         }
     }
-}
-
-/// Bytes in hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -92,6 +92,8 @@ mod tests {
         let row = fields(&json!({"n": 7, "text": "a <b>", "more": true, "else": [1]}));
         assert_eq!(template.render(&row).unwrap(), "7. A <B>!");
         assert!(template.names("text") && !template.names("else"));
+        let row = fields(&json!({"n": null, "text": null, "more": null}));
+        assert_eq!(template.render(&row).unwrap(), ". ", "one that is null prints nothing, as an empty cell");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What is printed of a task: tables for people, JSON for machines.
 
-use bitnet_inference::evaluate::task::{Accuracy, Choices, Figures, ItemResult, Outcome};
+use bitnet_inference::evaluate::LogLikelihood;
+use bitnet_inference::evaluate::task::{
+    Accuracy, ChoiceScore, Choices, Choosing, Figures, ItemResult, Outcome, Writing,
+};
 use serde_json::{Map, Value, json};
 
 use super::Report;
@@ -32,11 +35,7 @@ pub(super) fn text(report: &Report<'_>) -> String {
     if !report.summary.categories.is_empty() {
         out += &format!("\n{}", categories(report));
     }
-    out + &format!(
-        "\n{} tokens computed, {} shared between rows and choices\n",
-        count(report.summary.computed as u64),
-        count(report.summary.reused as u64)
-    )
+    out + &format!("\n{} tokens in prompts and answers\n", count(report.summary.tokens as u64))
 }
 
 fn accuracies(choices: &Choices) -> [(&'static str, Accuracy); 3] {
@@ -89,8 +88,7 @@ pub(super) fn json(report: &Report<'_>) -> Value {
         (name.clone(), Value::Object(object))
     });
     out.insert("categories".to_owned(), categories.collect::<Map<_, _>>().into());
-    out.insert("tokens_computed".to_owned(), report.summary.computed.into());
-    out.insert("tokens_shared".to_owned(), report.summary.reused.into());
+    out.insert("tokens".to_owned(), report.summary.tokens.into());
     Value::Object(out)
 }
 
@@ -144,7 +142,33 @@ pub(super) fn item(result: &ItemResult) -> Value {
     if let Value::Object(rest) = rest {
         out.extend(rest);
     }
-    out.insert("tokens_computed".to_owned(), result.computed.into());
-    out.insert("tokens_shared".to_owned(), result.reused.into());
+    out.insert("tokens".to_owned(), result.tokens.into());
     Value::Object(out)
+}
+
+/// What became of one row, read from what [`item`] wrote; nothing was computed for it now. Log-likelihoods may differ in their
+/// last bit, on which no figure depends: which choice is the largest was written down.
+pub(super) fn parsed(row: &Value) -> Option<ItemResult> {
+    let word = |name: &str| row[name].as_str().map(str::to_owned);
+    let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+    let score = |choice: &Value| {
+        let likelihood = LogLikelihood {
+            sum: choice["loglikelihood"].as_f64()?,
+            tokens: number(&choice["tokens"])?,
+            greedy: choice["greedy"].as_bool()?,
+        };
+        Some(ChoiceScore { text: choice["text"].as_str()?.to_owned(), likelihood })
+    };
+    let outcome = match row["choices"].as_array() {
+        Some(choices) => Outcome::Chosen(Choosing {
+            scores: choices.iter().map(score).collect::<Option<_>>()?,
+            right: number(&row["answer"])?,
+            by_sum: number(&row["chosen"])?,
+            by_byte: number(&row["chosen_norm"])?,
+            by_token: number(&row["chosen_token"])?,
+        }),
+        None => Outcome::Written(Writing { text: word("text")?, correct: row["exact"].as_bool()? }),
+    };
+    let (id, category, tokens) = (word("id")?, word("category"), number(&row["tokens"])?);
+    Some(ItemResult { id, category, outcome, tokens, computed: 0, reused: 0 })
 }

@@ -66,6 +66,8 @@ pub struct Summary {
     pub overall: Figures,
     /// Of the items of each category, in the order in which they first came. Items without one are in none.
     pub categories: Vec<(String, Figures)>,
+    /// Tokens of all texts; the same whatever the engine did before.
+    pub tokens: usize,
     /// Tokens that were computed.
     pub computed: usize,
     /// Tokens that were not computed again, since texts have them in common.
@@ -84,6 +86,7 @@ impl Summary {
 
     /// Counts another result.
     pub fn add(&mut self, result: &ItemResult) {
+        self.tokens += result.tokens;
         self.computed += result.computed;
         self.reused += result.reused;
         self.overall.add(&result.outcome);

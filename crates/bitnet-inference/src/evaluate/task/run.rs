@@ -67,10 +67,21 @@ pub struct ItemResult {
     pub category: Option<String>,
     /// Its answer.
     pub outcome: Outcome,
+    /// Tokens of its texts: of the prompt with each choice, or of the prompt and what was written. Unlike the next two it is
+    /// the same whatever the engine did before.
+    pub tokens: usize,
     /// Tokens that were computed.
     pub computed: usize,
     /// Tokens that were known already.
     pub reused: usize,
+}
+
+/// An outcome and what it took, as [`ItemResult`] has them.
+struct Answered {
+    outcome: Outcome,
+    tokens: usize,
+    computed: usize,
+    reused: usize,
 }
 
 impl Task {
@@ -80,22 +91,21 @@ impl Task {
     /// [`EngineError`]: an item that gives no prompt, or one that is longer than the context; a failing executor.
     pub fn run(&self, item: &Item) -> Result<ItemResult, EngineError> {
         let prompt = self.prompt(item)?;
-        let (outcome, computed, reused) = match &item.answer {
+        let answered = match &item.answer {
             Answer::Choice { choices, right } => self.choose(&prompt, choices, *right)?,
             Answer::Text(texts) => self.write(prompt, &|text| texts.iter().any(|t| t.trim() == text))?,
             Answer::Pattern(pattern) => self.write(prompt, &|text| pattern.is_match(text))?,
         };
-        Ok(ItemResult { id: item.id.clone(), category: item.category.clone(), outcome, computed, reused })
+        let Answered { outcome, tokens, computed, reused } = answered;
+        let (id, category) = (item.id.clone(), item.category.clone());
+        Ok(ItemResult { id, category, outcome, tokens, computed, reused })
     }
 
-    fn choose(
-        &self,
-        prompt: &Prompt,
-        choices: &[String],
-        right: usize,
-    ) -> Result<(Outcome, usize, usize), EngineError> {
+    fn choose(&self, prompt: &Prompt, choices: &[String], right: usize) -> Result<Answered, EngineError> {
         let choices = self.choices(choices);
-        let scored = self.engine.log_likelihoods(&self.scored_texts(prompt, &choices)?)?;
+        let texts = self.scored_texts(prompt, &choices)?;
+        let scored = self.engine.log_likelihoods(&texts)?;
+        let tokens = texts.iter().map(|text| text.tokens.len()).sum();
         let score = |(text, likelihood)| ChoiceScore { text, likelihood };
         let scores: Vec<ChoiceScore> = choices.into_iter().zip(scored.texts).map(score).collect();
         let choosing = Choosing {
@@ -105,7 +115,8 @@ impl Task {
             scores,
             right,
         };
-        Ok((Outcome::Chosen(choosing), scored.computed, scored.reused))
+        let (computed, reused) = (scored.computed, scored.reused);
+        Ok(Answered { outcome: Outcome::Chosen(choosing), tokens, computed, reused })
     }
 
     /// The tokens of the prompt with each choice behind it.
@@ -127,11 +138,7 @@ impl Task {
         behind(&rendered).into_iter().map(text).collect()
     }
 
-    fn write(
-        &self,
-        prompt: Prompt,
-        is_right: &dyn Fn(&str) -> bool,
-    ) -> Result<(Outcome, usize, usize), EngineError> {
+    fn write(&self, prompt: Prompt, is_right: &dyn Fn(&str) -> bool) -> Result<Answered, EngineError> {
         let request = GenerateRequest {
             sampling: SamplingOverrides::greedy(),
             stop: self.options.stop.clone(),
@@ -142,7 +149,8 @@ impl Task {
         let stats = &written.stats;
         let computed = stats.prompt_tokens - stats.cached_tokens + stats.decode_steps;
         let outcome = Outcome::Written(Writing { correct: is_right(&text), text });
-        Ok((outcome, computed, stats.cached_tokens))
+        let tokens = stats.prompt_tokens + stats.generated_tokens;
+        Ok(Answered { outcome, tokens, computed, reused: stats.cached_tokens })
     }
 }
 

@@ -13,9 +13,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::outcome::{Done, Outcome, Text, Totals};
-use super::store::failed;
 use super::survey::Fields;
 use crate::args::OutputFormat;
+use crate::commands::resume::failed;
 use crate::error::CliError;
 
 /// Writes results in one form.

@@ -14,7 +14,7 @@ use parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
 use super::table::{Column, Source, written};
-use crate::commands::batch::store::failed;
+use crate::commands::resume::failed;
 use crate::error::CliError;
 
 /// Rows of a group: what is held in memory at a time.

@@ -9,41 +9,33 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use ring::digest::{SHA256, digest};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::outcome::Totals;
-use super::survey::hex;
+use super::hex;
 use crate::error::CliError;
 
-/// The form of the file; another form gets another number.
-const VERSION: u64 = 1;
+/// How far a run is, as a line of a journal. The default is the beginning.
+pub(in crate::commands) trait Note: Default {
+    /// The line.
+    fn to_json(&self) -> Value;
 
-/// How far a run is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Mark {
-    /// What became of the rows so far.
-    pub(super) totals: Totals,
-    /// Bytes of results.
-    pub(super) bytes: u64,
-    /// A hash of the rows that were read for them.
-    pub(super) rows_hash: String,
-    /// Whether the results are whole, end included.
-    pub(super) complete: bool,
+    /// What stands in a line; None if it is none.
+    fn from_json(line: &Value) -> Option<Self>;
 }
 
 /// A journal that is written to, locked against other runs.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(in crate::commands) struct Journal {
     file: File,
     name: String,
 }
 
 /// What stands in a journal.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) header: Value,
+pub(in crate::commands) struct Found<N> {
+    pub(in crate::commands) header: Value,
     /// At least one, the last one the furthest; the first is the beginning.
-    pub(super) marks: Vec<Mark>,
+    pub(in crate::commands) marks: Vec<N>,
     /// Where the valid lines end, mark by mark.
     ends: Vec<u64>,
 }
@@ -53,7 +45,7 @@ impl Journal {
     ///
     /// # Errors
     /// If it cannot be, or another run has it.
-    pub(super) fn open(path: &Path) -> Result<(Self, Option<Found>), CliError> {
+    pub(in crate::commands) fn open<N: Note>(path: &Path) -> Result<(Self, Option<Found<N>>), CliError> {
         let name = path.display().to_string();
         let failed = |error: std::io::Error| CliError::failed(format!("cannot write {name}: {error}"));
         let mut options = File::options();
@@ -72,28 +64,34 @@ impl Journal {
     }
 
     /// Begins anew with this header.
-    pub(super) fn begin(&mut self, header: &Value) -> Result<(), CliError> {
+    pub(in crate::commands) fn begin(&mut self, header: &Value) -> Result<(), CliError> {
         self.cut(0)?;
         self.append(header)
     }
 
+    /// Checks that what was found is of the run with this header.
+    ///
+    /// # Errors
+    /// What differs.
+    pub(in crate::commands) fn check<N>(&self, found: &Found<N>, header: &Value) -> Result<(), CliError> {
+        match difference(&found.header, header) {
+            None => Ok(()),
+            Some(difference) => {
+                let message = format!("{} belongs to another run: {difference}", self.name);
+                Err(CliError::usage(message)
+                    .hint("give the same inputs and flags as before, or begin again with --force"))
+            }
+        }
+    }
+
     /// Goes on behind the mark of this number.
-    pub(super) fn go_on(&mut self, found: &Found, mark: usize) -> Result<(), CliError> {
+    pub(in crate::commands) fn go_on<N>(&mut self, found: &Found<N>, mark: usize) -> Result<(), CliError> {
         self.cut(found.ends[mark])
     }
 
     /// Writes down how far the run is.
-    pub(super) fn mark(&mut self, mark: &Mark) -> Result<(), CliError> {
-        let Mark { totals, bytes, rows_hash, complete } = mark;
-        self.append(&json!({
-            "rows": totals.rows,
-            "failed": totals.failed,
-            "prompt_tokens": totals.prompt_tokens,
-            "generated_tokens": totals.generated_tokens,
-            "bytes": bytes,
-            "rows_hash": rows_hash,
-            "complete": complete,
-        }))
+    pub(in crate::commands) fn mark(&mut self, mark: &impl Note) -> Result<(), CliError> {
+        self.append(&mark.to_json())
     }
 
     fn cut(&mut self, length: u64) -> Result<(), CliError> {
@@ -118,7 +116,7 @@ fn checksum(text: &str) -> String {
 }
 
 /// Reads the lines that are whole.
-pub(super) fn found(bytes: &[u8]) -> Option<Found> {
+pub(in crate::commands) fn found<N: Note>(bytes: &[u8]) -> Option<Found<N>> {
     let mut end = 0;
     let mut values = bytes.split_inclusive(|&byte| byte == b'\n').map_while(|line| {
         end += line.len() as u64;
@@ -128,40 +126,18 @@ pub(super) fn found(bytes: &[u8]) -> Option<Found> {
         Some((value, end))
     });
     let (header, end) = values.next()?;
-    let (mut marks, mut ends) = (vec![Mark::default()], vec![end]);
+    let (mut marks, mut ends) = (vec![N::default()], vec![end]);
     for (value, end) in values {
-        let count = |name: &str| value[name].as_u64();
-        let mark = || {
-            let totals = Totals {
-                rows: count("rows")?,
-                failed: count("failed")?,
-                prompt_tokens: count("prompt_tokens")?,
-                generated_tokens: count("generated_tokens")?,
-            };
-            let rows_hash = value["rows_hash"].as_str()?.to_owned();
-            Some(Mark { totals, bytes: count("bytes")?, rows_hash, complete: value["complete"].as_bool()? })
-        };
-        marks.push(mark()?);
+        // What cannot be understood is of a run of another kind, which its header tells.
+        let Some(mark) = N::from_json(&value) else { break };
+        marks.push(mark);
         ends.push(end);
     }
     Some(Found { header, marks, ends })
 }
 
-/// What makes a run the same run: the header of its journal.
-pub(super) fn header(inputs: &Value, settings: &Value, model: &Value, seed: u64, created: u64) -> Value {
-    json!({
-        "bitnet_batch": VERSION,
-        "version": env!("CARGO_PKG_VERSION"),
-        "inputs": inputs,
-        "model": model,
-        "settings": settings,
-        "seed": seed,
-        "created": created,
-    })
-}
-
 /// The first difference between two headers that matters: where, and the values.
-pub(super) fn difference(was: &Value, is: &Value) -> Option<String> {
+fn difference(was: &Value, is: &Value) -> Option<String> {
     fn walk(place: &str, was: &Value, is: &Value) -> Option<String> {
         match (was, is) {
             (Value::Object(was), Value::Object(is)) => {
@@ -192,59 +168,70 @@ pub(super) fn difference(was: &Value, is: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn mark(rows: u64) -> Mark {
-        let totals = Totals { rows, failed: 1, prompt_tokens: 2, generated_tokens: 3 };
-        Mark { totals, bytes: rows * 10, rows_hash: format!("h{rows}"), complete: false }
+    /// A number of rows.
+    #[derive(Debug, Default, PartialEq)]
+    struct Rows(u64);
+
+    impl Note for Rows {
+        fn to_json(&self) -> Value {
+            json!({"rows": self.0})
+        }
+
+        fn from_json(line: &Value) -> Option<Self> {
+            line["rows"].as_u64().map(Self)
+        }
     }
 
     fn header_with(seed: u64) -> Value {
-        header(&json!([{"path": "a"}]), &json!({"chat": true}), &json!({"name": "m"}), seed, 5)
+        json!({"inputs": [{"path": "a"}], "settings": {"chat": true}, "seed": seed, "created": 5})
     }
 
     #[test]
     fn a_journal_is_read_up_to_its_last_whole_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.journal");
-        let (mut journal, found) = Journal::open(&path).unwrap();
+        let (mut journal, found) = Journal::open::<Rows>(&path).unwrap();
         assert!(found.is_none());
         journal.begin(&header_with(7)).unwrap();
-        journal.mark(&mark(1)).unwrap();
-        journal.mark(&mark(2)).unwrap();
+        journal.mark(&Rows(1)).unwrap();
+        journal.mark(&Rows(2)).unwrap();
         drop(journal);
         let whole = std::fs::read(&path).unwrap();
         // Cut off anywhere, it is what it was after some line.
         for length in (0..whole.len()).step_by(29).chain([whole.len() - 1, whole.len()]) {
             std::fs::write(&path, &whole[..length]).unwrap();
             let lines = whole[..length].iter().filter(|&&byte| byte == b'\n').count();
-            let (mut journal, found) = Journal::open(&path).unwrap();
+            let (mut journal, found) = Journal::open::<Rows>(&path).unwrap();
             let Some(found) = found else {
                 assert_eq!(lines, 0);
                 continue;
             };
             assert_eq!((&found.header, found.marks.len()), (&header_with(7), lines));
-            assert_eq!(found.marks[1..], [mark(1), mark(2)][..lines - 1]);
+            assert_eq!(found.marks[1..], [Rows(1), Rows(2)][..lines - 1]);
             journal.go_on(&found, lines - 1).unwrap();
-            journal.mark(&mark(9)).unwrap();
+            journal.mark(&Rows(9)).unwrap();
             drop(journal);
-            let (_, found) = Journal::open(&path).unwrap();
-            assert_eq!(found.unwrap().marks.last(), Some(&mark(9)));
+            let (_, found) = Journal::open::<Rows>(&path).unwrap();
+            assert_eq!(found.unwrap().marks.last(), Some(&Rows(9)));
         }
         // A flipped bit ends it as well.
         let mut bad = whole.clone();
         let last = bad.len() - 5;
         bad[last] ^= 1;
         std::fs::write(&path, &bad).unwrap();
-        assert_eq!(Journal::open(&path).unwrap().1.unwrap().marks.len(), 2);
+        assert_eq!(Journal::open::<Rows>(&path).unwrap().1.unwrap().marks.len(), 2);
     }
 
     #[test]
     fn two_runs_do_not_write_to_one_journal() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.journal");
-        let _first = Journal::open(&path).unwrap();
-        assert!(Journal::open(&path).is_err());
+        let _first = Journal::open::<Rows>(&path).unwrap();
+        assert!(Journal::open::<Rows>(&path).is_err());
     }
 
     #[test]
