@@ -45,7 +45,7 @@ const PROCESSORS: [(&str, &[&str]); 3] = [
 const PROFILE: &str = "emulated";
 
 /// Far above what the self-test takes, far below what a program that hangs would.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// Builds the self-test and runs it on every processor.
 ///

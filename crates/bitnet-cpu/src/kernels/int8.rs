@@ -61,10 +61,6 @@ pub(crate) enum PartLayout {
     /// The first 64 columns of each of [`TILE_PARTS`] parts, then the next 64.
     Tiles,
     /// The first four columns of each hidden row, then the next four; a column is 16 bits, `128 coarse + fine`.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "only a kernel set of x86-64 wants it")
-    )]
     Words {
         /// Hidden rows that lie side by side, 1 or [`HIDDEN_BLOCK`], of which the last may be unused.
         rows: usize,
