@@ -70,6 +70,14 @@ enum Part {
     Value,
 }
 
+/// Where queries, keys and values of a layer begin in a row of `qkv`, and the norms over heads of queries and of keys, if
+/// there are any.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads<'a> {
+    pub(crate) starts: [usize; 3],
+    pub(crate) norms: Option<&'a [Vec<f32>; 2]>,
+}
+
 /// One head of some rows.
 struct Unit<'a> {
     part: Part,
@@ -132,45 +140,29 @@ impl<'a> Attention<'a> {
     }
 
     /// The whole phase: from queries, keys and values to results. Every thread of the team calls this, and a barrier follows.
-    /// `starts` are the first columns of queries, keys and values; `norms` are those over heads of queries and of keys, if
-    /// there are any.
-    pub(crate) fn run(
-        &self,
-        layer: usize,
-        starts: [usize; 3],
-        norms: Option<&[Vec<f32>; 2]>,
-        team: &Team<'_>,
-        own: &mut ThreadScratch,
-    ) {
+    pub(crate) fn run(&self, layer: usize, heads: Heads<'_>, team: &Team<'_>, own: &mut ThreadScratch) {
         if self.sequences.iter().all(|s| s.tokens.len() <= TILE) && !self.splits(team.threads()) {
-            return self.store_and_attend(layer, starts, norms, team, own);
+            return self.store_and_attend(layer, heads, team, own);
         }
-        self.store(layer, starts, norms, team, own);
+        self.store(layer, heads, team, own);
         team.barrier();
         self.attend_units(layer, team, own);
     }
 
     /// Stores and attends for one key/value head of one sequence after the other; each sequence is one tile.
-    fn store_and_attend(
-        &self,
-        layer: usize,
-        starts: [usize; 3],
-        norms: Option<&[Vec<f32>; 2]>,
-        team: &Team<'_>,
-        own: &mut ThreadScratch,
-    ) {
+    fn store_and_attend(&self, layer: usize, heads: Heads<'_>, team: &Team<'_>, own: &mut ThreadScratch) {
         let (kv_heads, group) = (self.spec.num_kv_heads, self.group());
         for units in Ranges::singly(team, self.sequences.len() * kv_heads, &self.units[layer]) {
             let first = units.start / kv_heads;
-            let heads = self.tiles().skip(first).flat_map(|tile| (0..kv_heads).map(move |head| (tile, head)));
-            let mut heads = heads.skip(units.start - first * kv_heads).take(units.len()).peekable();
-            while let Some((tile, head)) = heads.next() {
-                if let Some(&(tile, head)) = heads.peek() {
+            let all = self.tiles().skip(first).flat_map(|tile| (0..kv_heads).map(move |head| (tile, head)));
+            let mut mine = all.skip(units.start - first * kv_heads).take(units.len()).peekable();
+            while let Some((tile, head)) = mine.next() {
+                if let Some(&(tile, head)) = mine.peek() {
                     self.prefetch(layer, tile, head);
                 }
                 let queries = (head * group..(head + 1) * group).map(|head| (Part::Query, head));
                 for (part, head) in [(Part::Key, head), (Part::Value, head)].into_iter().chain(queries) {
-                    let unit = self.unit(tile.row, part, head, starts, norms);
+                    let unit = self.unit(tile.row, part, head, heads);
                     let positions = tile.position..tile.position + tile.rows;
                     self.store_unit(layer, tile.blocks, positions, unit, own);
                 }
@@ -190,14 +182,8 @@ impl<'a> Attention<'a> {
     }
 
     /// A head of the rows from `row` on.
-    fn unit<'n>(
-        &self,
-        row: usize,
-        part: Part,
-        head: usize,
-        starts: [usize; 3],
-        norms: Option<&'n [Vec<f32>; 2]>,
-    ) -> Unit<'n> {
+    fn unit<'n>(&self, row: usize, part: Part, head: usize, heads: Heads<'n>) -> Unit<'n> {
+        let Heads { starts, norms } = heads;
         let at = row * self.qkv_stride + starts[part as usize] + head * self.spec.head_dim;
         let norm = match part {
             Part::Query => norms.map(|n| n[0].as_slice()),
@@ -210,28 +196,21 @@ impl<'a> Attention<'a> {
     /// Rotates queries and keys and writes keys and values to the cache, for the units of this thread: one head each, for
     /// rows whose positions are in one block, so that no two threads write to the same piece. Units are dealt round, the
     /// dear ones (keys, which are scattered) first, each block to the next thread.
-    fn store(
-        &self,
-        layer: usize,
-        starts: [usize; 3],
-        norms: Option<&[Vec<f32>; 2]>,
-        team: &Team<'_>,
-        own: &mut ThreadScratch,
-    ) {
-        let (heads, kv_heads) = (self.spec.num_heads, self.spec.num_kv_heads);
+    fn store(&self, layer: usize, heads: Heads<'_>, team: &Team<'_>, own: &mut ThreadScratch) {
+        let (query_heads, kv_heads) = (self.spec.num_heads, self.spec.num_kv_heads);
         let (mut row, mut number) = (0, 0);
         for s in self.sequences {
             let (mut position, end) = (s.position, s.position + s.tokens.len());
             while position < end {
                 let positions = position..end.min((position / BLOCK_SIZE + 1) * BLOCK_SIZE);
                 let first = (team.index() + number) % team.threads();
-                for unit in (first..heads + 2 * kv_heads).step_by(team.threads()) {
+                for unit in (first..query_heads + 2 * kv_heads).step_by(team.threads()) {
                     let (part, head) = match unit {
                         _ if unit < kv_heads => (Part::Key, unit),
                         _ if unit < 2 * kv_heads => (Part::Value, unit - kv_heads),
                         _ => (Part::Query, unit - 2 * kv_heads),
                     };
-                    let unit = self.unit(row, part, head, starts, norms);
+                    let unit = self.unit(row, part, head, heads);
                     self.store_unit(layer, s.blocks, positions.clone(), unit, own);
                 }
                 row += positions.len();

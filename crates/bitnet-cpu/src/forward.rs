@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bitnet_core::pool::Team;
 use bitnet_model::Sequence;
 
-use crate::attention::Attention;
+use crate::attention::{Attention, Heads};
 use crate::kernels::{Product, RowLayout};
 use crate::kv::KvCache;
 use crate::layout::{STRIP_ROWS, Strips};
@@ -205,10 +205,11 @@ impl<'a> Pass<'a> {
             let x = unsafe { self.x.get_mut(at..at + hidden) };
             match self.input {
                 Some(rows) => x.copy_from_slice(&rows[row * hidden..(row + 1) * hidden]),
-                None => match embedding.read_rows(token..token + 1, &mut own.output.bytes) {
-                    Ok(row) => row.dtype.decode(row.bytes, x),
-                    Err(error) => self.outcome.fail(error),
-                },
+                None => {
+                    if let Err(error) = embedding.read_row(token, &mut own.output.bytes, x) {
+                        self.outcome.fail(error);
+                    }
+                }
             }
             if let Some(scale) = scale {
                 x.iter_mut().for_each(|x| *x *= scale);
@@ -220,7 +221,8 @@ impl<'a> Pass<'a> {
         let spec = &self.model.spec;
         self.queries_keys_values(index, layer, team, own);
         let starts = std::array::from_fn(|i| layer.qkv.parts()[i].strips.start * STRIP_ROWS);
-        self.attention.run(index, starts, layer.extras.head_norms.as_ref(), team, own);
+        let heads = Heads { starts, norms: layer.extras.head_norms.as_ref() };
+        self.attention.run(index, heads, team, own);
         team.barrier();
         let source = Source {
             rows: self.attention.out,

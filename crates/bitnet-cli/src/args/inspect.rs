@@ -34,7 +34,7 @@ pub(crate) struct InspectArgs {
     #[arg(value_name = "MODEL", env = "BITNET_MODEL", hide_env_values = true)]
     pub(crate) model: Option<PathBuf>,
     /// The same, for hands that are used to the flag of other commands
-    #[arg(short, long = "model", value_name = "MODEL", hide = true, id = "flag")]
+    #[arg(short, long = "model", value_name = "MODEL", hide = true)]
     pub(crate) model_flag: Option<PathBuf>,
     /// List every tensor with its type, shape, size, and place in its file
     #[arg(long)]

@@ -21,17 +21,24 @@ pub(crate) fn check_writable(path: &Path) -> Result<(), CliError> {
 pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), CliError> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (temporary, mut file) = create(&target)?;
-    let permissions = std::fs::metadata(&target).map(|before| before.permissions());
-    let written = file
-        .write_all(content)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| permissions.map_or(Ok(()), |kept| std::fs::set_permissions(&temporary, kept)))
-        .and_then(|()| std::fs::rename(&temporary, &target));
+    let written =
+        file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| replace(&temporary, &target));
     written.map_err(|error| {
         // What is in the way of the file is in the way of tidying up as well.
         let _ = std::fs::remove_file(&temporary);
         failed(path, &error)
     })
+}
+
+/// Gives a whole file the name of another, whose permissions it takes over if there is one.
+///
+/// # Errors
+/// As the system says; what had the name keeps it.
+pub(crate) fn replace(temporary: &Path, target: &Path) -> std::io::Result<()> {
+    if let Ok(before) = std::fs::metadata(target) {
+        std::fs::set_permissions(temporary, before.permissions())?;
+    }
+    std::fs::rename(temporary, target)
 }
 
 /// As [`write_file`], in a folder that is made if it is not there.

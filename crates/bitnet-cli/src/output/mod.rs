@@ -17,7 +17,7 @@ use crate::error::CliError;
 pub(crate) use confirm::{ask, confirm};
 pub(crate) use downloads::Downloads;
 pub(crate) use events::{Level, failure, set_format, wants_json};
-pub(crate) use file::{check_writable, write_file, write_file_in_folder};
+pub(crate) use file::{check_writable, replace, write_file, write_file_in_folder};
 pub(crate) use markdown::Markdown;
 pub(crate) use progress::Progress;
 pub(crate) use stats::{EngineFacts, Timings, print_stats, rate, stats_json};

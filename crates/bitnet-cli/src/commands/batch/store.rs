@@ -53,10 +53,7 @@ pub(super) fn look(places: &Places, resume: bool, force: bool) -> Result<Before,
     match found {
         Some(found) if resume => Ok(Before::Interrupted(found.header)),
         Some(found) if !force => {
-            let rows = found.marks.last().map_or(0, |mark| mark.totals.rows);
-            let message =
-                format!("{name}: a run was interrupted there when {} rows were done", output::count(rows));
-            Err(CliError::usage(message).hint("--resume goes on where it stopped, --force begins again"))
+            Err(places.interrupted(found.marks.last().map_or(0, |mark| mark.totals.rows)))
         }
         None if places.output.exists() && resume => Ok(Before::Whole),
         _ if places.output.exists() && !force => {

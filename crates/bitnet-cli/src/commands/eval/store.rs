@@ -57,12 +57,7 @@ pub(super) fn look(places: &Places, resume: bool, force: bool) -> Result<Before,
             let part = std::fs::read(&places.part).unwrap_or_default();
             match part.iter().filter(|&&byte| byte == b'\n').count() {
                 0 => Ok(Before::Begin),
-                rows => {
-                    let (name, rows) = (places.output.display(), output::count(rows as u64));
-                    let message = format!("{name}: a run was interrupted there when {rows} rows were done");
-                    Err(CliError::usage(message)
-                        .hint("--resume goes on where it stopped, --force begins again"))
-                }
+                rows => Err(places.interrupted(rows as u64)),
             }
         }
         _ => Ok(Before::Begin),
@@ -167,11 +162,7 @@ impl Store {
 /// Gives a file its name. One that is there keeps its permissions, and a link to it stays a link.
 fn rename(part: &Path, output: &Path) -> Result<(), CliError> {
     let target = std::fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
-    let permissions = std::fs::metadata(&target).map(|before| before.permissions());
-    let renamed = permissions
-        .map_or(Ok(()), |kept| std::fs::set_permissions(part, kept))
-        .and_then(|()| std::fs::rename(part, &target));
-    match renamed {
+    match output::replace(part, &target) {
         // The link leads to another disk.
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {
             let content = std::fs::read(part).map_err(|error| unreadable(part, &error))?;

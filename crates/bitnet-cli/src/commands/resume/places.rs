@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::journal::{Found, Note, found};
 use crate::error::CliError;
+use crate::output::count;
 
 /// Where an output and what belongs to it lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,13 @@ impl Places {
         let mut options = File::options();
         let opened = options.read(true).write(true).create(true).truncate(false).open(&self.part);
         opened.map_err(|error| failed(&self.part, &error))
+    }
+
+    /// What is said to who would begin anew where a run was interrupted when so many rows were done.
+    pub(in crate::commands) fn interrupted(&self, rows: u64) -> CliError {
+        let (name, rows) = (self.output.display(), count(rows));
+        CliError::usage(format!("{name}: a run was interrupted there when {rows} rows were done"))
+            .hint("--resume goes on where it stopped, --force begins again")
     }
 
     /// Removes the journal, once the output has its name: that must be on the disk before.
