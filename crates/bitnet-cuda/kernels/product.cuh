@@ -41,55 +41,56 @@ DEVICE u32 codes(u32 word, u32 i) { return (word >> (2 * i)) & CODES; }
 
 // What two results of a row block need beside their sums: asked for before sums are there.
 struct Ending {
-    RowBlock block;
     float low, high;         // factors of the sums
     float old_low, old_high; // what they are added to
     float cosine, sine;
     u8 *at_low, *at_high; // where keys and values go
 };
 
-// What does not change while a pass runs.
-DEVICE Ending ending(const Product &p, u32 block, u32 g, u32 token) {
+// Functions below have what becomes of sums as `epilogue` where it shall be known to the compiler.
+#define EPILOGUE_ANY 4u
+template <u32 epilogue> DEVICE u32 epilogue_of(const Product &p) { return epilogue == EPILOGUE_ANY ? p.epilogue : epilogue; }
+
+// What does not change while a pass runs: of row `g` of both halves of row block `b`.
+template <u32 epilogue> DEVICE Ending ending(const Product &p, const RowBlock &b, u32 g, u32 token) {
     Ending e;
-    e.block = p.blocks[block];
     e.low = e.high = 0.0f, e.old_low = e.old_high = 0.0f, e.cosine = e.sine = 0.0f, e.at_low = e.at_high = 0;
-    if (p.epilogue == EPILOGUE_QKV) {
+    if (epilogue_of<epilogue>(p) == EPILOGUE_QKV) {
         const u32 position = p.kv.positions[token];
-        if (e.block.kind < 2 && g < e.block.valid_low) {
-            u32 half = p.kv.head_dim / 2, j = (e.block.out_low + g) % p.kv.head_dim;
+        if (b.kind < 2 && g < b.valid_low) {
+            u32 half = p.kv.head_dim / 2, j = (b.out_low + g) % p.kv.head_dim;
             e.cosine = p.kv.cosines[(u64)position * half + j], e.sine = p.kv.sines[(u64)position * half + j];
         }
-        if (e.block.kind != 0) {
+        if (b.kind != 0) {
             u8 *piece = p.kv.blocks[token];
-            e.at_low = element_at(p.kv, piece, e.block.kind == 1, position % KV_BLOCK, e.block.out_low + g);
-            e.at_high = element_at(p.kv, piece, e.block.kind == 1, position % KV_BLOCK, e.block.out_high + g);
+            e.at_low = element_at(p.kv, piece, b.kind == 1, position % KV_BLOCK, b.out_low + g);
+            e.at_high = element_at(p.kv, piece, b.kind == 1, position % KV_BLOCK, b.out_high + g);
         }
     }
     return e;
 }
 
 // What kernels before this one wrote.
-DEVICE void load_old(const Product &p, u32 g, u32 token, Ending &e) {
-    if (p.epilogue != EPILOGUE_ADD) return;
-    const float *out = p.out + (u64)token * p.stride;
-    if (g < e.block.valid_low) e.old_low = out[e.block.out_low + g];
-    if (g < e.block.valid_high) e.old_high = out[e.block.out_high + g];
+template <u32 epilogue> DEVICE void load_old(const Product &p, const RowBlock &b, u32 g, u32 token, Ending &e) {
+    if (epilogue_of<epilogue>(p) != EPILOGUE_ADD) return;
+    const u32 row = token * p.stride + g;
+    if (g < b.valid_low) e.old_low = p.out[row + b.out_low];
+    if (g < b.valid_high) e.old_high = p.out[row + b.out_high];
 }
 
 // The sums of rows `g` and `g + 8` of a row block with one token's row, before the codes' offset is taken off: becomes
 // two results of the row block.
-DEVICE void finish(const Product &p, const Ending &e, u32 g, i32 low, i32 high, u32 token, i32 row_sum) {
-    const RowBlock &b = e.block;
+template <u32 epilogue>
+DEVICE void finish(const Product &p, const RowBlock &b, const Ending &e, u32 g, i32 low, i32 high, u32 token, i32 row_sum) {
+    const u32 kind = epilogue_of<epilogue>(p), row = token * p.stride + g;
     float y_low = (float)(low - row_sum) * e.low, y_high = (float)(high - row_sum) * e.high;
     bool has_low = g < b.valid_low, has_high = g < b.valid_high;
-    float *out = p.out + (u64)token * p.stride;
-    u32 at_low = b.out_low + g, at_high = b.out_high + g;
-    if (p.epilogue == EPILOGUE_GATED) {
-        if (has_low) out[at_low] = activate(p.activation, y_low) * y_high;
+    if (kind == EPILOGUE_GATED) {
+        if (has_low) p.out[row + b.out_low] = activate(p.activation, y_low) * y_high;
         return;
     }
-    if (p.epilogue == EPILOGUE_ADD) y_low = e.old_low + y_low, y_high = e.old_high + y_high;
-    if (p.epilogue == EPILOGUE_QKV) {
+    if (kind == EPILOGUE_ADD) y_low = e.old_low + y_low, y_high = e.old_high + y_high;
+    if (kind == EPILOGUE_QKV) {
         if (b.kind < 2 && has_low) {
             float turned = y_low * e.cosine - y_high * e.sine;
             y_high = y_high * e.cosine + y_low * e.sine;
@@ -101,14 +102,15 @@ DEVICE void finish(const Product &p, const Ending &e, u32 g, i32 low, i32 high, 
             return;
         }
     }
-    if (has_low) out[at_low] = y_low;
-    if (has_high) out[at_high] = y_high;
+    if (has_low) p.out[row + b.out_low] = y_low;
+    if (has_high) p.out[row + b.out_high] = y_high;
 }
 
 // All of that at once, where nothing can be asked for ahead.
 DEVICE void finish_at(const Product &p, u32 block, u32 g, i32 low, i32 high, u32 token, float scale, i32 row_sum) {
-    Ending e = ending(p, block, g, token);
-    e.low = divide(e.block.scale_low, scale), e.high = divide(e.block.scale_high, scale);
-    load_old(p, g, token, e);
-    finish(p, e, g, low, high, token, row_sum);
+    const RowBlock b = p.blocks[block];
+    Ending e = ending<EPILOGUE_ANY>(p, b, g, token);
+    e.low = divide(b.scale_low, scale), e.high = divide(b.scale_high, scale);
+    load_old<EPILOGUE_ANY>(p, b, g, token, e);
+    finish<EPILOGUE_ANY>(p, b, e, g, low, high, token, row_sum);
 }

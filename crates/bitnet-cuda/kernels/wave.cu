@@ -230,22 +230,23 @@ KERNEL_FITTING(2, 256, wave_row, WaveArgs) {
     WaveRow norm;
     if (a.weight != 0) load_columns(a.weight, a.len, norm);
     const u32 g = thread_x() % 8, r = thread_x() / 8;
+    RowBlock block = {};
     Ending end = {};
-    if (r < s.count) end = ending(a.product, s.first + r, g, 0);
+    if (r < s.count) block = a.product.blocks[s.first + r], end = ending<EPILOGUE_ANY>(a.product, block, g, 0);
     sync_block();
     await_previous();
-    if (r < s.count) load_old(a.product, g, 0, end);
+    if (r < s.count) load_old<EPILOGUE_ANY>(a.product, block, g, 0, end);
     const float scale = wave_quantize(a, s, norm, scratch);
     if (staged != 0) await_copies(scratch.copies, 0);
     sync_block();
     wave_products<true>(a, s);
     const i32 row_sum = warp_sum(thread_x() % 32 < WAVE_WARPS ? scratch.sums[thread_x() % 32] : 0);
-    if (r < s.count) end.low = divide(end.block.scale_low, scale), end.high = divide(end.block.scale_high, scale);
+    if (r < s.count) end.low = divide(block.scale_low, scale), end.high = divide(block.scale_high, scale);
     sync_block();
     if (r >= s.count) return;
     i32 low, high;
     wave_sums(a, s, r, 0, g, low, high);
-    finish(a.product, end, g, low, high, 0, row_sum);
+    finish<EPILOGUE_ANY>(a.product, block, end, g, low, high, 0, row_sum);
 }
 
 #if defined(BITNET_EMULATE) || __CUDA_ARCH__ >= 800

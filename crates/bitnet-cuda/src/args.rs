@@ -257,20 +257,11 @@ pub fn needs_tensor_cores(kernel: &str) -> bool {
     kernel == "wave_rows" || may && !kernel.ends_with("_dot")
 }
 
-/// Whether a kernel may have up to [`GpuFacts::shared_bytes`](crate::gpu::GpuFacts::shared_bytes) of shared memory,
-/// instead of 48 KiB.
-pub fn uses_much_shared_memory(kernel: &str) -> bool {
-    kernel.starts_with("wave_") || kernel.starts_with("attention_")
-}
-
 /// Every kernel with the bytes of its argument, for checks of kernels that were built from other sources.
 pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     let mut all = Vec::new();
     let mut add = |names: &[&'static str], size| all.extend(names.iter().map(|&name| (name, size)));
-    add(
-        &["gemm_dot", "gemm_1x2", "gemm_1x4", "gemm_2x4", "gemm_1x8", "gemm_2x8", "gemm_many"],
-        size_of::<GemmArgs>(),
-    );
+    add(&["gemm_dot", "gemm_64x16", "gemm_64x32", "gemm_128x32", "gemm_128x64"], size_of::<GemmArgs>());
     add(&["wave_row", "wave_rows"], size_of::<WaveArgs>());
     add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
     add(&["attention_many"], size_of::<AttentionArgs>());

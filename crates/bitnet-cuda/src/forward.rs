@@ -382,7 +382,7 @@ impl Pass<'_> {
             pad: 0,
             product,
         };
-        self.gemm(&args, m.row_blocks as usize)
+        self.gemm(&args)
     }
 
     fn quantize(
@@ -410,37 +410,6 @@ impl Pass<'_> {
         let shared = if long { 0 } else { 4 * input.len as u32 };
         let grid = [self.sizes.rows, 1, 1];
         self.launch("quantize_rows", grid, self.row_threads(input.len), shared, bytes_of(&args))
-    }
-
-    fn gemm(&mut self, args: &GemmArgs, row_blocks: usize) -> Result<(), CudaError> {
-        let tokens = args.tokens as usize;
-        // A warp for each group of columns, up to eight.
-        let threads = 32 * args.product.groups.min(8);
-        if !self.gpu.facts().tensor_cores {
-            let grid = [row_blocks, tokens.div_ceil(8), 1];
-            return self.launch("gemm_dot", grid, threads, 0, bytes_of(args));
-        }
-        // Two row blocks share what is read of the tokens, if there are enough for all multiprocessors.
-        let two = row_blocks > 2 * self.gpu.facts().multiprocessors as usize;
-        let (kernel, rows, tiles) = match tokens {
-            ..=16 => ("gemm_1x2", 1, 2),
-            17..=32 if two => ("gemm_2x4", 2, 4),
-            17..=32 => ("gemm_1x4", 1, 4),
-            33..=64 if two => ("gemm_2x8", 2, 8),
-            33..=64 => ("gemm_1x8", 1, 8),
-            _ => {
-                return self.launch(
-                    "gemm_many",
-                    [row_blocks.div_ceil(8), tokens.div_ceil(128), 1],
-                    256,
-                    0,
-                    bytes_of(args),
-                );
-            }
-        };
-        let shared = (rows * tiles * 128 * 4) as u32;
-        let grid = [row_blocks.div_ceil(rows), tokens.div_ceil(8 * tiles), 1];
-        self.launch(kernel, grid, threads, shared, bytes_of(args))
     }
 
     /// All logits of `rows` of those that give something, from `first` on.

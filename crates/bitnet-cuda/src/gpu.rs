@@ -44,6 +44,24 @@ pub struct GpuFacts {
     pub row_threads: u32,
     /// Bytes of shared memory of a block of threads of which two fit a multiprocessor; at least 48 KiB.
     pub shared_bytes: u32,
+    /// The same of a block that has a multiprocessor to itself.
+    pub most_shared_bytes: u32,
+}
+
+impl GpuFacts {
+    /// Most bytes of dynamic shared memory that a kernel is launched with.
+    pub fn shared_memory(&self, kernel: &str) -> u32 {
+        const USUAL: u32 = 48 << 10;
+        let several = kernel.starts_with("wave_") || kernel.starts_with("attention_");
+        let tiles = kernel.starts_with("gemm_") && kernel != "gemm_dot";
+        if several {
+            self.shared_bytes
+        } else if tiles {
+            self.most_shared_bytes
+        } else {
+            USUAL
+        }
+    }
 }
 
 /// A device with memory and one queue of work.

@@ -17,6 +17,7 @@ mod driver;
 mod error;
 mod executor;
 mod forward;
+mod gemm;
 pub mod gpu;
 mod graphs;
 mod kv;
@@ -28,7 +29,7 @@ mod ptx;
 mod scratch;
 mod wave;
 
-pub use args::{argument_sizes, needs_tensor_cores, uses_much_shared_memory};
+pub use args::{argument_sizes, needs_tensor_cores};
 pub use driver::{CudaDevice, devices};
 pub use error::CudaError;
 pub use executor::{CudaExecutor, CudaOptions};

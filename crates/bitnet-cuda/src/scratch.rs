@@ -7,9 +7,11 @@ use bitnet_core::device_pool::Lent;
 use bitnet_model::{Batch, LogitRows, ModelSpec, Sequence, TopWant};
 
 use crate::BLOCK_SIZE;
+use crate::gemm::TILE_TOKENS;
 use crate::gpu::Address;
 use crate::kv::KvCache;
 use crate::layout::GROUP;
+use crate::wave::WAVE_TOKENS;
 
 /// Positions with a softmax of their own; see `kernels/attention.cu`.
 pub(crate) const RANGE: usize = bitnet_model::kv::RANGE;
@@ -101,6 +103,7 @@ impl Places {
         let extras = &spec.extras;
         let widest = spec.hidden_size.max(spec.q_size()).max(spec.intermediate_size);
         let wide = spec.q_size() + 2 * spec.kv_size();
+        let quantised = if rows > WAVE_TOKENS { rows.next_multiple_of(TILE_TOKENS) } else { rows };
         let some = |there: bool, size: usize| if there { size } else { 0 };
         let chunk = picked.min(LOGIT_ROWS);
         let pitch = spec.hidden_size.next_multiple_of(16);
@@ -125,7 +128,7 @@ impl Places {
             hidden_images: part(16 * top),
             input_rows: part(some(sizes.from_rows, 4 * rows * spec.hidden_size)),
             x: part(4 * rows * spec.hidden_size),
-            q8: part(rows * widest.next_multiple_of(GROUP)),
+            q8: part(quantised * widest.next_multiple_of(GROUP)),
             scales: part(4 * rows),
             sums: part(4 * rows),
             qkv: part(4 * rows * wide),

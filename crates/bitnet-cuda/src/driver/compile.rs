@@ -59,11 +59,11 @@ pub(super) fn load(target: &Target) -> Result<sys::CUmodule, CudaError> {
     }
 }
 
-/// The address of a kernel, which gets the right to `shared` bytes of shared memory if that is given.
+/// The address of a kernel, which gets the right to `shared` bytes of shared memory.
 pub(super) fn function(
     module: sys::CUmodule,
     name: &'static str,
-    shared: Option<u32>,
+    shared: u32,
 ) -> Result<sys::CUfunction, CudaError> {
     let c_name = CString::new(name).map_err(|_| CudaError::Kernels { what: name.to_owned() })?;
     // SAFETY: the module is loaded.
@@ -75,12 +75,10 @@ pub(super) fn function(
     unsafe {
         let _ = cudarc::driver::result::function::set_function_attribute(function, carveout, 100);
     }
-    if let Some(bytes) = shared {
-        let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        // SAFETY: the function was just found.
-        unsafe { cudarc::driver::result::function::set_function_attribute(function, most, bytes as i32) }
-            .map_err(failed("cuFuncSetAttribute"))?;
-    }
+    let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    // SAFETY: the function was just found.
+    unsafe { cudarc::driver::result::function::set_function_attribute(function, most, shared as i32) }
+        .map_err(failed("cuFuncSetAttribute"))?;
     Ok(function)
 }
 

@@ -15,7 +15,7 @@ use cudarc::driver::{DriverError, result, sys};
 
 use self::staging::Staging;
 use crate::CudaError;
-use crate::args::{argument_sizes, needs_tensor_cores, uses_much_shared_memory};
+use crate::args::{argument_sizes, needs_tensor_cores};
 use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
 
 pub use self::devices::{CudaDevice, devices};
@@ -87,6 +87,8 @@ impl Driver {
             row_threads: 256,
             // A block has a KiB for the system as well.
             shared_bytes: most_shared.min((all_shared / 2 - 1024).max(48 << 10)),
+            // Some of it kernels have statically.
+            most_shared_bytes: most_shared.saturating_sub(8 << 10),
         };
         let null = std::ptr::null_mut::<c_void>();
         // From here on what was made so far is given back if a step fails.
@@ -115,7 +117,7 @@ impl Driver {
         driver.module = compile::load(target)?;
         for (name, _) in argument_sizes() {
             if target.tensor_cores || !needs_tensor_cores(name) {
-                let shared = uses_much_shared_memory(name).then_some(driver.facts.shared_bytes);
+                let shared = driver.facts.shared_memory(name);
                 driver.functions.insert(name, compile::function(driver.module, name, shared)?);
             }
         }

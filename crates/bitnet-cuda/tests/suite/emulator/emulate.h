@@ -97,6 +97,10 @@ DEVICE float shuffle_xor(float x, u32 mask) {
     return lane_value<float>(emulator::exchange(&x, 4), (thread_x() % 32) ^ mask);
 }
 
+// What a lane has.
+DEVICE float shuffle(float x, u32 lane) { return lane_value<float>(emulator::exchange(&x, 4), lane); }
+DEVICE i32 shuffle(i32 x, u32 lane) { return lane_value<i32>(emulator::exchange(&x, 4), lane); }
+
 // Adds what the other lane of a pair has.
 DEVICE void add_neighbour(float (&v)[8]) {
     float all[8];

@@ -14,7 +14,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bitnet_core::MemorySize;
 use bitnet_core::buffer::AlignedBuf;
 use bitnet_cuda::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
-use bitnet_cuda::{CudaError, argument_sizes, needs_tensor_cores, uses_much_shared_memory};
+use bitnet_cuda::{CudaError, argument_sizes, needs_tensor_cores};
 
 type Kernel = unsafe extern "C" fn(*const c_void);
 type Emulate = unsafe extern "C" fn(Kernel, *const u32, u32, u32, *const c_void);
@@ -56,7 +56,16 @@ impl Emulator {
         // Fewer threads than a GPU has: the results are the same, and each of them costs time here.
         let name = "emulator".to_owned();
         let (multiprocessors, row_threads, shared_bytes) = (2, 64, 96 << 10);
-        let facts = GpuFacts { name, kernels, tensor_cores, multiprocessors, row_threads, shared_bytes };
+        let most_shared_bytes = shared_bytes;
+        let facts = GpuFacts {
+            name,
+            kernels,
+            tensor_cores,
+            multiprocessors,
+            row_threads,
+            shared_bytes,
+            most_shared_bytes,
+        };
         let (buffers, graphs) = (HashMap::new(), HashMap::new());
         Self { facts, buffers, graphs, recording: None, next_graph: 0, room: u64::MAX }
     }
@@ -187,7 +196,7 @@ impl Gpu for Emulator {
         assert_eq!(argument.len(), size, "argument of {kernel}");
         assert!(threads <= most && threads.is_multiple_of(32), "{kernel} with {threads} threads");
         assert!(grid.iter().all(|&n| n > 0) && grid[1].max(grid[2]) < 1 << 16, "{kernel}: grid {grid:?}");
-        let most = if uses_much_shared_memory(kernel) { self.facts.shared_bytes } else { 48 << 10 };
+        let most = self.facts.shared_memory(kernel);
         assert!(shared <= most, "{kernel}: {shared} bytes of shared memory");
         assert!(self.facts.tensor_cores || !needs_tensor_cores(kernel), "{kernel}");
         if let Some(recording) = &mut self.recording {
