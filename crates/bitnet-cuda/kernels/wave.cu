@@ -1,25 +1,19 @@
-// One token, or with tensor cores up to eight: as many blocks of threads as the device has multiprocessors, each with an equal
-// share of the row blocks.
+// One token: as many blocks of threads as the device has multiprocessors, each with an equal share of the row blocks.
 //
 // Generating is a chain of short products, so what counts is the time from one result to the next. Whatever does not depend
 // on the kernel before is asked for first: a block's weights, which are one piece of memory, come to shared memory while
 // that kernel still runs. It is let begin only when this one's row has come, since the row would have to wait behind
-// weights. With one token every block norms and quantises the row for itself, which is less work than another launch; the
-// row stays in registers.
+// weights. Every block norms and quantises the row for itself, which is less work than another launch; the row stays in
+// registers.
 //
 // The four codes of a byte are taken out by masks alone, so they count 1, 4, 16 and 64 times: as unsigned bytes they are
 // factors of products that have sums of their own, shifted right at the end. Integer sums are exact in any order.
 #include "product.cuh"
 
 struct WaveArgs {
-    const float *x, *weight; // wave_row: the row, and its norm's weights or null
-    const u32 *q;            // wave_rows: [token][32 * groups] words of four int8
-    const float *scales;     // [token]
-    const i32 *sums;         // [token]: sum of the row's int8 values
-    u32 tokens;
+    const float *x, *weight; // the row, and its norm's weights or null
     u32 len;                 // columns, WAVE_COLUMNS for each thread at most
     float eps;
-    u32 share;               // most tokens of a block of threads
     u32 sets;                // warps that share the columns of a row block; the others have other row blocks
     u32 staged;              // pairs of row block and group that there is room for in shared memory, whole row blocks
     Product product;
@@ -38,11 +32,10 @@ struct WaveArgs {
 
 // What a block of threads has, and where it lies in shared memory.
 struct WaveShare {
-    u32 first, count;        // row blocks
-    u32 first_token, tokens;
-    Words4 *weights;         // [pair of row block and group][lane]
-    u32 *q;                  // [token][32 * groups]
-    i32 *parts;              // [row block][set][token][row of 16]
+    u32 first, count; // row blocks
+    Words4 *weights;  // [pair of row block and group][lane]
+    u32 *q;           // [32 * groups] words of four int8
+    i32 *parts;       // [row block][set][row of 16]
 };
 
 struct WaveScratch {
@@ -56,18 +49,14 @@ DEVICE WaveShare wave_share(const WaveArgs &a) {
     const u32 groups = a.product.groups, blocks = a.product.row_blocks;
     s.first = (u32)((u64)block_x() * blocks / grid_x());
     s.count = (u32)((u64)(block_x() + 1) * blocks / grid_x()) - s.first;
-    s.first_token = block_y() * a.share;
-    s.tokens = a.tokens - s.first_token < a.share ? a.tokens - s.first_token : a.share;
     s.weights = (Words4 *)dynamic_shared();
     s.q = (u32 *)(s.weights + a.staged * 32);
-    s.parts = (i32 *)(s.q + a.share * groups * 32);
+    s.parts = (i32 *)(s.q + groups * 32);
     return s;
 }
 
-// Where s.q has a word. A single row has the two words of a group that a product takes together side by side; of several,
-// pieces of 16 bytes are permuted by the token, so that eight tokens are read without conflicts.
+// Where s.q has a word: the two words of a group that a product takes together lie side by side.
 DEVICE u32 paired(u32 word) { return (word & ~7u) | (word & 3u) << 1 | (word >> 2 & 1u); }
-DEVICE u32 piece_of(u32 piece, u32 token) { return piece ^ (token % 8); }
 
 // A row in registers: a thread has each WAVE_THREADS-th column.
 struct WaveRow {
@@ -120,95 +109,65 @@ DEVICE float wave_quantize(const WaveArgs &a, const WaveShare &s, const WaveRow 
     return scale;
 }
 
-// Brings the quantised rows of the block's tokens.
-DEVICE void wave_rows_in(const WaveArgs &a, const WaveShare &s) {
-    const u32 pieces = a.product.groups * 8;
-    for (u32 i = thread_x(); i < s.tokens * pieces; i += WAVE_THREADS) {
-        const u32 token = i / pieces, piece = i % pieces;
-        const u32 *from = a.q + ((u64)(s.first_token + token) * pieces + piece) * 4;
-        copy_async(s.q + (token * pieces + piece_of(piece, token)) * 4, from, true);
-    }
-    copies_commit();
-    copies_wait<0>();
-}
-
-// What a lane multiplies in a group: of the weights, and of its token's row.
+// What a lane multiplies in a group: of the weights, and of the row.
 struct WaveFactors {
     Words4 w, x, y;
 };
 
-DEVICE void load_words(const u32 *q, u32 token, u32 t, WaveFactors &f) {
-    f.x = load4(q + piece_of(2 * t, token) * 4), f.y = load4(q + piece_of(2 * t + 1, token) * 4);
-}
-
-// Adds the products of a group; sums[i] counts 4^i times. A single row is multiplied by dot products, which are the faster
-// way then: of rows g and g + 8 into sums[i][0] and sums[i][2]. Several are the columns of a tensor core's product.
-template <bool fused> DEVICE void wave_multiply(const WaveFactors &f, i32 (&sums)[4][4]) {
+// Adds the products of rows g and g + 8 with a group; sums[i] counts 4^i times. Tensor cores would not be faster.
+DEVICE void wave_multiply(const WaveFactors &f, i32 (&sums)[4][2]) {
     const u32 x[4] = {f.x.x, f.x.y, f.x.z, f.x.w}, y[4] = {f.y.x, f.y.y, f.y.z, f.y.w};
     UNROLL for (u32 i = 0; i < 4; i++) {
         const u32 mask = CODES << (2 * i), codes[4] = {f.w.x & mask, f.w.z & mask, f.w.y & mask, f.w.w & mask};
-        if constexpr (fused) {
-            const u32 first = i < 2 ? x[2 * i] : y[2 * i - 4], second = i < 2 ? x[2 * i + 1] : y[2 * i - 3];
-            sums[i][0] = dot4_unsigned(codes[2], second, dot4_unsigned(codes[0], first, sums[i][0]));
-            sums[i][2] = dot4_unsigned(codes[3], second, dot4_unsigned(codes[1], first, sums[i][2]));
-        } else {
-#if defined(BITNET_EMULATE) || __CUDA_ARCH__ >= 800
-            mma_unsigned(sums[i], codes, x[i], y[i]);
-#endif
-        }
+        const u32 first = i < 2 ? x[2 * i] : y[2 * i - 4], second = i < 2 ? x[2 * i + 1] : y[2 * i - 3];
+        sums[i][0] = dot4_unsigned(codes[2], second, dot4_unsigned(codes[0], first, sums[i][0]));
+        sums[i][1] = dot4_unsigned(codes[3], second, dot4_unsigned(codes[1], first, sums[i][1]));
     }
 }
 
 // Adds the products of a row block with the groups from `set` on, in steps of `sets`. `w` and `q` are where this lane's part
 // of the first group lies; weights are in shared memory (`here`) or in the device's.
-template <bool fused, bool here>
-DEVICE void wave_groups(const Words4 *w, const u32 *q, u32 set, u32 sets, u32 groups, u32 token, i32 (&sums)[4][4]) {
-    const u32 t = thread_x() % 4;
+template <bool here> DEVICE void wave_groups(const Words4 *w, const u32 *q, u32 set, u32 sets, u32 groups, i32 (&sums)[4][2]) {
     for (u32 start = set; start < groups; start += WAVE_AHEAD * sets) {
         // All of it is asked for before any of it is multiplied; what is not there reads the first again and is not used.
         WaveFactors f[WAVE_AHEAD];
         UNROLL for (u32 i = 0; i < WAVE_AHEAD; i++) {
             const u32 group = start + i * sets < groups ? start + i * sets : start;
             f[i].w = here ? w[group * 32] : load_weights(w + group * 32);
-            load_words(q + group * 32, token, t, f[i]);
+            f[i].x = load4(q + group * 32), f[i].y = load4(q + group * 32 + 4);
         }
-        wave_multiply<fused>(f[0], sums);
+        wave_multiply(f[0], sums);
         UNROLL for (u32 i = 1; i < WAVE_AHEAD; i++) {
-            if (start + i * sets < groups) wave_multiply<fused>(f[i], sums);
+            if (start + i * sets < groups) wave_multiply(f[i], sums);
         }
     }
 }
 
 // All products of this warp, into s.parts.
-template <bool fused> DEVICE void wave_products(const WaveArgs &a, const WaveShare &s) {
+DEVICE void wave_products(const WaveArgs &a, const WaveShare &s) {
     const u32 warp = thread_x() / 32, lane = thread_x() % 32, g = lane / 4, t = lane % 4;
     const u32 set = warp % a.sets, at_once = WAVE_WARPS / a.sets, groups = a.product.groups;
-    const u32 token = fused ? 0 : (g < s.tokens ? g : s.tokens - 1);
-    const u32 *q = s.q + token * groups * 32;
     for (u32 r = warp / a.sets; r < s.count; r += at_once) {
-        i32 sums[4][4] = {};
+        i32 sums[4][2] = {};
         const u32 pair = r * groups;
         if (pair + groups <= a.staged) {
-            wave_groups<fused, true>(s.weights + pair * 32 + lane, q, set, a.sets, groups, token, sums);
+            wave_groups<true>(s.weights + pair * 32 + lane, s.q + 8 * t, set, a.sets, groups, sums);
         } else {
             const Words4 *w = (const Words4 *)a.product.weights + ((u64)s.first * groups + pair) * 32 + lane;
-            wave_groups<fused, false>(w, q, set, a.sets, groups, token, sums);
+            wave_groups<false>(w, s.q + 8 * t, set, a.sets, groups, sums);
         }
-        UNROLL for (u32 n = 0; n < 4; n += fused ? 2 : 1) {
-            i32 sum = sums[0][n] + (sums[1][n] >> 2) + (sums[2][n] >> 4) + (sums[3][n] >> 6);
-            if (fused) sum = quad_sum(sum);
-            const u32 column = 2 * t + n % 2;
-            if (column < s.tokens) s.parts[((r * a.sets + set) * s.tokens + column) * 16 + g + n / 2 * 8] = sum;
+        UNROLL for (u32 n = 0; n < 2; n++) {
+            const i32 sum = quad_sum(sums[0][n] + (sums[1][n] >> 2) + (sums[2][n] >> 4) + (sums[3][n] >> 6));
+            if (t == 0) s.parts[(r * a.sets + set) * 16 + g + n * 8] = sum;
         }
     }
 }
 
-// The sums of rows g and g + 8 of a row block with a token's row.
-DEVICE void wave_sums(const WaveArgs &a, const WaveShare &s, u32 r, u32 token, u32 g, i32 &low, i32 &high) {
-    const i32 *part = s.parts + (r * a.sets * s.tokens + token) * 16 + g;
+// The sums of rows g and g + 8 of a row block.
+DEVICE void wave_sums(const WaveArgs &a, const WaveShare &s, u32 r, u32 g, i32 &low, i32 &high) {
+    const i32 *part = s.parts + r * a.sets * 16 + g;
     low = 0, high = 0;
-    UNROLL_4 for (u32 set = 0; set < a.sets; set++)
-        low += part[set * s.tokens * 16], high += part[set * s.tokens * 16 + 8];
+    UNROLL_4 for (u32 set = 0; set < a.sets; set++) low += part[set * 16], high += part[set * 16 + 8];
 }
 
 DEVICE u32 begin_weights(const WaveArgs &a, const WaveShare &s, PieceCopies &copies) {
@@ -239,37 +198,12 @@ KERNEL_FITTING(2, 256, wave_row, WaveArgs) {
     const float scale = wave_quantize(a, s, norm, scratch);
     if (staged != 0) await_copies(scratch.copies, 0);
     sync_block();
-    wave_products<true>(a, s);
+    wave_products(a, s);
     const i32 row_sum = warp_sum(thread_x() % 32 < WAVE_WARPS ? scratch.sums[thread_x() % 32] : 0);
     if (r < s.count) end.low = divide(block.scale_low, scale), end.high = divide(block.scale_high, scale);
     sync_block();
     if (r >= s.count) return;
     i32 low, high;
-    wave_sums(a, s, r, 0, g, low, high);
+    wave_sums(a, s, r, g, low, high);
     finish<EPILOGUE_ANY>(a.product, block, end, g, low, high, 0, row_sum);
 }
-
-#if defined(BITNET_EMULATE) || __CUDA_ARCH__ >= 800
-
-// Rows that are quantised already. Grid: x = blocks of threads that share the row blocks, y = shares of tokens.
-KERNEL_FITTING(2, 256, wave_rows, WaveArgs) {
-    SHARED WaveScratch scratch;
-    const WaveShare s = wave_share(a);
-    const u32 staged = begin_weights(a, s, scratch.copies);
-    sync_block();
-    await_previous();
-    wave_rows_in(a, s);
-    launch_next();
-    if (staged != 0) await_copies(scratch.copies, 0);
-    sync_block();
-    wave_products<false>(a, s);
-    sync_block();
-    for (u32 i = thread_x(); i < 8 * s.count * s.tokens; i += WAVE_THREADS) {
-        const u32 g = i % 8, r = i / 8 % s.count, index = i / 8 / s.count, token = s.first_token + index;
-        i32 low, high;
-        wave_sums(a, s, r, index, g, low, high);
-        finish_at(a.product, s.first + r, g, low, high, token, a.scales[token], a.sums[token]);
-    }
-}
-
-#endif

@@ -74,13 +74,8 @@ pub(crate) struct GemmArgs {
 pub(crate) struct WaveArgs {
     pub(crate) x: Address,
     pub(crate) weight: Address,
-    pub(crate) q: Address,
-    pub(crate) scales: Address,
-    pub(crate) sums: Address,
-    pub(crate) tokens: u32,
     pub(crate) len: u32,
     pub(crate) eps: f32,
-    pub(crate) share: u32,
     pub(crate) sets: u32,
     pub(crate) staged: u32,
     pub(crate) product: Product,
@@ -254,7 +249,7 @@ pub(crate) struct SelectArgs {
 /// Whether a kernel is in targets with tensor cores only.
 pub fn needs_tensor_cores(kernel: &str) -> bool {
     let may = ["gemm_", "scan_"].into_iter().any(|start| kernel.starts_with(start));
-    kernel == "wave_rows" || may && !kernel.ends_with("_dot")
+    may && !kernel.ends_with("_dot")
 }
 
 /// Every kernel with the bytes of its argument, for checks of kernels that were built from other sources.
@@ -262,7 +257,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     let mut all = Vec::new();
     let mut add = |names: &[&'static str], size| all.extend(names.iter().map(|&name| (name, size)));
     add(&["gemm_dot", "gemm_64x16", "gemm_64x32", "gemm_128x32", "gemm_128x64"], size_of::<GemmArgs>());
-    add(&["wave_row", "wave_rows"], size_of::<WaveArgs>());
+    add(&["wave_row"], size_of::<WaveArgs>());
     add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
     add(&["attention_many"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());

@@ -14,7 +14,7 @@ use crate::kv::KvLayout;
 use crate::layout::GROUP;
 use crate::model::{Layer, Matrix, Model};
 use crate::scratch::{RANGE, SHARED, Scratch, Sizes, is_long};
-use crate::wave::{Row, WAVE_TOKENS};
+use crate::wave::Row;
 use crate::{BLOCK_SIZE, CudaError};
 
 /// Most columns that 256 threads norm; longer rows get 512.
@@ -366,13 +366,9 @@ impl Pass<'_> {
         let (weight, second) = if input.norm == 0 { (m.norm, 0) } else { (input.norm, m.norm) };
         let rows = self.sizes.rows;
         if rows == 1 && second == 0 && self.row_fits_wave(input.len) {
-            return self.wave(Some(&Row { x: input.x, weight, len: input.len }), product);
+            return self.wave(&Row { x: input.x, weight, len: input.len }, product);
         }
-        let few = self.gpu.facts().tensor_cores && rows <= WAVE_TOKENS;
         self.quantize(input, weight, second, padded)?;
-        if few {
-            return self.wave(None, product);
-        }
         let places = self.scratch.places;
         let args = GemmArgs {
             q: self.scratch.at(places.q8),

@@ -1,5 +1,4 @@
-//! Products of more than [`WAVE_TOKENS`](crate::wave::WAVE_TOKENS) tokens, or without tensor cores of more than one: how
-//! `kernels/gemm.cu` shares them among blocks of threads.
+//! Products of several tokens: how `kernels/gemm.cu` shares them among blocks of threads.
 
 use bytemuck::bytes_of;
 
@@ -10,6 +9,8 @@ use crate::layout::BLOCK_ROWS;
 
 /// Most tokens of a tile: rows of activations have room for whole tiles.
 pub(crate) const TILE_TOKENS: usize = 64;
+/// Tokens of the smallest tile.
+pub(crate) const LEAST_TILE: usize = 16;
 /// Threads of a block.
 const THREADS: usize = 256;
 /// Bytes of weights in a stage.
@@ -30,7 +31,7 @@ const TILES: [Tile; 4] = [
     Tile { kernel: "gemm_128x64", rows: 128, tokens: 64 },
     Tile { kernel: "gemm_128x32", rows: 128, tokens: 32 },
     Tile { kernel: "gemm_64x32", rows: 64, tokens: 32 },
-    Tile { kernel: "gemm_64x16", rows: 64, tokens: 16 },
+    Tile { kernel: "gemm_64x16", rows: 64, tokens: LEAST_TILE },
 ];
 
 impl Tile {

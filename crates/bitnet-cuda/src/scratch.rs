@@ -7,11 +7,10 @@ use bitnet_core::device_pool::Lent;
 use bitnet_model::{Batch, LogitRows, ModelSpec, Sequence, TopWant};
 
 use crate::BLOCK_SIZE;
-use crate::gemm::TILE_TOKENS;
+use crate::gemm::{LEAST_TILE, TILE_TOKENS};
 use crate::gpu::Address;
 use crate::kv::KvCache;
 use crate::layout::GROUP;
-use crate::wave::WAVE_TOKENS;
 
 /// Positions with a softmax of their own; see `kernels/attention.cu`.
 pub(crate) const RANGE: usize = bitnet_model::kv::RANGE;
@@ -103,7 +102,7 @@ impl Places {
         let extras = &spec.extras;
         let widest = spec.hidden_size.max(spec.q_size()).max(spec.intermediate_size);
         let wide = spec.q_size() + 2 * spec.kv_size();
-        let quantised = if rows > WAVE_TOKENS { rows.next_multiple_of(TILE_TOKENS) } else { rows };
+        let quantised = rows.next_multiple_of(if rows > LEAST_TILE { TILE_TOKENS } else { LEAST_TILE });
         let some = |there: bool, size: usize| if there { size } else { 0 };
         let chunk = picked.min(LOGIT_ROWS);
         let pitch = spec.hidden_size.next_multiple_of(16);

@@ -163,12 +163,12 @@ DEVICE void atomic_or(u32 *p, u32 v) { *p |= v; }
 DEVICE void launch_next() {}
 DEVICE void await_previous() {}
 
-template <class A> DEVICE void mma_of(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     u32 given[6] = {a[0], a[1], a[2], a[3], b0, b1};
     const u8 *all = emulator::exchange(given, sizeof(given));
     const u32 g = thread_x() % 32 / 4, t = thread_x() % 4;
     // Rows g and g + 8 and columns 2 t and 2 t + 1, 32 bytes each, from the four lanes that have them.
-    alignas(32) A rows[2][32];
+    alignas(32) i8 rows[2][32];
     alignas(32) i8 columns[2][32];
     for (u32 k = 0; k < 4; k++) {
         const u8 *lane = all + 64 * (4 * g + k);
@@ -183,9 +183,6 @@ template <class A> DEVICE void mma_of(i32 (&c)[4], const u32 (&a)[4], u32 b0, u3
         }
     }
 }
-
-DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_of<i8>(c, a, b0, b1); }
-DEVICE void mma_unsigned(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) { mma_of<u8>(c, a, b0, b1); }
 
 DEVICE void copy_async(void *to, const void *from, bool valid) {
     if (valid)
