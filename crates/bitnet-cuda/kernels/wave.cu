@@ -14,7 +14,7 @@ struct WaveArgs {
     const float *x, *weight; // the row, and its norm's weights or null
     u32 len;                 // columns, WAVE_COLUMNS for each thread at most
     float eps;
-    u32 sets;                // warps that share the columns of a row block; the others have other row blocks
+    u32 sets;                // warps that share the columns of two row blocks; the others have other row blocks
     u32 staged;              // pairs of row block and group that there is room for in shared memory, whole row blocks
     Product product;
 };
@@ -28,7 +28,6 @@ struct WaveArgs {
 #define WAVE_WARPS (WAVE_THREADS / 32)
 #define WAVE_LANES (NORM_LANES / WAVE_THREADS) // of the sum of squares, of a thread
 #define WAVE_COLUMNS 32u                       // of a row, that a thread has at most
-#define WAVE_AHEAD 5u
 
 // What a block of threads has, and where it lies in shared memory.
 struct WaveShare {
@@ -109,56 +108,68 @@ DEVICE float wave_quantize(const WaveArgs &a, const WaveShare &s, const WaveRow 
     return scale;
 }
 
-// What a lane multiplies in a group: of the weights, and of the row.
+// What a lane multiplies in a group: of the weights of two row blocks, and of the row.
 struct WaveFactors {
-    Words4 w, x, y;
+    Words4 w[2], x, y;
 };
 
-// Adds the products of rows g and g + 8 with a group; sums[i] counts 4^i times. Tensor cores would not be faster.
-DEVICE void wave_multiply(const WaveFactors &f, i32 (&sums)[4][2]) {
-    const u32 x[4] = {f.x.x, f.x.y, f.x.z, f.x.w}, y[4] = {f.y.x, f.y.y, f.y.z, f.y.w};
+// Adds the products of rows g and g + 8 with a group: of row g to even sums. Those of a mask count 4^i times. Tensor cores would
+// not be faster.
+DEVICE void wave_multiply(const Words4 &w, const Words4 &x, const Words4 &y, i32 (&sums)[8]) {
+    const u32 first[4] = {x.x, x.z, y.x, y.z}, second[4] = {x.y, x.w, y.y, y.w};
     UNROLL for (u32 i = 0; i < 4; i++) {
-        const u32 mask = CODES << (2 * i), codes[4] = {f.w.x & mask, f.w.z & mask, f.w.y & mask, f.w.w & mask};
-        const u32 first = i < 2 ? x[2 * i] : y[2 * i - 4], second = i < 2 ? x[2 * i + 1] : y[2 * i - 3];
-        sums[i][0] = dot4_unsigned(codes[2], second, dot4_unsigned(codes[0], first, sums[i][0]));
-        sums[i][1] = dot4_unsigned(codes[3], second, dot4_unsigned(codes[1], first, sums[i][1]));
+        const u32 mask = CODES << (2 * i);
+        sums[2 * i] = dot4_unsigned(w.y & mask, second[i], dot4_unsigned(w.x & mask, first[i], sums[2 * i]));
+        sums[2 * i + 1] = dot4_unsigned(w.w & mask, second[i], dot4_unsigned(w.z & mask, first[i], sums[2 * i + 1]));
     }
 }
 
-// Adds the products of a row block with the groups from `set` on, in steps of `sets`. `w` and `q` are where this lane's part
-// of the first group lies; weights are in shared memory (`here`) or in the device's.
-template <bool here> DEVICE void wave_groups(const Words4 *w, const u32 *q, u32 set, u32 sets, u32 groups, i32 (&sums)[4][2]) {
-    for (u32 start = set; start < groups; start += WAVE_AHEAD * sets) {
-        // All of it is asked for before any of it is multiplied; what is not there reads the first again and is not used.
-        WaveFactors f[WAVE_AHEAD];
-        UNROLL for (u32 i = 0; i < WAVE_AHEAD; i++) {
-            const u32 group = start + i * sets < groups ? start + i * sets : start;
-            f[i].w = here ? w[group * 32] : load_weights(w + group * 32);
-            f[i].x = load4(q + group * 32), f[i].y = load4(q + group * 32 + 4);
-        }
-        wave_multiply(f[0], sums);
-        UNROLL for (u32 i = 1; i < WAVE_AHEAD; i++) {
-            if (start + i * sets < groups) wave_multiply(f[i], sums);
-        }
+// `pitch` is from one row block to the next, of those that are there.
+template <bool here> DEVICE void load_factors(const Words4 *w, const u32 *q, u32 pitch, WaveFactors &f) {
+    f.x = load4(q), f.y = load4(q + 4);
+    f.w[0] = here ? w[0] : load_weights(w), f.w[1] = here ? w[pitch] : load_weights(w + pitch);
+}
+
+DEVICE void multiply_factors(const WaveFactors &f, i32 (&sums)[2][8]) {
+    wave_multiply(f.w[0], f.x, f.y, sums[0]);
+    wave_multiply(f.w[1], f.x, f.y, sums[1]);
+}
+
+// Adds the products of two row blocks with `count` groups, each `sets` behind the last. `w` and `q` are where this lane's part
+// of the first lies; weights are in shared memory (`here`) or in the device's. The next ones are asked for before one is multiplied.
+template <bool here> DEVICE void wave_groups(const Words4 *w, const u32 *q, u32 pitch, u32 sets, u32 count, i32 (&sums)[2][8]) {
+    WaveFactors f[2];
+    const u32 step = sets * 32;
+    if (count > 0) load_factors<here>(w, q, pitch, f[0]);
+    UNROLL_1 for (u32 n = 0; n < count; n += 2) {
+        w += step, q += step;
+        if (n + 1 < count) load_factors<here>(w, q, pitch, f[1]);
+        multiply_factors(f[0], sums);
+        if (n + 1 >= count) break;
+        w += step, q += step;
+        if (n + 2 < count) load_factors<here>(w, q, pitch, f[0]);
+        multiply_factors(f[1], sums);
     }
 }
 
-// All products of this warp, into s.parts.
+// All products of this warp, into s.parts: of a pair of row blocks with each `sets`-th group.
 DEVICE void wave_products(const WaveArgs &a, const WaveShare &s) {
     const u32 warp = thread_x() / 32, lane = thread_x() % 32, g = lane / 4, t = lane % 4;
-    const u32 set = warp % a.sets, at_once = WAVE_WARPS / a.sets, groups = a.product.groups;
-    for (u32 r = warp / a.sets; r < s.count; r += at_once) {
-        i32 sums[4][2] = {};
-        const u32 pair = r * groups;
-        if (pair + groups <= a.staged) {
-            wave_groups<true>(s.weights + pair * 32 + lane, s.q + 8 * t, set, a.sets, groups, sums);
-        } else {
-            const Words4 *w = (const Words4 *)a.product.weights + ((u64)s.first * groups + pair) * 32 + lane;
-            wave_groups<false>(w, s.q + 8 * t, set, a.sets, groups, sums);
-        }
-        UNROLL for (u32 n = 0; n < 2; n++) {
-            const i32 sum = quad_sum(sums[0][n] + (sums[1][n] >> 2) + (sums[2][n] >> 4) + (sums[3][n] >> 6));
-            if (t == 0) s.parts[(r * a.sets + set) * 16 + g + n * 8] = sum;
+    const u32 set = warp % a.sets, at_once = WAVE_WARPS / a.sets * 2, groups = a.product.groups;
+    const u32 count = set < groups ? (groups - set + a.sets - 1) / a.sets : 0;
+    UNROLL_1 for (u32 r = warp / a.sets * 2; r < s.count; r += at_once) {
+        i32 sums[2][8] = {};
+        const u32 rows = s.count - r < 2 ? s.count - r : 2, pitch = rows < 2 ? 0 : groups * 32, at = (r * groups + set) * 32 + lane;
+        const u32 *q = s.q + set * 32 + 8 * t;
+        if ((r + rows) * groups <= a.staged)
+            wave_groups<true>(s.weights + at, q, pitch, a.sets, count, sums);
+        else
+            wave_groups<false>((const Words4 *)a.product.weights + (u64)s.first * groups * 32 + at, q, pitch, a.sets, count, sums);
+        UNROLL for (u32 j = 0; j < 2; j++) {
+            UNROLL for (u32 n = 0; n < 2; n++) {
+                const i32 sum = quad_sum(sums[j][n] + (sums[j][2 + n] >> 2) + (sums[j][4 + n] >> 4) + (sums[j][6 + n] >> 6));
+                if (t == 0 && j < rows) s.parts[((r + j) * a.sets + set) * 16 + g + n * 8] = sum;
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Row {
 struct Shares {
     /// Blocks of threads that share the row blocks.
     blocks: usize,
-    /// Warps that share the columns of a row block.
+    /// Warps that share the columns of two row blocks.
     sets: usize,
     /// Pairs of row block and group that are in shared memory: those of whole row blocks.
     staged: usize,
@@ -33,10 +33,10 @@ struct Shares {
     shared: usize,
 }
 
-/// Warps that share a row block, of `warps`: such that the one with most to do has least.
+/// Warps that share two row blocks, of `warps`: such that the one with most to do has least.
 fn best_sets(count: usize, groups: usize, warps: usize) -> usize {
     let powers = (0..=warps.ilog2()).map(|n| 1 << n);
-    powers.min_by_key(|&sets| count.div_ceil(warps / sets) * groups.div_ceil(sets)).unwrap_or(1)
+    powers.min_by_key(|&sets| count.div_ceil(2).div_ceil(warps / sets) * groups.div_ceil(sets)).unwrap_or(1)
 }
 
 fn shares(row_blocks: usize, groups: usize, multiprocessors: usize, warps: usize, room: usize) -> Shares {
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn warps_are_shared_evenly() {
-        assert_eq!(best_sets(2, 20, 16), 8);
-        assert_eq!(best_sets(7, 20, 16), 2);
+        assert_eq!(best_sets(2, 20, 8), 8);
+        assert_eq!(best_sets(7, 20, 8), 2);
         assert_eq!(best_sets(1, 1, 4), 1);
     }
 }
