@@ -251,6 +251,31 @@ pub(crate) struct SelectArgs {
     pub(crate) rounding: f32,
 }
 
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct FetchArgs {
+    pub(crate) mail: Address,
+    pub(crate) inputs: Address,
+    pub(crate) to: Address,
+    pub(crate) turn: Address,
+    pub(crate) pieces: u32,
+    pub(crate) patience: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct DeliverArgs {
+    pub(crate) mail: Address,
+    pub(crate) results: Address,
+    pub(crate) flags: Address,
+    pub(crate) found: Address,
+    pub(crate) turn: Address,
+    pub(crate) rows: u32,
+    pub(crate) capacity: u32,
+    pub(crate) room: u32,
+    pub(crate) pad: u32,
+}
+
 /// Whether a kernel is in targets with tensor cores only.
 pub fn needs_tensor_cores(kernel: &str) -> bool {
     let may = ["gemm_", "scan_"].into_iter().any(|start| kernel.starts_with(start));
@@ -285,5 +310,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&["make_image"], size_of::<ImageArgs>());
     add(&["scan_dot", "scan_4", "scan_16", "scan_64"], size_of::<ScanArgs>());
     add(&["chunk_maxima", "collect", "rescore"], size_of::<SelectArgs>());
+    add(&["fetch"], size_of::<FetchArgs>());
+    add(&["deliver"], size_of::<DeliverArgs>());
     all
 }

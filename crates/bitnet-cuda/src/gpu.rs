@@ -3,6 +3,8 @@
 //! There are two: the driver's, and an emulator on the CPU in this crate's tests, which runs the same kernel sources.
 //! Everything happens in one order, that of the calls; only [`Gpu::download`] and [`Gpu::synchronize`] wait.
 
+use std::ptr::NonNull;
+
 use bitnet_core::MemorySize;
 
 use crate::CudaError;
@@ -42,8 +44,21 @@ pub struct GpuFacts {
     pub multiprocessors: u32,
     /// Threads of a block that norms and quantises a row of usual length: a multiple of 32, at most 256.
     pub row_threads: u32,
+    /// Whether a kernel may wait for what the host writes while it runs.
+    pub runs_ahead: bool,
     /// Bytes of shared memory of a block of threads of which two fit a multiprocessor; at least 48 KiB.
     pub shared_bytes: u32,
+}
+
+/// Memory of the host that kernels read and write too, aligned to 256 bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared {
+    /// Where the host finds it.
+    pub host: NonNull<u8>,
+    /// Where kernels find it.
+    pub device: Address,
+    /// Its length.
+    pub bytes: usize,
 }
 
 /// A device with memory and one queue of work.
@@ -62,6 +77,12 @@ pub trait Gpu: Send {
 
     /// Gives memory back, behind all work that was queued.
     fn free(&mut self, address: Address);
+
+    /// Zeroed memory of the host that kernels reach as well, for as long as the device is open; `None` if there is no such.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn share(&mut self, bytes: usize) -> Result<Option<Shared>, CudaError>;
 
     /// Copies bytes to the device. They may change as soon as this returns.
     ///
@@ -107,6 +128,12 @@ pub trait Gpu: Send {
 
     /// Forgets what was recorded.
     fn drop_graph(&mut self, graph: GraphId);
+
+    /// Whether work that was queued is still to be done.
+    ///
+    /// # Errors
+    /// If the driver, or any work queued before, failed.
+    fn is_busy(&mut self) -> Result<bool, CudaError>;
 
     /// Waits for all work.
     ///

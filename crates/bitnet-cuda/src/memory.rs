@@ -4,7 +4,8 @@ use bitnet_core::device_pool::{Allocator, DevicePool, Lent, TakeError, TransferS
 use bitnet_core::{MemorySize, MemoryStats};
 
 use crate::CudaError;
-use crate::gpu::{Address, Gpu};
+use crate::gpu::{Address, Gpu, GraphId};
+use crate::queue::Queue;
 
 /// What an executor's device memory holds and has done.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -15,11 +16,13 @@ pub struct DeviceStatistics {
     pub transfers: TransferStats,
     /// Sequences of launches that were recorded as graphs, and runs of them.
     pub graphs: [u64; 2],
+    /// Runs of graphs that were launched before their inputs were known, and those of them that came to nothing.
+    pub ahead: [u64; 2],
 }
 
 /// A device with its pool.
 pub(crate) struct Memory {
-    pub(crate) gpu: Box<dyn Gpu>,
+    pub(crate) gpu: Queue,
     pool: DevicePool<Address>,
     pub(crate) transfers: TransferStats,
 }
@@ -50,19 +53,22 @@ impl From<TakeError<CudaError>> for CudaError {
 
 impl Memory {
     /// A device of which `budget` may be used.
-    pub(crate) fn new(gpu: Box<dyn Gpu>, budget: Option<MemorySize>) -> Self {
+    ///
+    /// # Errors
+    /// If the device has no room for a few bytes.
+    pub(crate) fn new(gpu: Box<dyn Gpu>, budget: Option<MemorySize>) -> Result<Self, CudaError> {
         let pool = DevicePool::new(budget.unwrap_or(MemorySize::bytes(u64::MAX)));
-        Self { gpu, pool, transfers: TransferStats::default() }
+        Ok(Self { gpu: Queue::new(gpu)?, pool, transfers: TransferStats::default() })
     }
 
     /// A buffer to be given back.
     pub(crate) fn take(&mut self, bytes: usize) -> Result<Lent<Address>, CudaError> {
-        Ok(self.pool.take(bytes as u64, &mut Device(&mut *self.gpu))?)
+        Ok(self.pool.take(bytes as u64, &mut Device(&mut self.gpu))?)
     }
 
     /// Zeroed memory of exactly so many bytes, to be kept or given back.
     pub(crate) fn take_exact(&mut self, bytes: usize) -> Result<Lent<Address>, CudaError> {
-        Ok(self.pool.take_exact(bytes as u64, &mut Device(&mut *self.gpu))?)
+        Ok(self.pool.take_exact(bytes as u64, &mut Device(&mut self.gpu))?)
     }
 
     /// Takes a buffer back.
@@ -82,6 +88,13 @@ impl Memory {
         let total = self.transfers.downloaded.as_bytes() + bytes.len() as u64;
         self.transfers.downloaded = MemorySize::bytes(total);
         self.gpu.download(from, bytes)
+    }
+
+    /// As [`Queue::step`].
+    pub(crate) fn step(&mut self, graph: GraphId, inputs: &[u8]) -> Result<(), CudaError> {
+        let total = self.transfers.uploaded.as_bytes() + inputs.len() as u64;
+        self.transfers.uploaded = MemorySize::bytes(total);
+        self.gpu.step(graph, inputs)
     }
 
     /// What the pool holds and has done.

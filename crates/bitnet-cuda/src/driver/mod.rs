@@ -9,6 +9,7 @@ mod staging;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
+use std::ptr::NonNull;
 
 use bitnet_core::MemorySize;
 use cudarc::driver::{DriverError, result, sys};
@@ -16,7 +17,7 @@ use cudarc::driver::{DriverError, result, sys};
 use self::staging::Staging;
 use crate::CudaError;
 use crate::args::{argument_sizes, needs_tensor_cores, uses_much_shared_memory};
-use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
+use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch, Shared};
 
 pub use self::devices::{CudaDevice, devices};
 
@@ -32,6 +33,10 @@ pub(crate) struct Driver {
     functions: HashMap<&'static str, sys::CUfunction>,
     staging: Option<Staging>,
     allocations: HashSet<Address>,
+    /// Memory of the host that the device reaches.
+    shared: Vec<NonNull<u8>>,
+    /// Whether there can be such memory.
+    maps: bool,
     graphs: HashMap<u64, (sys::CUgraph, sys::CUgraphExec)>,
     next_graph: u64,
     events: [sys::CUevent; 2],
@@ -75,6 +80,8 @@ impl Driver {
         }
         let target = compile::choose(described.capability_number(), kernels)?;
         let device = result::device::get(index as i32).map_err(failed("cuDeviceGet"))?;
+        // On Windows the driver may hold work back until a call waits for it.
+        let maps = devices::maps_host_memory(device)? && !cfg!(windows);
         let [most_shared, all_shared] = devices::shared_memory(device)?;
         // SAFETY: the device is one that the driver gave; it is released when this is dropped.
         let context =
@@ -85,6 +92,7 @@ impl Driver {
             tensor_cores: target.tensor_cores,
             multiprocessors: described.multiprocessors,
             row_threads: 256,
+            runs_ahead: maps,
             // A block has a KiB for the system as well.
             shared_bytes: most_shared.min((all_shared / 2 - 1024).max(48 << 10)),
         };
@@ -98,6 +106,8 @@ impl Driver {
             functions: HashMap::new(),
             staging: None,
             allocations: HashSet::new(),
+            shared: Vec::new(),
+            maps,
             graphs: HashMap::new(),
             next_graph: 0,
             events: [null.cast(), null.cast()],
@@ -165,6 +175,27 @@ impl Gpu for Driver {
                 let _ = result::free_sync(address);
             }
         }
+    }
+
+    fn share(&mut self, bytes: usize) -> Result<Option<Shared>, CudaError> {
+        if !self.maps {
+            return Ok(None);
+        }
+        self.bind()?;
+        let flags = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
+        // SAFETY: plain pinned memory of the current context.
+        let memory = unsafe { result::malloc_host(bytes, flags) }.map_err(failed("cuMemHostAlloc"))?;
+        let Some(host) = NonNull::new(memory.cast::<u8>()) else { return Ok(None) };
+        self.shared.push(host);
+        let mut device = 0;
+        // SAFETY: allocated just now, as long as `bytes`, and to be mapped.
+        unsafe {
+            host.write_bytes(0, bytes);
+            sys::cuMemHostGetDevicePointer_v2(&raw mut device, memory, 0)
+        }
+        .result()
+        .map_err(failed("cuMemHostGetDevicePointer"))?;
+        Ok(Some(Shared { host, device, bytes }))
     }
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {
@@ -263,6 +294,16 @@ impl Gpu for Driver {
         }
     }
 
+    fn is_busy(&mut self) -> Result<bool, CudaError> {
+        self.bind()?;
+        // SAFETY: a stream of the current context.
+        match unsafe { sys::cuStreamQuery(self.stream) }.result() {
+            Ok(()) => Ok(false),
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_READY => Ok(true),
+            Err(error) => Err(failed("cuStreamQuery")(error)),
+        }
+    }
+
     fn synchronize(&mut self) -> Result<(), CudaError> {
         self.bind()?;
         // SAFETY: a stream of the current context.
@@ -299,6 +340,9 @@ impl Drop for Driver {
         unsafe {
             for address in self.allocations.drain() {
                 let _ = result::free_sync(address);
+            }
+            for memory in self.shared.drain(..) {
+                let _ = result::free_host(memory.as_ptr().cast());
             }
             if let Some(mut staging) = self.staging.take() {
                 staging.free();
