@@ -121,6 +121,12 @@ mod tests {
 
     const GRAPHS: [GraphId; 2] = [GraphId(7), GraphId(8)];
 
+    fn steps(ahead: &mut Ahead, graph: GraphId, count: u32) {
+        for _ in 0..count {
+            step(ahead, graph);
+        }
+    }
+
     /// A step as the queue makes it; what it needed.
     fn step(ahead: &mut Ahead, graph: GraphId) -> Next {
         if ahead.hinders(graph) {
@@ -149,7 +155,7 @@ mod tests {
     #[test]
     fn what_waits_is_cancelled_once_and_its_number_is_not_used_again() {
         let mut ahead = Ahead::new();
-        (0..PATIENCE[0]).for_each(|_| drop(step(&mut ahead, GRAPHS[0])));
+        steps(&mut ahead, GRAPHS[0], PATIENCE[0]);
         let waiting = u64::from(PATIENCE[0]) + 1;
         assert!(ahead.hinders(GRAPHS[1]) && !ahead.hinders(GRAPHS[0]));
         assert_eq!(ahead.cancel(), Some(waiting));
@@ -164,11 +170,11 @@ mod tests {
         let mut wasted = 0;
         for round in 0..200 {
             // Always as many steps as the first patience wants.
-            (0..PATIENCE[0]).for_each(|_| drop(step(&mut ahead, GRAPHS[round % 2])));
+            steps(&mut ahead, GRAPHS[round % 2], PATIENCE[0]);
             wasted += u32::from(ahead.cancel().is_some());
         }
         assert_eq!(wasted, 1);
-        (0..1000).for_each(|_| drop(step(&mut ahead, GRAPHS[0])));
+        steps(&mut ahead, GRAPHS[0], 1000);
         assert!(ahead.cancel().is_some());
         assert_eq!(ahead.patience, PATIENCE[0], "a long text makes up for it");
     }
@@ -176,7 +182,7 @@ mod tests {
     #[test]
     fn slow_calls_end_it_for_a_while() {
         let mut ahead = Ahead::new();
-        (0..2 * PATIENCE[0]).for_each(|_| drop(step(&mut ahead, GRAPHS[0])));
+        steps(&mut ahead, GRAPHS[0], 2 * PATIENCE[0]);
         ahead.slow();
         let number = ahead.launched;
         assert_eq!(step(&mut ahead, GRAPHS[0]), Next::Inputs(number), "what is there is still used");
