@@ -30,7 +30,7 @@ struct FetchArgs {
     u32 patience;         // nanoseconds
 };
 
-// What the next kernels can do without inputs they do meanwhile. Grid: one block.
+// `embed`, which comes next, waits for the end of this. Grid: one block.
 KERNEL(512, fetch, FetchArgs) {
     SHARED u32 fresh;
     launch_next();

@@ -11,9 +11,10 @@ struct EmbedArgs {
     float scale;        // 1: as it is
 };
 
+// Kernels behind this one may read inputs of the pass before they wait, so they begin when `fetch` of mailbox.cu has ended.
 KERNEL(256, embed, EmbedArgs) {
-    launch_next();
     await_previous();
+    launch_next();
     const u64 token = block_x();
     const u64 row = a.tokens != 0 ? a.tokens[token] : token;
     for (u32 i = thread_x(); i < a.hidden; i += threads()) {
