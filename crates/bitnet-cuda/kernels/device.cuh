@@ -151,15 +151,12 @@ DEVICE Words4 load4(const void *p) { return *(const Words4 *)p; }
 DEVICE u32 atomic_add(u32 *p, u32 v) { return atomicAdd(p, v); }
 DEVICE void atomic_or(u32 *p, u32 v) { atomicOr(p, v); }
 
-// Memory of the host, which it reads and writes at the same time: what was stored before a release is there behind an acquire
-// that sees it.
-DEVICE u64 load_acquire_host(const u64 *p) {
+// Memory that the host shares, past the caches that may have what was there before. What was stored before a release is there
+// once the host sees it.
+DEVICE u64 load_host(const u64 *p) {
     u64 v;
-    asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+    asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
     return v;
-}
-DEVICE void store_release_host(u64 *p, u64 v) {
-    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 }
 DEVICE Words4 load4_host(const Words4 *p) {
     Words4 v;
@@ -169,10 +166,8 @@ DEVICE Words4 load4_host(const Words4 *p) {
                  : "memory");
     return v;
 }
-DEVICE u64 nanoseconds() {
-    u64 now;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-    return now;
+DEVICE void store_release_host(u64 *p, u64 v) {
+    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
 }
 
 #if __CUDA_ARCH__ >= 900

@@ -257,9 +257,9 @@ pub(crate) struct FetchArgs {
     pub(crate) mail: Address,
     pub(crate) inputs: Address,
     pub(crate) to: Address,
-    pub(crate) turn: Address,
+    pub(crate) number: Address,
     pub(crate) pieces: u32,
-    pub(crate) patience: u32,
+    pub(crate) pad: u32,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -269,7 +269,7 @@ pub(crate) struct DeliverArgs {
     pub(crate) results: Address,
     pub(crate) flags: Address,
     pub(crate) found: Address,
-    pub(crate) turn: Address,
+    pub(crate) number: Address,
     pub(crate) rows: u32,
     pub(crate) capacity: u32,
     pub(crate) room: u32,

@@ -129,7 +129,7 @@ impl CudaExecutor {
     /// What the device's memory holds, and what was done with it.
     pub fn statistics(&self) -> DeviceStatistics {
         let (pool, transfers) = (self.memory.stats(), self.memory.transfers);
-        DeviceStatistics { pool, transfers, graphs: self.graphs.counts, ahead: self.memory.gpu.ahead() }
+        DeviceStatistics { pool, transfers, graphs: self.graphs.counts }
     }
 
     /// Measures how fast the device copies its own memory, reads and writes counted, in bytes a second. From then on
@@ -174,7 +174,7 @@ impl CudaExecutor {
         batch.validate(&self.model.spec, BLOCK_SIZE, self.kv.count())?;
         let positions = batch.sequences.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
         if self.model.ensure_positions(&mut self.memory, positions)? {
-            self.graphs.clear(&mut self.memory.gpu);
+            self.graphs.clear(&mut *self.memory.gpu);
         }
         let tops = tops(RowWants::top(1), batch.logit_rows());
         let (sizes, stride) = self.sizes(batch, None, &tops, true);
@@ -196,7 +196,7 @@ impl CudaExecutor {
         for timed in parts.chain((sizes.top > 0).then_some(Timed::Output)).chain([Timed::Whole]) {
             let (model, kv, counters) = (&self.model, self.kv.layout(), self.counters.buffer);
             self.memory.gpu.begin_graph()?;
-            let mut pass = Pass { model, kv, scratch, sizes, counters, gpu: &mut self.memory.gpu };
+            let mut pass = Pass { model, kv, scratch, sizes, counters, gpu: &mut *self.memory.gpu };
             let rows = sizes.top.min(LOGIT_ROWS);
             let recorded = match timed {
                 Timed::Part(part) => (0..model.layers.len()).try_for_each(|layer| pass.part(part, layer)),
@@ -266,7 +266,7 @@ impl CudaExecutor {
         }
         let positions = batch.sequences.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
         if self.model.ensure_positions(&mut self.memory, positions)? {
-            self.graphs.clear(&mut self.memory.gpu);
+            self.graphs.clear(&mut *self.memory.gpu);
         }
         let picked = batch.logit_rows();
         let (tops, order) = match &want {
@@ -311,7 +311,7 @@ impl CudaExecutor {
     fn compute(&mut self, work: &Work<'_>) -> Result<bool, CudaError> {
         let key = (work.sizes, work.scratch.buffer.buffer);
         let way = if work.steady { self.graphs.way(key) } else { Way::Direct };
-        let post = self.memory.gpu.post().filter(|_| way != Way::Direct && work.fits_mailbox());
+        let post = self.memory.post().filter(|_| way != Way::Direct && work.fits_mailbox());
         let graph = match way {
             Way::Direct => {
                 self.send(work)?;
@@ -338,7 +338,7 @@ impl CudaExecutor {
 
     fn pass<'a>(&'a mut self, work: &Work<'a>) -> Pass<'a> {
         let (model, kv, counters) = (&self.model, self.kv.layout(), self.counters.buffer);
-        Pass { model, kv, scratch: work.scratch, sizes: work.sizes, counters, gpu: &mut self.memory.gpu }
+        Pass { model, kv, scratch: work.scratch, sizes: work.sizes, counters, gpu: &mut *self.memory.gpu }
     }
 
     /// Records a pass, with inputs and results by way of the mailbox if there is one.
@@ -353,7 +353,7 @@ impl CudaExecutor {
         recorded?;
         let graph = graph?;
         let key = (work.sizes, work.scratch.buffer.buffer);
-        self.graphs.keep(&mut self.memory.gpu, key, graph);
+        self.graphs.keep(&mut *self.memory.gpu, key, graph);
         Ok(graph)
     }
 

@@ -44,8 +44,6 @@ pub struct GpuFacts {
     pub multiprocessors: u32,
     /// Threads of a block that norms and quantises a row of usual length: a multiple of 32, at most 256.
     pub row_threads: u32,
-    /// Whether a kernel may wait for what the host writes while it runs.
-    pub runs_ahead: bool,
     /// Bytes of shared memory of a block of threads of which two fit a multiprocessor; at least 48 KiB.
     pub shared_bytes: u32,
 }

@@ -4,7 +4,7 @@ use bitnet_core::device_pool::Lent;
 use bitnet_model::kv_rows::{KvPart, KvRows};
 use bitnet_model::{KvType, ModelSpec};
 
-use crate::gpu::{Address, Gpu};
+use crate::gpu::Address;
 use crate::memory::Memory;
 use crate::{BLOCK_SIZE, CudaError};
 

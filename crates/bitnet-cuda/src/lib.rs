@@ -12,7 +12,6 @@
 //! `ptx/`; the driver compiles it for its GPU and keeps the result in its own cache on disk. With the environment
 //! variable `BITNET_CUDA_NVRTC=1` the sources in the program are compiled instead, by the NVRTC library if there is one.
 
-mod ahead;
 mod args;
 mod driver;
 mod error;
@@ -27,7 +26,6 @@ mod memory;
 mod model;
 mod output;
 mod ptx;
-mod queue;
 mod scratch;
 mod wave;
 

@@ -5,7 +5,7 @@ use bitnet_core::{MemorySize, MemoryStats};
 
 use crate::CudaError;
 use crate::gpu::{Address, Gpu, GraphId};
-use crate::queue::Queue;
+use crate::mailbox::{BYTES, Mailbox, Post};
 
 /// What an executor's device memory holds and has done.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -16,13 +16,12 @@ pub struct DeviceStatistics {
     pub transfers: TransferStats,
     /// Sequences of launches that were recorded as graphs, and runs of them.
     pub graphs: [u64; 2],
-    /// Runs of graphs that were launched before their inputs were known, and those of them that came to nothing.
-    pub ahead: [u64; 2],
 }
 
 /// A device with its pool.
 pub(crate) struct Memory {
-    pub(crate) gpu: Queue,
+    pub(crate) gpu: Box<dyn Gpu>,
+    mailbox: Option<Mailbox>,
     pool: DevicePool<Address>,
     pub(crate) transfers: TransferStats,
 }
@@ -56,19 +55,23 @@ impl Memory {
     ///
     /// # Errors
     /// If the device has no room for a few bytes.
-    pub(crate) fn new(gpu: Box<dyn Gpu>, budget: Option<MemorySize>) -> Result<Self, CudaError> {
+    pub(crate) fn new(mut gpu: Box<dyn Gpu>, budget: Option<MemorySize>) -> Result<Self, CudaError> {
         let pool = DevicePool::new(budget.unwrap_or(MemorySize::bytes(u64::MAX)));
-        Ok(Self { gpu: Queue::new(gpu)?, pool, transfers: TransferStats::default() })
+        let mailbox = match gpu.share(BYTES)? {
+            Some(shared) => Some(Mailbox::new(shared, gpu.allocate(size_of::<u64>() as u64)?)),
+            None => None,
+        };
+        Ok(Self { gpu, mailbox, pool, transfers: TransferStats::default() })
     }
 
     /// A buffer to be given back.
     pub(crate) fn take(&mut self, bytes: usize) -> Result<Lent<Address>, CudaError> {
-        Ok(self.pool.take(bytes as u64, &mut Device(&mut self.gpu))?)
+        Ok(self.pool.take(bytes as u64, &mut Device(&mut *self.gpu))?)
     }
 
     /// Zeroed memory of exactly so many bytes, to be kept or given back.
     pub(crate) fn take_exact(&mut self, bytes: usize) -> Result<Lent<Address>, CudaError> {
-        Ok(self.pool.take_exact(bytes as u64, &mut Device(&mut self.gpu))?)
+        Ok(self.pool.take_exact(bytes as u64, &mut Device(&mut *self.gpu))?)
     }
 
     /// Takes a buffer back.
@@ -90,11 +93,28 @@ impl Memory {
         self.gpu.download(from, bytes)
     }
 
-    /// As [`Queue::step`].
+    /// Where kernels find the mailbox, if the device has one.
+    pub(crate) fn post(&self) -> Option<Post> {
+        self.mailbox.as_ref().map(Mailbox::post)
+    }
+
+    /// Runs a graph that begins with `fetch` and ends with `deliver`, with these inputs, and waits for its results. That there
+    /// is a mailbox is known from [`post`](Self::post).
+    ///
+    /// # Errors
+    /// If the driver, or any work queued before, failed.
     pub(crate) fn step(&mut self, graph: GraphId, inputs: &[u8]) -> Result<(), CudaError> {
         let total = self.transfers.uploaded.as_bytes() + inputs.len() as u64;
         self.transfers.uploaded = MemorySize::bytes(total);
-        self.gpu.step(graph, inputs)
+        let Some(mailbox) = &mut self.mailbox else { return Ok(()) };
+        mailbox.give(inputs);
+        self.gpu.run_graph(graph)?;
+        mailbox.wait(&mut *self.gpu)
+    }
+
+    /// What the last [`step`](Self::step) delivered; see [`Mailbox::results`].
+    pub(crate) fn delivered(&self) -> &[u32] {
+        self.mailbox.as_ref().map_or(&[], Mailbox::results)
     }
 
     /// What the pool holds and has done.

@@ -10,7 +10,7 @@ use bytemuck::{bytes_of, cast_slice};
 
 use crate::CudaError;
 use crate::args::ImageArgs;
-use crate::gpu::{Address, Gpu, Launch};
+use crate::gpu::{Address, Launch};
 use crate::layout::{BLOCK_ROWS, GROUP, Plan, Source, TILE_WORDS};
 use crate::memory::Memory;
 

@@ -15,8 +15,6 @@ use crate::scratch::{CHUNK, LOGIT_ROWS, Scratch, Sizes, found_bytes};
 
 /// Room for what is found of a row, at least and at most. If more is found, all logits of the row are computed.
 const CAPACITY: [usize; 2] = [1024, 8192];
-/// Nanoseconds that a step launched ahead waits for its inputs.
-const PATIENCE: u32 = 2_000_000;
 /// Most blocks of threads that compute what was found of a row.
 const RESCORE_BLOCKS: usize = 64;
 
@@ -105,10 +103,10 @@ impl Pass<'_> {
     /// # Errors
     /// If the device refuses a launch.
     pub(crate) fn delivered(&mut self, post: Post) -> Result<(), CudaError> {
-        let Post { mail, inputs, results, turn } = post;
+        let Post { mail, inputs, results, number } = post;
         let places = self.scratch.places;
         let (to, pieces) = (self.scratch.at(0), (places.found / 16) as u32);
-        let fetch = FetchArgs { mail, inputs, to, turn, pieces, patience: PATIENCE };
+        let fetch = FetchArgs { mail, inputs, to, number, pieces, pad: 0 };
         self.launch("fetch", [1, 1, 1], 512, 0, bytes_of(&fetch))?;
         self.all()?;
         let deliver = DeliverArgs {
@@ -116,7 +114,7 @@ impl Pass<'_> {
             results,
             flags: self.scratch.at(places.flags),
             found: self.scratch.at(places.found),
-            turn,
+            number,
             rows: self.sizes.top as u32,
             capacity: self.sizes.capacity as u32,
             room: mailbox::room(self.sizes.capacity) as u32,
@@ -193,7 +191,7 @@ impl Results<'_, '_> {
             scratch: self.scratch,
             sizes: self.sizes,
             counters: self.counters,
-            gpu: &mut self.memory.gpu,
+            gpu: &mut *self.memory.gpu,
         }
     }
 
@@ -229,7 +227,7 @@ impl Results<'_, '_> {
     /// [`ExecError::NotFinite`].
     pub(crate) fn take_delivered(&mut self, top: &mut [TopLogits]) -> Result<bool, ExecError> {
         let room = mailbox::room(self.sizes.capacity);
-        let (head, rows) = self.memory.gpu.results().split_at(mailbox::RESULTS_HEAD);
+        let (head, rows) = self.memory.delivered().split_at(mailbox::RESULTS_HEAD);
         if head[0] != 0 {
             return Err(ExecError::NotFinite);
         }

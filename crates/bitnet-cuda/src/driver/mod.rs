@@ -92,7 +92,6 @@ impl Driver {
             tensor_cores: target.tensor_cores,
             multiprocessors: described.multiprocessors,
             row_threads: 256,
-            runs_ahead: maps,
             // A block has a KiB for the system as well.
             shared_bytes: most_shared.min((all_shared / 2 - 1024).max(48 << 10)),
         };

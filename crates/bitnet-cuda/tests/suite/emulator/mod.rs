@@ -1,10 +1,10 @@
 //! A [`Gpu`] on the CPU: the crate's kernels, compiled by g++ with `emulate.cpp`.
 //!
 //! Each buffer is an allocation of its own, so that `-fsanitize=address` (in `BITNET_EMULATOR_FLAGS`) sees what lies
-//! outside. A kernel runs when it is launched, but for graphs, which may be made to wait as on a device. Compiling takes seconds; the library is kept in the target folder under a hash of its sources.
+//! outside. Compiling takes seconds; the library is kept in the target folder under a hash of its sources.
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -46,11 +46,8 @@ pub(crate) struct Emulator {
     graphs: HashMap<u64, Vec<Recorded>>,
     recording: Option<Vec<Recorded>>,
     next_graph: u64,
-    /// Graphs that are to run, if they do not run at once.
-    waiting: Option<VecDeque<GraphId>>,
-    /// Memory that kernels share with the host.
+    /// Memory that kernels share with the host, and whether there can be such.
     shared: Vec<AlignedBuf<u8>>,
-    /// Whether there is such memory.
     maps: bool,
     /// Bytes that allocations may take.
     room: u64,
@@ -63,74 +60,22 @@ impl Emulator {
         // Fewer threads than a GPU has: the results are the same, and each of them costs time here.
         let name = "emulator".to_owned();
         let (multiprocessors, row_threads, shared_bytes) = (2, 64, 96 << 10);
-        let facts = GpuFacts {
-            name,
-            kernels,
-            tensor_cores,
-            multiprocessors,
-            row_threads,
-            runs_ahead: false,
-            shared_bytes,
-        };
+        let facts = GpuFacts { name, kernels, tensor_cores, multiprocessors, row_threads, shared_bytes };
         Self {
             facts,
             buffers: HashMap::new(),
             graphs: HashMap::new(),
             recording: None,
             next_graph: 0,
-            waiting: None,
             shared: Vec::new(),
             maps: true,
             room: u64::MAX,
         }
     }
 
-    /// A device without memory that it shares with the host.
+    /// The same without memory that it shares with the host.
     pub(crate) fn apart(self) -> Self {
         Self { maps: false, ..self }
-    }
-
-    /// A device on which graphs are launched ahead: they run when they are waited for.
-    pub(crate) fn ahead(mut self) -> Self {
-        self.waiting = Some(VecDeque::new());
-        self.hasty()
-    }
-
-    /// A device on which graphs are launched ahead, but run at once, so that what they wait for never comes.
-    pub(crate) fn hasty(mut self) -> Self {
-        self.facts.runs_ahead = true;
-        self
-    }
-
-    /// Runs the first graph that waits, if there is one.
-    fn run_waiting(&mut self) -> bool {
-        let Some(graph) = self.waiting.as_mut().and_then(VecDeque::pop_front) else { return false };
-        let recorded = self.graphs.remove(&graph.0).expect("a graph that is there");
-        for r in &recorded {
-            let (kernel, grid, threads, shared) = (r.kernel, r.grid, r.threads, r.shared);
-            self.run(&Launch { kernel, grid, threads, shared, argument: &r.argument });
-        }
-        self.graphs.insert(graph.0, recorded);
-        true
-    }
-
-    /// Runs all graphs that wait.
-    fn finish(&mut self) {
-        assert!(self.recording.is_none(), "only launches are recorded");
-        while self.run_waiting() {}
-    }
-
-    /// Runs a kernel.
-    fn run(&self, launch: &Launch<'_>) {
-        let &Launch { kernel, grid, threads, shared, argument } = launch;
-        let emulated = emulated();
-        // Arguments are aligned as on the device.
-        let mut aligned = AlignedBuf::<u8>::zeroed(argument.len()).expect("memory");
-        aligned.copy_from_slice(argument);
-        let _one = LAUNCH.lock().unwrap_or_else(PoisonError::into_inner);
-        let function = emulated.kernels[kernel].0;
-        // SAFETY: the argument is the kernel's; its addresses are those of buffers of this process.
-        unsafe { (emulated.emulate)(function, grid.as_ptr(), threads, shared, aligned.as_ptr().cast()) };
     }
 
     /// As [`new`](Self::new), with little memory.
@@ -224,7 +169,6 @@ impl Gpu for Emulator {
     }
 
     fn free(&mut self, address: Address) {
-        self.finish();
         let buffer = self.buffers.remove(&address).expect("a buffer that is there");
         self.room += buffer.len() as u64;
     }
@@ -240,7 +184,7 @@ impl Gpu for Emulator {
     }
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {
-        self.finish();
+        assert!(self.recording.is_none(), "copies are not recorded");
         self.check(to, bytes.len());
         // SAFETY: inside a buffer of this device.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
@@ -248,7 +192,7 @@ impl Gpu for Emulator {
     }
 
     fn download(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), CudaError> {
-        self.finish();
+        assert!(self.recording.is_none(), "copies are not recorded");
         self.check(from, bytes.len());
         // SAFETY: inside a buffer of this device.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), bytes.len()) };
@@ -256,7 +200,6 @@ impl Gpu for Emulator {
     }
 
     fn copy(&mut self, from: Address, to: Address, bytes: u64) -> Result<(), CudaError> {
-        self.finish();
         self.check(from, bytes as usize);
         self.check(to, bytes as usize);
         // SAFETY: both inside buffers of this device.
@@ -266,7 +209,8 @@ impl Gpu for Emulator {
 
     fn launch(&mut self, launch: &Launch<'_>) -> Result<(), CudaError> {
         let &Launch { kernel, grid, threads, shared, argument } = launch;
-        let (_, size, most) = emulated().kernels[kernel];
+        let emulated = emulated();
+        let (function, size, most) = emulated.kernels[kernel];
         assert_eq!(argument.len(), size, "argument of {kernel}");
         assert!(threads <= most && threads.is_multiple_of(32), "{kernel} with {threads} threads");
         assert!(grid.iter().all(|&n| n > 0) && grid[1].max(grid[2]) < 1 << 16, "{kernel}: grid {grid:?}");
@@ -277,8 +221,12 @@ impl Gpu for Emulator {
             recording.push(Recorded { kernel, grid, threads, shared, argument: argument.to_vec() });
             return Ok(());
         }
-        self.finish();
-        self.run(launch);
+        // Arguments are aligned as on the device.
+        let mut aligned = AlignedBuf::<u8>::zeroed(argument.len()).expect("memory");
+        aligned.copy_from_slice(argument);
+        let _one = LAUNCH.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the argument is the kernel's; its addresses are those of buffers of this process.
+        unsafe { (emulated.emulate)(function, grid.as_ptr(), threads, shared, aligned.as_ptr().cast()) };
         Ok(())
     }
 
@@ -295,37 +243,30 @@ impl Gpu for Emulator {
     }
 
     fn run_graph(&mut self, graph: GraphId) -> Result<(), CudaError> {
-        assert!(self.recording.is_none(), "graphs are not recorded");
-        match &mut self.waiting {
-            Some(waiting) => waiting.push_back(graph),
-            None => {
-                self.waiting = Some(VecDeque::from([graph]));
-                self.finish();
-                self.waiting = None;
-            }
+        let recorded = self.graphs.remove(&graph.0).expect("a graph that is there");
+        for r in &recorded {
+            let (kernel, grid, threads, shared) = (r.kernel, r.grid, r.threads, r.shared);
+            self.launch(&Launch { kernel, grid, threads, shared, argument: &r.argument })?;
         }
+        self.graphs.insert(graph.0, recorded);
         Ok(())
     }
 
     fn drop_graph(&mut self, graph: GraphId) {
-        self.finish();
         self.graphs.remove(&graph.0).expect("a graph that is there");
     }
 
     fn is_busy(&mut self) -> Result<bool, CudaError> {
-        self.run_waiting();
-        Ok(self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()))
+        Ok(false)
     }
 
     fn synchronize(&mut self) -> Result<(), CudaError> {
-        self.finish();
         Ok(())
     }
 
     fn time_graph(&mut self, graph: GraphId, times: u32) -> Result<f64, CudaError> {
         let begin = std::time::Instant::now();
         (0..times).try_for_each(|_| self.run_graph(graph))?;
-        self.finish();
         Ok(begin.elapsed().as_secs_f64())
     }
 }
