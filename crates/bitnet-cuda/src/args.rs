@@ -222,10 +222,16 @@ pub(crate) struct ScanArgs {
     pub(crate) parts: Address,
     pub(crate) hidden: Address,
     pub(crate) near: Address,
+    pub(crate) masks: Address,
+    pub(crate) mask_at: Address,
+    pub(crate) mask_len: Address,
+    pub(crate) maxima: Address,
     pub(crate) rows: u32,
     pub(crate) vocab: u32,
     pub(crate) groups: u32,
     pub(crate) row_blocks: u32,
+    pub(crate) chunks: u32,
+    pub(crate) rounding: f32,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -309,7 +315,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&logits, size_of::<LogitsArgs>());
     add(&["make_image"], size_of::<ImageArgs>());
     add(&["scan_dot", "scan_4", "scan_16", "scan_64"], size_of::<ScanArgs>());
-    add(&["chunk_maxima", "collect", "rescore"], size_of::<SelectArgs>());
+    add(&["collect", "rescore"], size_of::<SelectArgs>());
     add(&["fetch"], size_of::<FetchArgs>());
     add(&["deliver"], size_of::<DeliverArgs>());
     all

@@ -75,8 +75,7 @@ impl Pass<'_> {
             dtype: table.type_code(),
             rounding: dot_rounding(table.pitch),
         };
-        self.scan(parts, hidden, near, count)?;
-        self.launch("chunk_maxima", [chunks, count, 1], CHUNK as u32, 0, bytes_of(&args))?;
+        self.scan(&args, parts, count)?;
         self.launch("collect", [count, 1, 1], 512, 0, bytes_of(&args))?;
         let blocks = RESCORE_BLOCKS.min(self.gpu.facts().multiprocessors as usize);
         self.launch("rescore", [blocks, count, 1], 256, 0, bytes_of(&args))
@@ -123,18 +122,24 @@ impl Pass<'_> {
         self.launch("deliver", [1, 1, 1], 512, 0, bytes_of(&deliver))
     }
 
-    fn scan(&mut self, parts: Address, hidden: Address, near: Address, rows: usize) -> Result<(), CudaError> {
+    fn scan(&mut self, select: &SelectArgs, parts: Address, rows: usize) -> Result<(), CudaError> {
         let image = self.model.image;
         let args = ScanArgs {
             codes: image.codes,
             images: image.rows,
             parts,
-            hidden,
-            near,
+            hidden: select.hidden,
+            near: select.near,
+            masks: select.masks,
+            mask_at: select.mask_at,
+            mask_len: select.mask_len,
+            maxima: select.maxima,
             rows: rows as u32,
-            vocab: self.spec().vocab_size as u32,
+            vocab: select.vocab,
             groups: image.groups as u32,
             row_blocks: image.row_blocks as u32,
+            chunks: select.chunks,
+            rounding: select.rounding,
         };
         let blocks = image.row_blocks.div_ceil(8);
         if !self.gpu.facts().tensor_cores {
