@@ -3,11 +3,11 @@
 //! There are two: the driver's, and an emulator on the CPU in this crate's tests, which runs the same kernel sources.
 //! Everything happens in one order, that of the calls; only [`Gpu::download`] and [`Gpu::synchronize`] wait.
 
-use std::ptr::NonNull;
-
 use bitnet_core::MemorySize;
 
 use crate::CudaError;
+
+pub use crate::driver::Shared;
 
 /// An address in the device's memory.
 pub type Address = u64;
@@ -46,17 +46,6 @@ pub struct GpuFacts {
     pub row_threads: u32,
     /// Bytes of shared memory of a block of threads of which two fit a multiprocessor; at least 48 KiB.
     pub shared_bytes: u32,
-}
-
-/// Memory of the host that kernels read and write too, aligned to 256 bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct Shared {
-    /// Where the host finds it.
-    pub host: NonNull<u8>,
-    /// Where kernels find it.
-    pub device: Address,
-    /// Its length.
-    pub bytes: usize,
 }
 
 /// A device with memory and one queue of work.

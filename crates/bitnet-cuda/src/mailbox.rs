@@ -1,7 +1,10 @@
 //! [`Mailbox`]: the host's side of the memory through which steps of decoding get their inputs and give their results, without
 //! copies that the driver makes. `kernels/mailbox.cu` is the device's side.
+//!
+//! A graph is launched when its inputs are known. One that is launched ahead and waits for them on the device begins 4 us
+//! earlier (H200, a step of 790 us), but whenever the batch changes instead, all of its kernels run for nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::CudaError;
@@ -14,7 +17,7 @@ const ROOM: usize = 512;
 /// Most rows.
 const ROWS: usize = 64;
 /// Words before the results of the first row: flags and padding.
-pub(crate) const RESULTS_HEAD: usize = 2;
+const RESULTS_HEAD: usize = 2;
 
 /// Where the words lie that both sides look at, each in a line of its own, and what is behind them.
 const POSTED: usize = 0;
@@ -63,41 +66,28 @@ pub(crate) struct Mailbox {
     given: u64,
 }
 
-// SAFETY: the memory is that of a device, which goes wherever this goes; it is used by one thread of the host at a time.
-unsafe impl Send for Mailbox {}
-
 impl Mailbox {
     /// On zeroed memory that stays for as long as this is used, and with eight bytes of the device for the number of the step.
     pub(crate) fn new(shared: Shared, number: Address) -> Self {
-        assert!(shared.bytes >= BYTES, "the mailbox was given its memory");
+        assert!(shared.len() >= BYTES, "the mailbox was given its memory");
         Self { shared, number, given: 0 }
     }
 
     /// Where kernels find it.
     pub(crate) fn post(&self) -> Post {
-        let at = |place: usize| self.shared.device + place as u64;
+        let at = |place: usize| self.shared.device(place);
         Post { mail: at(0), inputs: at(INPUTS_AT), results: at(RESULTS_AT), number: self.number }
-    }
-
-    fn word(&self, place: usize) -> &AtomicU64 {
-        // SAFETY: the place is inside and aligned; both sides use it as an atomic word only.
-        unsafe { AtomicU64::from_ptr(self.shared.host.add(place).as_ptr().cast()) }
     }
 
     /// Takes the inputs of the next step, whose graph is launched behind this. The one before has ended.
     pub(crate) fn give(&mut self, inputs: &[u8]) {
-        let count = inputs.len().min(INPUTS);
-        // SAFETY: inside the memory; no step that could read it is on its way.
-        unsafe {
-            let to = self.shared.host.add(INPUTS_AT).as_ptr();
-            std::ptr::copy_nonoverlapping(inputs.as_ptr(), to, count);
-        }
+        self.shared.write(INPUTS_AT, &inputs[..inputs.len().min(INPUTS)]);
         self.given += 1;
-        self.word(POSTED).store(self.given, Ordering::Release);
+        self.shared.word(POSTED).store(self.given, Ordering::Release);
     }
 
     fn is_delivered(&self) -> bool {
-        self.word(DELIVERED).load(Ordering::Acquire) == self.given
+        self.shared.word(DELIVERED).load(Ordering::Acquire) == self.given
     }
 
     /// Waits for the results of the step that was given its inputs last. Looking at a word is the fastest way to hear of them; a
@@ -131,37 +121,40 @@ impl Mailbox {
         }
     }
 
-    /// What the last step delivered: [`RESULTS_HEAD`] words, the first of which is not zero if something is not a number, then
-    /// for each row [`row_words`]: a count, nothing, and pairs, if there was room for all of them.
-    pub(crate) fn results(&self) -> &[u32] {
-        // SAFETY: inside the memory and aligned; the device writes here only between `give`, which needs the mailbox for
-        // itself, and the end of its step.
-        unsafe {
-            let from = self.shared.host.add(RESULTS_AT).as_ptr().cast::<u32>();
-            std::slice::from_raw_parts(from, (BYTES - RESULTS_AT) / 4)
-        }
+    /// Whether all results of the last step are numbers.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.shared.words(RESULTS_AT, 1)[0].load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes what the last step found of a row: a count, nothing, and if there was [`room`] for all of them so many pairs.
+    pub(crate) fn take_row(&self, row: usize, room: usize, found: &mut Vec<u32>) {
+        let place = RESULTS_AT + 4 * (RESULTS_HEAD + row * row_words(room));
+        let words = self.shared.words(place, row_words(room));
+        let count = words[0].load(Ordering::Relaxed) as usize;
+        found.clear();
+        let there = if count <= room { row_words(count) } else { 2 };
+        found.extend(words[..there].iter().map(|word| word.load(Ordering::Relaxed)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ptr::NonNull;
 
     #[test]
     fn both_sides_find_their_words() {
-        let mut memory = vec![0u64; BYTES.div_ceil(8)];
-        let host = NonNull::new(memory.as_mut_ptr().cast()).unwrap();
-        let mut mailbox = Mailbox::new(Shared { host, device: 1 << 20, bytes: BYTES }, 5);
+        let mut mailbox = Mailbox::new(Shared::zeroed(BYTES), 5);
         mailbox.give(&[1, 2, 3]);
         mailbox.give(&[4, 5]);
-        assert_eq!(mailbox.word(POSTED).load(Ordering::Acquire), 2);
-        mailbox.word(DELIVERED).store(1, Ordering::Release);
+        assert_eq!(mailbox.shared.word(POSTED).load(Ordering::Acquire), 2);
+        mailbox.shared.word(DELIVERED).store(1, Ordering::Release);
         assert!(!mailbox.is_delivered(), "that was the step before");
-        mailbox.word(DELIVERED).store(2, Ordering::Release);
+        mailbox.shared.word(DELIVERED).store(2, Ordering::Release);
         assert!(mailbox.is_delivered());
         let post = mailbox.post();
         assert_eq!((post.inputs - post.mail, post.results - post.mail), (256, 256 + INPUTS as u64));
-        assert!(mailbox.results().len() > ROWS * row_words(ROOM));
+        let mut found = Vec::new();
+        mailbox.take_row(ROWS - 1, ROOM, &mut found);
+        assert!(mailbox.is_finite() && found == [0, 0]);
     }
 }

@@ -112,9 +112,9 @@ impl Memory {
         mailbox.wait(&mut *self.gpu)
     }
 
-    /// What the last [`step`](Self::step) delivered; see [`Mailbox::results`].
-    pub(crate) fn delivered(&self) -> &[u32] {
-        self.mailbox.as_ref().map_or(&[], Mailbox::results)
+    /// What the last [`step`](Self::step) delivered.
+    pub(crate) fn delivered(&self) -> Option<&Mailbox> {
+        self.mailbox.as_ref()
     }
 
     /// What the pool holds and has done.

@@ -231,16 +231,19 @@ impl Results<'_, '_> {
     /// # Errors
     /// [`ExecError::NotFinite`].
     pub(crate) fn take_delivered(&mut self, top: &mut [TopLogits]) -> Result<bool, ExecError> {
-        let room = mailbox::room(self.sizes.capacity);
-        let (head, rows) = self.memory.delivered().split_at(mailbox::RESULTS_HEAD);
-        if head[0] != 0 {
+        let Some(mailbox) = self.memory.delivered() else { return Ok(false) };
+        if !mailbox.is_finite() {
             return Err(ExecError::NotFinite);
         }
-        let rows = rows.chunks_exact(mailbox::row_words(room)).take(top.len());
-        if rows.clone().any(|found| found[0] as usize > room) {
-            return Ok(false);
+        let room = mailbox::room(self.sizes.capacity);
+        let mut found = Vec::new();
+        for (row, top) in top.iter_mut().enumerate() {
+            mailbox.take_row(row, room, &mut found);
+            if found[0] as usize > room {
+                return Ok(false);
+            }
+            take_pairs(top, &found);
         }
-        top.iter_mut().zip(rows).for_each(|(top, found)| take_pairs(top, found));
         Ok(true)
     }
 

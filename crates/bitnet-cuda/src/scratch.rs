@@ -247,6 +247,7 @@ impl Inputs {
         }
     }
 
+    #[inline]
     fn put<const N: usize>(&mut self, place: usize, index: usize, bytes: [u8; N]) {
         let at = place + index * N;
         self.bytes[at..at + N].copy_from_slice(&bytes);

@@ -5,6 +5,7 @@
 
 mod compile;
 mod devices;
+mod shared;
 mod staging;
 
 use std::collections::{HashMap, HashSet};
@@ -17,9 +18,10 @@ use cudarc::driver::{DriverError, result, sys};
 use self::staging::Staging;
 use crate::CudaError;
 use crate::args::{argument_sizes, needs_tensor_cores, uses_much_shared_memory};
-use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch, Shared};
+use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
 
 pub use self::devices::{CudaDevice, devices};
+pub use self::shared::Shared;
 
 /// From this CUDA version of the driver on, kernels that begin early can be recorded in graphs.
 const OVERLAP_DRIVER: i32 = 12_030;
@@ -194,7 +196,8 @@ impl Gpu for Driver {
         }
         .result()
         .map_err(failed("cuMemHostGetDevicePointer"))?;
-        Ok(Some(Shared { host, device, bytes }))
+        // SAFETY: all of it was just allocated and zeroed; it is freed when this is dropped, at its end.
+        Ok(Some(unsafe { Shared::new(host, device, bytes) }))
     }
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {

@@ -180,7 +180,8 @@ impl Gpu for Emulator {
         let buffer = AlignedBuf::zeroed(bytes.next_multiple_of(256)).expect("memory");
         let host = NonNull::new(buffer.as_raw()).expect("memory");
         self.shared.push(buffer);
-        Ok(Some(Shared { host, device: host.as_ptr() as Address, bytes }))
+        // SAFETY: the buffer is kept as long as the device, and only kernels use it beside the host.
+        Ok(Some(unsafe { Shared::new(host, host.as_ptr() as Address, bytes) }))
     }
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {
