@@ -153,6 +153,25 @@ DEVICE Words4 load4(const void *p) { return *(const Words4 *)p; }
 DEVICE u32 atomic_add(u32 *p, u32 v) { return atomicAdd(p, v); }
 DEVICE void atomic_or(u32 *p, u32 v) { atomicOr(p, v); }
 
+// Memory that the host shares, past the caches that may have what was there before. What was stored before a release is there
+// once the host sees it.
+DEVICE u64 load_host(const u64 *p) {
+    u64 v;
+    asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+    return v;
+}
+DEVICE Words4 load4_host(const Words4 *p) {
+    Words4 v;
+    asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p)
+                 : "memory");
+    return v;
+}
+DEVICE void store_release_host(u64 *p, u64 v) {
+    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+
 #if __CUDA_ARCH__ >= 900
 // Lets the next kernel begin, and waits for the results of the one before.
 DEVICE void launch_next() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }

@@ -11,9 +11,10 @@ struct EmbedArgs {
     float scale;        // 1: as it is
 };
 
+// Kernels behind this one may read inputs of the pass before they wait, so they begin when `fetch` of mailbox.cu has ended.
 KERNEL(256, embed, EmbedArgs) {
-    launch_next();
     await_previous();
+    launch_next();
     const u64 token = block_x();
     const u64 row = a.tokens != 0 ? a.tokens[token] : token;
     for (u32 i = thread_x(); i < a.hidden; i += threads()) {
@@ -69,7 +70,9 @@ struct NormArgs {
 KERNEL(512, norm_rows, NormArgs) {
     SHARED float scratch[NORM_LANES];
     SHARED SplitScratch split;
+    float early[AT_ONCE];
     launch_next();
+    load_row(a.weight, 0, a.len, early);
     await_previous();
     const u64 index = block_x(), source = a.picked != 0 ? a.picked[index] : index;
     float *row = a.rows != 0 ? a.rows + index * a.len : (float *)dynamic_shared();
@@ -84,11 +87,16 @@ KERNEL(512, norm_rows, NormArgs) {
     float factor = rms_factor(row, a.len, a.eps, scratch);
     float *out = a.out + index * a.out_stride;
     bool fine = true;
-    for (u32 i = thread_x(); i < a.len; i += threads()) {
-        float v = (row[i] * factor) * a.weight[i];
-        row[i] = v;
-        fine = fine && is_finite(v);
-        out[i] = a.add != 0 ? out[i] + v : v;
+    for (u32 start = 0; start < a.len; start += AT_ONCE * threads()) {
+        if (start > 0) load_row(a.weight, start, a.len, early);
+        UNROLL for (u32 i = 0; i < AT_ONCE; i++) {
+            const u32 at = start + i * threads() + thread_x();
+            if (at >= a.len) continue;
+            const float v = (row[at] * factor) * early[i];
+            row[at] = v;
+            fine = fine && is_finite(v);
+            out[at] = a.add != 0 ? out[at] + v : v;
+        }
     }
     if (a.add == 0) {
         for (u32 i = a.len + thread_x(); i < a.out_stride; i += threads()) out[i] = 0.0f;

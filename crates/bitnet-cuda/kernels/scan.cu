@@ -16,6 +16,8 @@
 
 // Norms are computed in single precision: they are made a little larger.
 #define SAFE 1.0001f
+// Tokens whose largest ends of intervals are kept: those of a block of threads of the scan.
+#define CHUNK 128u
 
 struct Image {
     float scale, missing, length, pad;
@@ -113,13 +115,70 @@ struct ScanArgs {
     const u32 *parts;          // [row][2][groups * 32]
     const HiddenImage *hidden; // [row]
     float *near;               // [row][vocabulary]: products of the images
-    u32 rows, vocab, groups, row_blocks;
+    const u32 *masks;          // these three as in SelectArgs
+    const u32 *mask_at;
+    const u32 *mask_len;
+    float *maxima;             // [row][chunks][2]: of the lower and of the upper ends
+    u32 rows, vocab, groups, row_blocks, chunks;
+    float rounding;            // as in SelectArgs
 };
 
-DEVICE void store_near(const ScanArgs &a, u32 token, u32 row, i32 high, i32 low) {
+// Whether a token is in the set that a row wants, which begins at `mask`.
+template <class Args> DEVICE bool allowed(const Args &a, u32 row, u32 mask, u32 token) {
+    if (mask == 0xffffffffu) return true;
+    u32 word = token / 32;
+    return word < a.mask_len[row] && (a.masks[mask + word] >> (token % 32) & 1) != 0;
+}
+
+// The ends of the interval of a logit. What is not a number has no lower end and an infinite upper one.
+template <class Args>
+DEVICE void interval(const Args &a, u32 row, u32 token, float near, float &low, float &high) {
+    const Image image = a.images[token];
+    const HiddenImage hidden = a.hidden[row];
+    float off = hidden.length * image.missing + hidden.missing * image.length;
+    off = (off + a.rounding * hidden.length * (image.length + image.missing)) * SAFE + 1e-30f;
+    low = near - off, high = near + off;
+    if (!is_finite(low) || !is_finite(high)) low = MINUS_INFINITY, high = -MINUS_INFINITY;
+}
+
+// The largest ends of intervals.
+struct Ends {
+    float low, high;
+};
+
+// Stores the product of the images of a token and a row, and raises the ends to those of its interval.
+DEVICE void store_near(const ScanArgs &a, u32 token, u32 row, i32 high, i32 low, Ends &ends) {
     if (token >= a.vocab || row >= a.rows) return;
-    float whole = fma_(128.0f, (float)high, (float)low);
-    a.near[(u64)row * a.vocab + token] = whole * (a.hidden[row].unit * a.images[token].scale);
+    const float whole = fma_(128.0f, (float)high, (float)low);
+    const float near = whole * (a.hidden[row].unit * a.images[token].scale);
+    a.near[(u64)row * a.vocab + token] = near;
+    if (!allowed(a, row, a.mask_at[row], token)) return;
+    float lower, upper;
+    interval(a, row, token, near, lower, upper);
+    ends.low = larger(lower, ends.low), ends.high = larger(upper, ends.high);
+}
+
+// The largest ends of the eight lanes of a warp that have the same place in their quads.
+DEVICE void eight_lanes(Ends &ends) {
+    UNROLL for (u32 m = 4; m < 32; m *= 2) {
+        ends.low = larger(shuffle_xor(ends.low, m), ends.low);
+        ends.high = larger(shuffle_xor(ends.high, m), ends.high);
+    }
+}
+
+// The tokens of a block of threads are a chunk: stores the largest ends of its warps, [8][rows], of rows from `first` on.
+DEVICE void store_maxima(const ScanArgs &a, const Ends *warps, u32 rows, u32 first) {
+    sync_block();
+    for (u32 i = thread_x(); i < rows; i += threads()) {
+        if (first + i >= a.rows) continue;
+        Ends ends = warps[i];
+        UNROLL for (u32 w = 1; w < 8; w++) {
+            ends.low = larger(warps[w * rows + i].low, ends.low);
+            ends.high = larger(warps[w * rows + i].high, ends.high);
+        }
+        float *out = a.maxima + ((u64)(first + i) * a.chunks + block_x()) * 2;
+        out[0] = ends.low, out[1] = ends.high;
+    }
 }
 
 DEVICE Words4 image_piece(const ScanArgs &a, u32 block, u32 group, u32 piece, u32 lane) {
@@ -127,8 +186,15 @@ DEVICE Words4 image_piece(const ScanArgs &a, u32 block, u32 group, u32 piece, u3
     return load_weights(a.codes + ((((u64)block * a.groups + group) * 4 + piece) * 32 + lane) * 4);
 }
 
+// Asks for what a warp reads of a group.
+DEVICE void prefetch_image(const ScanArgs &a, u32 block, u32 group, u32 lane) {
+    if (block < a.row_blocks && group < a.groups && lane < 16)
+        prefetch(a.codes + (((u64)block * a.groups + group) * 16 + lane) * 32);
+}
+
 // One hidden row and eight row blocks for each block of threads, by dp4a.
 KERNEL(256, scan_dot, ScanArgs) {
+    SHARED Ends maxima[8];
     u32 *parts = (u32 *)dynamic_shared();
     launch_next();
     await_previous();
@@ -146,10 +212,14 @@ KERNEL(256, scan_dot, ScanArgs) {
             }
         }
     }
+    Ends ends = {MINUS_INFINITY, MINUS_INFINITY};
     UNROLL for (u32 half = 0; half < 2; half++) {
         i32 high = quad_sum(sums[half][0]), low = quad_sum(sums[half][1]);
-        if (lane % 4 == 0) store_near(a, block * 16 + half * 8 + lane / 4, row, high, low);
+        if (lane % 4 == 0) store_near(a, block * 16 + half * 8 + lane / 4, row, high, low, ends);
     }
+    eight_lanes(ends);
+    if (lane == 0) maxima[thread_x() / 32] = ends;
+    store_maxima(a, maxima, 1, row);
 }
 
 #if defined(BITNET_EMULATE) || __CUDA_ARCH__ >= 800
@@ -174,6 +244,8 @@ template <u32 tiles> DEVICE void scan(const ScanArgs &a) {
     launch_next();
     Words4 next[4];
     UNROLL for (u32 p = 0; p < 4; p++) next[p] = image_piece(a, block, 0, p, lane);
+    // While a few rows are normed the memory would be idle otherwise.
+    if (tiles == 1) prefetch_image(a, block, 1, lane);
     await_previous();
     UNROLL for (u32 s = 0; s < SCAN_STAGES - 1; s++) {
         load_parts<tiles>(a, stages + s * 64 * tiles, first, s);
@@ -202,10 +274,16 @@ template <u32 tiles> DEVICE void scan(const ScanArgs &a) {
         }
     }
     copies_wait<0>();
+    sync_block();
+    Ends *maxima = (Ends *)stages; // [8][4 * tiles]
     UNROLL for (u32 n = 0; n < tiles; n++) {
-        store_near(a, block * 16 + g, first + 4 * n + t, sums[n][0], sums[n][1]);
-        store_near(a, block * 16 + g + 8, first + 4 * n + t, sums[n][2], sums[n][3]);
+        Ends ends = {MINUS_INFINITY, MINUS_INFINITY};
+        store_near(a, block * 16 + g, first + 4 * n + t, sums[n][0], sums[n][1], ends);
+        store_near(a, block * 16 + g + 8, first + 4 * n + t, sums[n][2], sums[n][3], ends);
+        eight_lanes(ends);
+        if (g == 0) maxima[(thread_x() / 32 * tiles + n) * 4 + t] = ends;
     }
+    store_maxima(a, maxima, 4 * tiles, first);
 }
 
 KERNEL(256, scan_4, ScanArgs) { scan<1>(a); }

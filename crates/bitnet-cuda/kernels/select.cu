@@ -1,9 +1,6 @@
 // From intervals that hold the logits to the largest of them; scan.cu tells why this finds all that are wanted.
 #include "scan.cu"
 
-#define CHUNK 256u
-#define COLLECTED 512u // chunks that are ranked at a time
-
 struct SelectArgs {
     const float *near;         // [row][vocabulary]
     const Image *images;       // [vocabulary]
@@ -14,46 +11,13 @@ struct SelectArgs {
     const u32 *masks;          // sets of tokens, a bit each
     const u32 *mask_at;        // [row]: where its set begins, or all ones for none
     const u32 *mask_len;       // [row]: words of its set; tokens behind it are not in it
-    float *maxima;             // [row][chunks][2]: of the lower and of the upper ends
+    const float *maxima;       // [row][chunks][2]: of the lower and of the upper ends
     u32 *found;                // [row][2 + 2 * capacity]: how many, nothing, then tokens and their logits in pairs
     u32 *flags;                // set to 1 if a logit is not a number
     u32 vocab, chunks, capacity, pitch;
     u32 dtype;
     float rounding;            // what a dot product is off by, in parts of the product of the lengths
 };
-
-DEVICE bool allowed(const SelectArgs &a, u32 row, u32 token) {
-    if (a.mask_at[row] == 0xffffffffu) return true;
-    u32 word = token / 32;
-    return word < a.mask_len[row] && (a.masks[a.mask_at[row] + word] >> (token % 32) & 1) != 0;
-}
-
-// The ends of the interval of a logit. What is not a number has no lower end and an infinite upper one.
-DEVICE void interval(const SelectArgs &a, u32 row, u32 token, float &low, float &high) {
-    const Image image = a.images[token];
-    const HiddenImage hidden = a.hidden[row];
-    const float near = a.near[(u64)row * a.vocab + token];
-    float off = hidden.length * image.missing + hidden.missing * image.length;
-    off = (off + a.rounding * hidden.length * (image.length + image.missing)) * SAFE + 1e-30f;
-    low = near - off, high = near + off;
-    if (!is_finite(low) || !is_finite(high)) low = MINUS_INFINITY, high = -MINUS_INFINITY;
-}
-
-// Grid: chunks, rows.
-KERNEL(256, chunk_maxima, SelectArgs) {
-    SHARED float scratch[32];
-    launch_next();
-    await_previous();
-    const u32 row = block_y(), token = block_x() * CHUNK + thread_x();
-    float low = MINUS_INFINITY, high = MINUS_INFINITY;
-    if (token < a.vocab && allowed(a, row, token)) interval(a, row, token, low, high);
-    low = block_max(low, scratch);
-    high = block_max(high, scratch);
-    if (thread_x() == 0) {
-        float *out = a.maxima + ((u64)row * a.chunks + block_x()) * 2;
-        out[0] = low, out[1] = high;
-    }
-}
 
 #define COLLECTED 1024u // chunks that may hold what is wanted
 #define KEYS 4u          // chunks of a thread
@@ -106,8 +70,10 @@ DEVICE u32 kth_key(const float *maxima, u32 chunks, u32 k, u32 *scratch) {
 KERNEL(512, collect, SelectArgs) {
     SHARED u32 scratch[32], list[COLLECTED], found, listed;
     launch_next();
+    // What is wanted came with the inputs.
+    const u32 row = block_x(), k = a.counts[row], mask = a.mask_at[row];
     await_previous();
-    const u32 row = block_x(), k = a.counts[row], warp = thread_x() / 32, lane = thread_x() % 32;
+    const u32 warp = thread_x() / 32, lane = thread_x() % 32;
     const float *maxima = a.maxima + (u64)row * a.chunks * 2;
     if (thread_x() == 0) found = 0, listed = 0;
     // With fewer chunks than are wanted every token counts.
@@ -125,9 +91,9 @@ KERNEL(512, collect, SelectArgs) {
     for (u32 n = warp; n < count; n += threads() / 32) {
         UNROLL for (u32 i = 0; i < CHUNK / 32; i++) {
             const u32 token = list[n] * CHUNK + 32 * i + lane;
-            if (token >= a.vocab || !allowed(a, row, token)) continue;
+            if (token >= a.vocab || !allowed(a, row, mask, token)) continue;
             float low, high;
-            interval(a, row, token, low, high);
+            interval(a, row, token, a.near[(u64)row * a.vocab + token], low, high);
             if (order_key(high) < least) continue;
             u32 place = atomic_add(&found, 1);
             if (place < a.capacity) out[2 + 2 * place] = token;
@@ -147,11 +113,14 @@ KERNEL(256, rescore, SelectArgs) {
     await_previous();
     const u32 row = block_y(), warp = thread_x() / 32, lane = thread_x() % 32, warps = threads() / 32;
     u32 *out = a.found + (u64)row * (2 + 2 * a.capacity);
+    // The first token of the warp is asked for beside their number; it counts if there are so many.
+    const u32 begin = block_x() * warps + warp, begin_token = out[2 + 2 * (begin < a.capacity ? begin : 0)];
     const u32 count = out[0] < a.capacity ? out[0] : a.capacity, bytes = a.dtype == TABLE_F32 ? 4 : 2;
     const float *h = a.h + (u64)row * a.pitch;
     UNROLL_1 for (u32 first = block_x() * warps; first < count; first += grid_x() * warps) {
         const u32 i = first + warp;
-        const u8 *from = (const u8 *)a.table + (u64)out[2 + 2 * (i < count ? i : first)] * a.pitch * bytes;
+        const u32 token = i == begin && i < count ? begin_token : out[2 + 2 * (i < count ? i : first)];
+        const u8 *from = (const u8 *)a.table + (u64)token * a.pitch * bytes;
         float sum = 0.0f;
         UNROLL_1 for (u32 start = 0; start < a.pitch; start += PART) {
             const u32 columns = a.pitch - start < PART ? a.pitch - start : PART;

@@ -217,10 +217,16 @@ pub(crate) struct ScanArgs {
     pub(crate) parts: Address,
     pub(crate) hidden: Address,
     pub(crate) near: Address,
+    pub(crate) masks: Address,
+    pub(crate) mask_at: Address,
+    pub(crate) mask_len: Address,
+    pub(crate) maxima: Address,
     pub(crate) rows: u32,
     pub(crate) vocab: u32,
     pub(crate) groups: u32,
     pub(crate) row_blocks: u32,
+    pub(crate) chunks: u32,
+    pub(crate) rounding: f32,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -244,6 +250,31 @@ pub(crate) struct SelectArgs {
     pub(crate) pitch: u32,
     pub(crate) dtype: u32,
     pub(crate) rounding: f32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct FetchArgs {
+    pub(crate) mail: Address,
+    pub(crate) inputs: Address,
+    pub(crate) to: Address,
+    pub(crate) number: Address,
+    pub(crate) pieces: u32,
+    pub(crate) pad: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct DeliverArgs {
+    pub(crate) mail: Address,
+    pub(crate) results: Address,
+    pub(crate) flags: Address,
+    pub(crate) found: Address,
+    pub(crate) number: Address,
+    pub(crate) rows: u32,
+    pub(crate) capacity: u32,
+    pub(crate) room: u32,
+    pub(crate) pad: u32,
 }
 
 /// Whether a kernel is in targets with tensor cores only.
@@ -270,6 +301,8 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&logits, size_of::<LogitsArgs>());
     add(&["make_image"], size_of::<ImageArgs>());
     add(&["scan_dot", "scan_4", "scan_16", "scan_64"], size_of::<ScanArgs>());
-    add(&["chunk_maxima", "collect", "rescore"], size_of::<SelectArgs>());
+    add(&["collect", "rescore"], size_of::<SelectArgs>());
+    add(&["fetch"], size_of::<FetchArgs>());
+    add(&["deliver"], size_of::<DeliverArgs>());
     all
 }

@@ -11,9 +11,10 @@ use bytemuck::cast_slice;
 
 use crate::driver::Driver;
 use crate::forward::{COUNTERS, Part, Pass, attention_grid};
-use crate::gpu::{Address, Gpu};
+use crate::gpu::{Address, Gpu, GraphId};
 use crate::graphs::{Graphs, Way};
 use crate::kv::{KvCache, KvLayout};
+use crate::mailbox::{self, Post};
 use crate::memory::{DeviceStatistics, Memory};
 use crate::model::Model;
 use crate::output::{Results, capacity, mask_words, order, tops};
@@ -48,6 +49,25 @@ pub struct CudaExecutor {
     graphs: Graphs,
     counters: Lent<Address>,
     embedding: DenseTensor,
+}
+
+/// A batch as it is computed.
+struct Work<'a> {
+    scratch: &'a Scratch,
+    sizes: Sizes,
+    /// Whether each sequence has one token, as in every step of decoding.
+    steady: bool,
+    inputs: &'a [u8],
+    /// What the first layer gets instead of tokens.
+    rows: Option<&'a [f32]>,
+}
+
+impl Work<'_> {
+    /// Whether inputs and results may go through the mailbox: if all rows want their largest logits, and it is large enough.
+    fn fits_mailbox(&self) -> bool {
+        let Sizes { picked, top, .. } = self.sizes;
+        top > 0 && top == picked && mailbox::fits(self.inputs.len(), top)
+    }
 }
 
 /// What is timed by itself.
@@ -97,7 +117,7 @@ impl CudaExecutor {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ExecError> {
         check_spec(&spec).map_err(|what| ExecError::Unsupported { backend: BACKEND, what })?;
-        let mut memory = Memory::new(gpu, options.memory);
+        let mut memory = Memory::new(gpu, options.memory)?;
         let counters = memory.take_exact(COUNTERS * size_of::<u32>())?;
         let kv = KvCache::new(KvLayout::new(&spec, options.kv_type));
         let plain = spec.extras.projection_norms || spec.extras.head_norms || options.kv_type == KvType::Int8;
@@ -257,63 +277,84 @@ impl CudaExecutor {
         let scratch = self.scratch(&sizes)?;
         let mut inputs = Inputs::new(&scratch.places, batch.sequences, &self.kv, stride, &order);
         inputs.add_tops(&scratch.places, &tops);
-        let mut sent = self.memory.upload(scratch.buffer.buffer, &inputs.bytes);
-        if let Some(rows) = input {
-            let place = scratch.at(scratch.places.input_rows);
-            sent = sent.and_then(|()| self.memory.upload(place, cast_slice(rows)));
-        }
-        let sent = sent.map_err(ExecError::from);
-        let result = sent.and_then(|()| self.run_on(&scratch, sizes, stride.is_some(), &tops, want));
+        let work =
+            Work { scratch: &scratch, sizes, steady: stride.is_some(), inputs: &inputs.bytes, rows: input };
+        let result = self.run_on(&work, &tops, want);
         self.memory.give(scratch.buffer);
         result
     }
 
     fn run_on(
         &mut self,
-        scratch: &Scratch,
-        sizes: Sizes,
-        steady: bool,
+        work: &Work<'_>,
         tops: &[(usize, TopWant<'_>)],
         want: Want<'_>,
     ) -> Result<(), ExecError> {
-        self.compute(scratch, sizes, steady)?;
+        let delivered = self.compute(work)?;
+        let &Work { scratch, sizes, .. } = work;
         match want {
             Want::Hidden(out) => self.take_hidden(scratch, out),
             Want::Logits(..) if sizes.picked == 0 => Ok(self.memory.gpu.synchronize()?),
             Want::Logits(_, logits, top) => {
                 let (model, kv, counters) = (&self.model, self.kv.layout(), self.counters.buffer);
                 let memory = &mut self.memory;
-                Results { memory, model, kv, scratch, sizes, counters, tops }.take(logits, top)
+                let mut results = Results { memory, model, kv, scratch, sizes, counters, tops };
+                if delivered && results.take_delivered(top)? {
+                    return Ok(());
+                }
+                results.take(logits, top)
             }
         }
     }
 
-    /// Queues all kernels up to the first rows of logits.
-    fn compute(&mut self, scratch: &Scratch, sizes: Sizes, steady: bool) -> Result<(), CudaError> {
-        let key = (sizes, scratch.buffer.buffer);
-        let way = if steady { self.graphs.way(key) } else { Way::Direct };
-        if let Way::Run(graph) = way {
-            return self.memory.gpu.run_graph(graph);
+    /// Sends the inputs and queues all kernels up to the first rows of logits. Whether what was found has been delivered.
+    fn compute(&mut self, work: &Work<'_>) -> Result<bool, CudaError> {
+        let key = (work.sizes, work.scratch.buffer.buffer);
+        let way = if work.steady { self.graphs.way(key) } else { Way::Direct };
+        let post = self.memory.post().filter(|_| way != Way::Direct && work.fits_mailbox());
+        let graph = match way {
+            Way::Direct => {
+                self.send(work)?;
+                self.pass(work).all()?;
+                return Ok(false);
+            }
+            Way::Record => self.record(work, post)?,
+            Way::Run(graph) => graph,
+        };
+        if post.is_some() {
+            self.memory.step(graph, work.inputs)?;
+        } else {
+            self.send(work)?;
+            self.memory.gpu.run_graph(graph)?;
         }
+        Ok(post.is_some())
+    }
+
+    fn send(&mut self, work: &Work<'_>) -> Result<(), CudaError> {
+        self.memory.upload(work.scratch.buffer.buffer, work.inputs)?;
+        let Some(rows) = work.rows else { return Ok(()) };
+        self.memory.upload(work.scratch.at(work.scratch.places.input_rows), cast_slice(rows))
+    }
+
+    fn pass<'a>(&'a mut self, work: &Work<'a>) -> Pass<'a> {
         let (model, kv, counters) = (&self.model, self.kv.layout(), self.counters.buffer);
-        if way == Way::Record {
-            self.memory.gpu.begin_graph()?;
-        }
-        let mut pass = Pass { model, kv, scratch, sizes, counters, gpu: &mut *self.memory.gpu };
-        let mut queued = pass.hidden();
-        if sizes.top > 0 {
-            queued = queued.and_then(|()| pass.select(0, sizes.top.min(LOGIT_ROWS)));
-        } else if sizes.logits && sizes.picked > 0 {
-            queued = queued.and_then(|()| pass.logits(0, sizes.picked.min(LOGIT_ROWS)));
-        }
-        if way == Way::Record {
-            let graph = self.memory.gpu.end_graph();
-            queued?;
-            let graph = graph?;
-            self.graphs.keep(&mut *self.memory.gpu, key, graph);
-            return self.memory.gpu.run_graph(graph);
-        }
-        queued
+        Pass { model, kv, scratch: work.scratch, sizes: work.sizes, counters, gpu: &mut *self.memory.gpu }
+    }
+
+    /// Records a pass, with inputs and results by way of the mailbox if there is one.
+    fn record(&mut self, work: &Work<'_>, post: Option<Post>) -> Result<GraphId, CudaError> {
+        self.memory.gpu.begin_graph()?;
+        let mut pass = self.pass(work);
+        let recorded = match post {
+            Some(post) => pass.delivered(post),
+            None => pass.all(),
+        };
+        let graph = self.memory.gpu.end_graph();
+        recorded?;
+        let graph = graph?;
+        let key = (work.sizes, work.scratch.buffer.buffer);
+        self.graphs.keep(&mut *self.memory.gpu, key, graph);
+        Ok(graph)
     }
 
     fn take_hidden(&mut self, scratch: &Scratch, out: &mut [f32]) -> Result<(), ExecError> {

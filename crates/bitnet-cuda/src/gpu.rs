@@ -7,6 +7,8 @@ use bitnet_core::MemorySize;
 
 use crate::CudaError;
 
+pub use crate::driver::Shared;
+
 /// An address in the device's memory.
 pub type Address = u64;
 
@@ -81,6 +83,12 @@ pub trait Gpu: Send {
     /// Gives memory back, behind all work that was queued.
     fn free(&mut self, address: Address);
 
+    /// Zeroed memory of the host that kernels reach as well, for as long as the device is open; `None` if there is no such.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn share(&mut self, bytes: usize) -> Result<Option<Shared>, CudaError>;
+
     /// Copies bytes to the device. They may change as soon as this returns.
     ///
     /// # Errors
@@ -125,6 +133,12 @@ pub trait Gpu: Send {
 
     /// Forgets what was recorded.
     fn drop_graph(&mut self, graph: GraphId);
+
+    /// Whether work that was queued is still to be done.
+    ///
+    /// # Errors
+    /// If the driver, or any work queued before, failed.
+    fn is_busy(&mut self) -> Result<bool, CudaError>;
 
     /// Waits for all work.
     ///

@@ -22,6 +22,7 @@ pub mod gpu;
 mod graphs;
 mod kv;
 mod layout;
+mod mailbox;
 mod memory;
 mod model;
 mod output;

@@ -4,7 +4,8 @@ use bitnet_core::device_pool::{Allocator, DevicePool, Lent, TakeError, TransferS
 use bitnet_core::{MemorySize, MemoryStats};
 
 use crate::CudaError;
-use crate::gpu::{Address, Gpu};
+use crate::gpu::{Address, Gpu, GraphId};
+use crate::mailbox::{BYTES, Mailbox, Post};
 
 /// What an executor's device memory holds and has done.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -20,6 +21,7 @@ pub struct DeviceStatistics {
 /// A device with its pool.
 pub(crate) struct Memory {
     pub(crate) gpu: Box<dyn Gpu>,
+    mailbox: Option<Mailbox>,
     pool: DevicePool<Address>,
     pub(crate) transfers: TransferStats,
 }
@@ -50,9 +52,16 @@ impl From<TakeError<CudaError>> for CudaError {
 
 impl Memory {
     /// A device of which `budget` may be used.
-    pub(crate) fn new(gpu: Box<dyn Gpu>, budget: Option<MemorySize>) -> Self {
+    ///
+    /// # Errors
+    /// If the device has no room for a few bytes.
+    pub(crate) fn new(mut gpu: Box<dyn Gpu>, budget: Option<MemorySize>) -> Result<Self, CudaError> {
         let pool = DevicePool::new(budget.unwrap_or(MemorySize::bytes(u64::MAX)));
-        Self { gpu, pool, transfers: TransferStats::default() }
+        let mailbox = match gpu.share(BYTES)? {
+            Some(shared) => Some(Mailbox::new(shared, gpu.allocate(size_of::<u64>() as u64)?)),
+            None => None,
+        };
+        Ok(Self { gpu, mailbox, pool, transfers: TransferStats::default() })
     }
 
     /// A buffer to be given back.
@@ -82,6 +91,30 @@ impl Memory {
         let total = self.transfers.downloaded.as_bytes() + bytes.len() as u64;
         self.transfers.downloaded = MemorySize::bytes(total);
         self.gpu.download(from, bytes)
+    }
+
+    /// Where kernels find the mailbox, if the device has one.
+    pub(crate) fn post(&self) -> Option<Post> {
+        self.mailbox.as_ref().map(Mailbox::post)
+    }
+
+    /// Runs a graph that begins with `fetch` and ends with `deliver`, with these inputs, and waits for its results. That there
+    /// is a mailbox is known from [`post`](Self::post).
+    ///
+    /// # Errors
+    /// If the driver, or any work queued before, failed.
+    pub(crate) fn step(&mut self, graph: GraphId, inputs: &[u8]) -> Result<(), CudaError> {
+        let total = self.transfers.uploaded.as_bytes() + inputs.len() as u64;
+        self.transfers.uploaded = MemorySize::bytes(total);
+        let Some(mailbox) = &mut self.mailbox else { return Ok(()) };
+        mailbox.give(inputs);
+        self.gpu.run_graph(graph)?;
+        mailbox.wait(&mut *self.gpu)
+    }
+
+    /// What the last [`step`](Self::step) delivered.
+    pub(crate) fn delivered(&self) -> Option<&Mailbox> {
+        self.mailbox.as_ref()
     }
 
     /// What the pool holds and has done.

@@ -4,10 +4,11 @@ use bitnet_model::{ExecError, RowWants, TokenSet, TopLogits, TopWant};
 use bytemuck::{bytes_of, cast_slice_mut};
 
 use crate::CudaError;
-use crate::args::{ScanArgs, SelectArgs};
+use crate::args::{DeliverArgs, FetchArgs, ScanArgs, SelectArgs};
 use crate::forward::Pass;
 use crate::gpu::Address;
 use crate::kv::KvLayout;
+use crate::mailbox::{self, Post};
 use crate::memory::Memory;
 use crate::model::Model;
 use crate::scratch::{CHUNK, LOGIT_ROWS, Scratch, Sizes, found_bytes};
@@ -74,25 +75,71 @@ impl Pass<'_> {
             dtype: table.type_code(),
             rounding: dot_rounding(table.pitch),
         };
-        self.scan(parts, hidden, near, count)?;
-        self.launch("chunk_maxima", [chunks, count, 1], CHUNK as u32, 0, bytes_of(&args))?;
+        self.scan(&args, parts, count)?;
         self.launch("collect", [count, 1, 1], 512, 0, bytes_of(&args))?;
         let blocks = RESCORE_BLOCKS.min(self.gpu.facts().multiprocessors as usize);
         self.launch("rescore", [blocks, count, 1], 256, 0, bytes_of(&args))
     }
 
-    fn scan(&mut self, parts: Address, hidden: Address, near: Address, rows: usize) -> Result<(), CudaError> {
+    /// All kernels up to the first rows of logits.
+    ///
+    /// # Errors
+    /// If the device refuses a launch.
+    pub(crate) fn all(&mut self) -> Result<(), CudaError> {
+        let Sizes { top, picked, logits, .. } = self.sizes;
+        self.hidden()?;
+        if top > 0 {
+            self.select(0, top.min(LOGIT_ROWS))
+        } else if logits && picked > 0 {
+            self.logits(0, picked.min(LOGIT_ROWS))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The same for a step whose inputs come from the mailbox, and whose results go there.
+    ///
+    /// # Errors
+    /// If the device refuses a launch.
+    pub(crate) fn delivered(&mut self, post: Post) -> Result<(), CudaError> {
+        let Post { mail, inputs, results, number } = post;
+        let places = self.scratch.places;
+        let (to, pieces) = (self.scratch.at(0), (places.found / 16) as u32);
+        let fetch = FetchArgs { mail, inputs, to, number, pieces, pad: 0 };
+        self.launch("fetch", [1, 1, 1], 512, 0, bytes_of(&fetch))?;
+        self.all()?;
+        let deliver = DeliverArgs {
+            mail,
+            results,
+            flags: self.scratch.at(places.flags),
+            found: self.scratch.at(places.found),
+            number,
+            rows: self.sizes.top as u32,
+            capacity: self.sizes.capacity as u32,
+            room: mailbox::room(self.sizes.capacity) as u32,
+            pad: 0,
+        };
+        self.launch("deliver", [1, 1, 1], 512, 0, bytes_of(&deliver))
+    }
+
+    fn scan(&mut self, select: &SelectArgs, parts: Address, rows: usize) -> Result<(), CudaError> {
         let image = self.model.image;
         let args = ScanArgs {
             codes: image.codes,
             images: image.rows,
             parts,
-            hidden,
-            near,
+            hidden: select.hidden,
+            near: select.near,
+            masks: select.masks,
+            mask_at: select.mask_at,
+            mask_len: select.mask_len,
+            maxima: select.maxima,
             rows: rows as u32,
-            vocab: self.spec().vocab_size as u32,
+            vocab: select.vocab,
             groups: image.groups as u32,
             row_blocks: image.row_blocks as u32,
+            chunks: select.chunks,
+            rounding: select.rounding,
         };
         let blocks = image.row_blocks.div_ceil(8);
         if !self.gpu.facts().tensor_cores {
@@ -112,6 +159,22 @@ impl Pass<'_> {
 /// `pitch / 16` steps and of the four that fold the chains rounds once. Twice that, since the bound's own terms round too.
 fn dot_rounding(pitch: usize) -> f32 {
     (pitch / 16 + 16) as f32 * f32::EPSILON
+}
+
+/// Takes what was found of a row: a count, nothing, and pairs of a token and its logit in any order.
+fn take_pairs(top: &mut TopLogits, found: &[u32]) {
+    let pairs: &[[u32; 2]] = found[2..][..2 * found[0] as usize].as_chunks().0;
+    top.ids.clear();
+    top.ids.extend(pairs.iter().map(|pair| pair[0]));
+    top.ids.sort_unstable();
+    top.logits.clear();
+    top.logits.resize(pairs.len(), 0.0);
+    for pair in pairs {
+        // Each token is there once.
+        if let Ok(place) = top.ids.binary_search(&pair[0]) {
+            top.logits[place] = f32::from_bits(pair[1]);
+        }
+    }
 }
 
 /// Takes results from the device.
@@ -163,6 +226,27 @@ impl Results<'_, '_> {
         if unsure { self.check_finite() } else { Ok(()) }
     }
 
+    /// Takes what the mailbox has; whether that is all that was found.
+    ///
+    /// # Errors
+    /// [`ExecError::NotFinite`].
+    pub(crate) fn take_delivered(&mut self, top: &mut [TopLogits]) -> Result<bool, ExecError> {
+        let Some(mailbox) = self.memory.delivered() else { return Ok(false) };
+        if !mailbox.is_finite() {
+            return Err(ExecError::NotFinite);
+        }
+        let room = mailbox::room(self.sizes.capacity);
+        let mut found = Vec::new();
+        for (row, top) in top.iter_mut().enumerate() {
+            mailbox.take_row(row, room, &mut found);
+            if found[0] as usize > room {
+                return Ok(false);
+            }
+            take_pairs(top, &found);
+        }
+        Ok(true)
+    }
+
     fn check_finite(&mut self) -> Result<(), ExecError> {
         let mut flags = [0u8; 4];
         self.memory.download(self.scratch.at(self.scratch.places.flags), &mut flags)?;
@@ -183,18 +267,12 @@ impl Results<'_, '_> {
         }
         let (found, mut more) = (&bytes[skipped / 4..], false);
         for ((index, top), found) in top.iter_mut().enumerate().zip(found.chunks_exact(entry / 4)) {
-            top.ids.clear();
-            top.logits.clear();
-            let count = found[0] as usize;
-            if count > capacity {
+            if found[0] as usize > capacity {
                 self.whole_row(first + index, top)?;
                 more = true;
-                continue;
+            } else {
+                take_pairs(top, found);
             }
-            let mut pairs: Vec<[u32; 2]> = found[2..][..2 * count].as_chunks().0.to_vec();
-            pairs.sort_unstable_by_key(|pair| pair[0]);
-            top.ids.extend(pairs.iter().map(|pair| pair[0]));
-            top.logits.extend(pairs.iter().map(|pair| f32::from_bits(pair[1])));
         }
         Ok(more)
     }
@@ -205,6 +283,8 @@ impl Results<'_, '_> {
         let mut all = vec![0.0; self.model.spec.vocab_size];
         self.memory.download(self.scratch.at(self.scratch.places.logits), cast_slice_mut(&mut all))?;
         let want = self.tops[row].1;
+        top.ids.clear();
+        top.logits.clear();
         top.ids.extend((0..all.len() as u32).filter(|&token| want.allows(token)));
         top.logits.extend(top.ids.iter().map(|&token| all[token as usize]));
         Ok(())

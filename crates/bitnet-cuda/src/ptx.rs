@@ -76,6 +76,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("device.cuh", include_str!("../kernels/device.cuh")),
     ("gemm.cu", include_str!("../kernels/gemm.cu")),
     ("kv.cuh", include_str!("../kernels/kv.cuh")),
+    ("mailbox.cu", include_str!("../kernels/mailbox.cu")),
     ("output.cu", include_str!("../kernels/output.cu")),
     ("product.cuh", include_str!("../kernels/product.cuh")),
     ("rows.cu", include_str!("../kernels/rows.cu")),

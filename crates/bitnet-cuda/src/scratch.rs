@@ -18,8 +18,8 @@ pub(crate) const RANGE: usize = bitnet_model::kv::RANGE;
 const TILE: usize = 8;
 /// Rows of logits that are computed at a time.
 pub(crate) const LOGIT_ROWS: usize = 64;
-/// Logits of a chunk of which only the largest counts at first; see `kernels/select.cu`.
-pub(crate) const CHUNK: usize = 256;
+/// Logits of a chunk of which only the largest counts at first: those of a block of threads in `kernels/scan.cu`.
+pub(crate) const CHUNK: usize = 128;
 /// Bytes of shared memory that every device has without being asked.
 pub(crate) const SHARED: usize = 48 << 10;
 /// Alignment of every part.
@@ -187,8 +187,9 @@ impl Inputs {
         for s in sequences {
             let last = s.position + s.tokens.len() - 1;
             let used = last / BLOCK_SIZE + 1;
-            for (i, &block) in s.blocks[..used].iter().enumerate() {
-                inputs.put(places.table, table + i, kv.address(block).to_le_bytes());
+            let addresses = inputs.bytes[places.table + 8 * table..][..8 * used].as_chunks_mut().0;
+            for (address, &block) in addresses.iter_mut().zip(s.blocks) {
+                *address = kv.address(block).to_le_bytes();
             }
             for (i, &token) in s.tokens.iter().enumerate() {
                 let position = s.position + i;
@@ -248,6 +249,7 @@ impl Inputs {
         }
     }
 
+    #[inline]
     fn put<const N: usize>(&mut self, place: usize, index: usize, bytes: [u8; N]) {
         let at = place + index * N;
         self.bytes[at..at + N].copy_from_slice(&bytes);

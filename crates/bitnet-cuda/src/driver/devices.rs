@@ -100,6 +100,11 @@ fn attribute(device: sys::CUdevice, which: sys::CUdevice_attribute) -> Result<u3
     value.map(c_int::unsigned_abs).map_err(failed("cuDeviceGetAttribute"))
 }
 
+/// Whether the device reaches pinned memory of the host.
+pub(super) fn maps_host_memory(device: sys::CUdevice) -> Result<bool, CudaError> {
+    Ok(attribute(device, sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY)? != 0)
+}
+
 /// Bytes of shared memory that a block of threads can have, and of a multiprocessor.
 pub(super) fn shared_memory(device: sys::CUdevice) -> Result<[u32; 2], CudaError> {
     use sys::CUdevice_attribute as Attribute;

@@ -5,10 +5,12 @@
 
 mod compile;
 mod devices;
+mod shared;
 mod staging;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
+use std::ptr::NonNull;
 
 use bitnet_core::MemorySize;
 use cudarc::driver::{DriverError, result, sys};
@@ -19,6 +21,7 @@ use crate::args::{argument_sizes, needs_tensor_cores};
 use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
 
 pub use self::devices::{CudaDevice, devices};
+pub use self::shared::Shared;
 
 /// From this CUDA version of the driver on, kernels that begin early can be recorded in graphs.
 const OVERLAP_DRIVER: i32 = 12_030;
@@ -32,6 +35,10 @@ pub(crate) struct Driver {
     functions: HashMap<&'static str, sys::CUfunction>,
     staging: Option<Staging>,
     allocations: HashSet<Address>,
+    /// Memory of the host that the device reaches.
+    shared: Vec<NonNull<u8>>,
+    /// Whether there can be such memory.
+    maps: bool,
     graphs: HashMap<u64, (sys::CUgraph, sys::CUgraphExec)>,
     next_graph: u64,
     events: [sys::CUevent; 2],
@@ -75,6 +82,8 @@ impl Driver {
         }
         let target = compile::choose(described.capability_number(), kernels)?;
         let device = result::device::get(index as i32).map_err(failed("cuDeviceGet"))?;
+        // On Windows the driver may hold work back until a call waits for it.
+        let maps = devices::maps_host_memory(device)? && !cfg!(windows);
         let [most_shared, all_shared] = devices::shared_memory(device)?;
         // SAFETY: the device is one that the driver gave; it is released when this is dropped.
         let context =
@@ -100,6 +109,8 @@ impl Driver {
             functions: HashMap::new(),
             staging: None,
             allocations: HashSet::new(),
+            shared: Vec::new(),
+            maps,
             graphs: HashMap::new(),
             next_graph: 0,
             events: [null.cast(), null.cast()],
@@ -167,6 +178,28 @@ impl Gpu for Driver {
                 let _ = result::free_sync(address);
             }
         }
+    }
+
+    fn share(&mut self, bytes: usize) -> Result<Option<Shared>, CudaError> {
+        if !self.maps {
+            return Ok(None);
+        }
+        self.bind()?;
+        let flags = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
+        // SAFETY: plain pinned memory of the current context.
+        let memory = unsafe { result::malloc_host(bytes, flags) }.map_err(failed("cuMemHostAlloc"))?;
+        let Some(host) = NonNull::new(memory.cast::<u8>()) else { return Ok(None) };
+        self.shared.push(host);
+        let mut device = 0;
+        // SAFETY: allocated just now, as long as `bytes`, and to be mapped.
+        unsafe {
+            host.write_bytes(0, bytes);
+            sys::cuMemHostGetDevicePointer_v2(&raw mut device, memory, 0)
+        }
+        .result()
+        .map_err(failed("cuMemHostGetDevicePointer"))?;
+        // SAFETY: all of it was just allocated and zeroed; it is freed when this is dropped, at its end.
+        Ok(Some(unsafe { Shared::new(host, device, bytes) }))
     }
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {
@@ -265,6 +298,16 @@ impl Gpu for Driver {
         }
     }
 
+    fn is_busy(&mut self) -> Result<bool, CudaError> {
+        self.bind()?;
+        // SAFETY: a stream of the current context.
+        match unsafe { sys::cuStreamQuery(self.stream) }.result() {
+            Ok(()) => Ok(false),
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_READY => Ok(true),
+            Err(error) => Err(failed("cuStreamQuery")(error)),
+        }
+    }
+
     fn synchronize(&mut self) -> Result<(), CudaError> {
         self.bind()?;
         // SAFETY: a stream of the current context.
@@ -301,6 +344,9 @@ impl Drop for Driver {
         unsafe {
             for address in self.allocations.drain() {
                 let _ = result::free_sync(address);
+            }
+            for memory in self.shared.drain(..) {
+                let _ = result::free_host(memory.as_ptr().cast());
             }
             if let Some(mut staging) = self.staging.take() {
                 staging.free();

@@ -8,6 +8,7 @@ mod conformance;
 mod emulator;
 mod errors;
 mod kernels;
+mod mailbox;
 mod references;
 
 use bitnet_cuda::{CudaExecutor, CudaOptions};
@@ -33,6 +34,16 @@ fn executor(
         options.kernels = (kernels == "sm_75").then(|| kernels.to_owned());
         return CudaExecutor::new(spec.clone(), weights, &options, &mut |_, _| {});
     }
-    let gpu = Box::new(Emulator::new(kernels != "sm_75"));
-    CudaExecutor::on(gpu, spec.clone(), weights, &options, &mut |_, _| {})
+    executor_on(Emulator::new(kernels != "sm_75"), spec, weights, kv_type)
+}
+
+/// An executor on an emulator.
+fn executor_on(
+    emulator: Emulator,
+    spec: &ModelSpec,
+    weights: &Weights,
+    kv_type: KvType,
+) -> Result<CudaExecutor, ExecError> {
+    let options = CudaOptions { kv_type, ..CudaOptions::default() };
+    CudaExecutor::on(Box::new(emulator), spec.clone(), weights, &options, &mut |_, _| {})
 }

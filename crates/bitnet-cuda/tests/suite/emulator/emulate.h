@@ -160,6 +160,10 @@ DEVICE u32 atomic_add(u32 *p, u32 v) {
 }
 DEVICE void atomic_or(u32 *p, u32 v) { *p |= v; }
 
+DEVICE u64 load_host(const u64 *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+DEVICE Words4 load4_host(const Words4 *p) { return load4(p); }
+DEVICE void store_release_host(u64 *p, u64 v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+
 DEVICE void launch_next() {}
 DEVICE void await_previous() {}
 

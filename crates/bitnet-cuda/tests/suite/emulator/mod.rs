@@ -9,11 +9,12 @@ use std::ffi::c_void;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::ptr::NonNull;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bitnet_core::MemorySize;
 use bitnet_core::buffer::AlignedBuf;
-use bitnet_cuda::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
+use bitnet_cuda::gpu::{Address, Gpu, GpuFacts, GraphId, Launch, Shared};
 use bitnet_cuda::{CudaError, argument_sizes, needs_tensor_cores};
 
 type Kernel = unsafe extern "C" fn(*const c_void);
@@ -45,6 +46,9 @@ pub(crate) struct Emulator {
     graphs: HashMap<u64, Vec<Recorded>>,
     recording: Option<Vec<Recorded>>,
     next_graph: u64,
+    /// Memory that kernels share with the host, and whether there can be such.
+    shared: Vec<AlignedBuf<u8>>,
+    maps: bool,
     /// Bytes that allocations may take.
     room: u64,
 }
@@ -66,8 +70,21 @@ impl Emulator {
             shared_bytes,
             most_shared_bytes,
         };
-        let (buffers, graphs) = (HashMap::new(), HashMap::new());
-        Self { facts, buffers, graphs, recording: None, next_graph: 0, room: u64::MAX }
+        Self {
+            facts,
+            buffers: HashMap::new(),
+            graphs: HashMap::new(),
+            recording: None,
+            next_graph: 0,
+            shared: Vec::new(),
+            maps: true,
+            room: u64::MAX,
+        }
+    }
+
+    /// The same without memory that it shares with the host.
+    pub(crate) fn apart(self) -> Self {
+        Self { maps: false, ..self }
     }
 
     /// As [`new`](Self::new), with little memory.
@@ -165,6 +182,17 @@ impl Gpu for Emulator {
         self.room += buffer.len() as u64;
     }
 
+    fn share(&mut self, bytes: usize) -> Result<Option<Shared>, CudaError> {
+        if !self.maps {
+            return Ok(None);
+        }
+        let buffer = AlignedBuf::zeroed(bytes.next_multiple_of(256)).expect("memory");
+        let host = NonNull::new(buffer.as_raw()).expect("memory");
+        self.shared.push(buffer);
+        // SAFETY: the buffer is kept as long as the device, and only kernels use it beside the host.
+        Ok(Some(unsafe { Shared::new(host, host.as_ptr() as Address, bytes) }))
+    }
+
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {
         assert!(self.recording.is_none(), "copies are not recorded");
         self.check(to, bytes.len());
@@ -236,6 +264,10 @@ impl Gpu for Emulator {
 
     fn drop_graph(&mut self, graph: GraphId) {
         self.graphs.remove(&graph.0).expect("a graph that is there");
+    }
+
+    fn is_busy(&mut self) -> Result<bool, CudaError> {
+        Ok(false)
     }
 
     fn synchronize(&mut self) -> Result<(), CudaError> {
