@@ -76,32 +76,40 @@ struct Weighed {
     float max[OWN], sum[OWN];
 };
 
-// Turns the scores of this lane's positions into weights, by one warp, and leaves these in shared memory.
+// Sums of the weights of all queries of a warp. Their chains are positions sixteen apart: a lane has one, of four queries.
+DEVICE void sum_weights(const float (*weights)[OWN], float (&sums)[OWN]) {
+    const u32 chain = thread_x() % 16, part = thread_x() % 32 / 16 * 4;
+    float sum[4] = {};
+    UNROLL for (u32 i = 0; i < RANGE / 16; i++) {
+        const Words4 w = load4(weights[chain + 16 * i] + part);
+        sum[0] += bits_float(w.x), sum[1] += bits_float(w.y), sum[2] += bits_float(w.z), sum[3] += bits_float(w.w);
+    }
+    UNROLL for (u32 n = 0; n < 4; n++) {
+        const float own = fold16(sum[n]), other = shuffle_xor(own, 16);
+        sums[n] = part == 0 ? own : other, sums[n + 4] = part == 0 ? other : own;
+    }
+}
+
+// Turns the scores of this lane's positions into weights, by one warp, and leaves these in shared memory. What a query does
+// not attend to is smaller than any number, so its weight is zero; that of a query with nothing in this range is not used.
 DEVICE void weigh_queries(const AttentionArgs &a, u32 position, u32 start, float (&score)[2][HALF_BLOCKS][OWN],
                           float (*weights)[OWN], Weighed &w) {
     const u32 lane = thread_x() % 32;
     UNROLL for (u32 n = 0; n < OWN; n++) {
         const Span span = span_of(a, position + n / HEADS, start);
+        const u32 count = span.end > span.first ? span.end - span.first : 0;
         float max = MINUS_INFINITY;
         UNROLL for (u32 b = 0; b < 2 * HALF_BLOCKS; b++) {
-            const u32 at = 32 * b + lane;
             float &x = score[b / HALF_BLOCKS][b % HALF_BLOCKS][n];
-            x = x * a.scale;
-            if (at >= span.first && at < span.end) max = larger(x, max);
+            x = 32 * b + lane - span.first < count ? x * a.scale : MINUS_INFINITY;
+            max = larger(x, max);
         }
         max = warp_max(max);
-        // Chains of the sum are positions sixteen apart: this lane's, and those of the lane sixteen further.
-        float sum = 0.0f;
         UNROLL for (u32 b = 0; b < 2 * HALF_BLOCKS; b++) {
-            const u32 at = 32 * b + lane;
             float &x = score[b / HALF_BLOCKS][b % HALF_BLOCKS][n];
-            x = at >= span.first && at < span.end ? exp_(x - max) : 0.0f;
-            sum += x;
-            sum += shuffle_xor(x, 16);
+            x = exp_(x - max);
         }
-        sum = fold16(sum);
-        const float other = shuffle_xor(sum, 16);
-        w.max[n] = max, w.sum[n] = lane < 16 ? sum : other;
+        w.max[n] = max;
     }
     UNROLL for (u32 b = 0; b < 2 * HALF_BLOCKS; b++) {
         u32 bits[OWN];
@@ -111,6 +119,7 @@ DEVICE void weigh_queries(const AttentionArgs &a, u32 position, u32 start, float
         to[0] = low, to[1] = high;
     }
     sync_warp();
+    sum_weights(weights, w.sum);
 }
 
 // Adds the first `count` positions of half a range's values times their weights: four elements of this lane.
@@ -154,6 +163,20 @@ DEVICE void load_tile_queries(const AttentionArgs &a, const Tile &t, float (*q)[
     const u32 query = thread_x() % QUERIES, token = query / HEADS, h = query % HEADS;
     const float *row = a.q + (u64)(t.token + token) * a.q_stride + (t.head + h) * a.head_dim;
     const bool there = token < t.tokens && h < t.heads;
+    if (a.head_dim == TILE_HEAD) {
+        // The usual head: all of it is asked for together.
+        Words4 four[TILE_HEAD / 4 / TILE_WARPS];
+        UNROLL for (u32 i = 0; i < TILE_HEAD / 4 / TILE_WARPS; i++) {
+            four[i] = {0, 0, 0, 0};
+            if (there) four[i] = load_ahead(row + 4 * (thread_x() / QUERIES + i * TILE_WARPS));
+        }
+        UNROLL for (u32 i = 0; i < TILE_HEAD / 4 / TILE_WARPS; i++) {
+            float (*to)[QUERIES] = q + 4 * (thread_x() / QUERIES + i * TILE_WARPS);
+            to[0][query] = bits_float(four[i].x), to[1][query] = bits_float(four[i].y);
+            to[2][query] = bits_float(four[i].z), to[3][query] = bits_float(four[i].w);
+        }
+        return;
+    }
     UNROLL_8 for (u32 e = thread_x() / QUERIES; e < (a.head_dim + 7) / 8 * 8; e += threads() / QUERIES)
         q[e][query] = there && e < a.head_dim ? row[e] : 0.0f;
 }

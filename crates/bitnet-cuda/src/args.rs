@@ -272,7 +272,8 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
         size_of::<GemmArgs>(),
     );
     add(&["wave_row", "wave_rows"], size_of::<WaveArgs>());
-    add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
+    add(&["attention_f32_1", "attention_f16_1", "attention_int8_1"], size_of::<AttentionArgs>());
+    add(&["attention_f32_4", "attention_f16_4", "attention_int8_4"], size_of::<AttentionArgs>());
     add(&["attention_many"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());
     add(&["quantize_rows"], size_of::<QuantizeArgs>());

@@ -24,8 +24,8 @@ pub(crate) const COUNTERS: usize = 1 << 16;
 /// Bytes of shared memory of attention to tiles, beside keys and values: queries and weights. `kernels/attention_many.cu`
 const TILE_SHARED: usize = 128 * 32 * 4 + 4 * RANGE * 8 * 4;
 /// Bytes of static shared memory of attention, rounded up.
-const ATTENTION_STATIC: usize = 10 << 10;
-/// Query heads that a block of threads has.
+const ATTENTION_STATIC: usize = 13 << 10;
+/// Query heads that a block of threads has where there are many blocks.
 const HEADS: usize = 4;
 
 /// One pass: where everything is.
@@ -82,26 +82,35 @@ struct Output {
 /// How attention of a layer is shared among blocks of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AttentionGrid {
-    /// Blocks that have a key head and a group of query heads.
+    /// Query heads of one key head that a block has: 1 or [`HEADS`].
+    pub(crate) heads: usize,
+    /// Blocks that have these heads.
     pub(crate) parts: usize,
     /// Blocks that share the elements of a head.
     pub(crate) slices: usize,
 }
 
-/// Query heads of a key head come in groups of four; few tokens share the elements of heads as well.
+/// Groups of up to `heads` query heads of one key head.
+fn parts_of(spec: &ModelSpec, heads: usize) -> usize {
+    spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(heads)
+}
+
+/// Query heads of a key head come in groups, which read keys and values once. Where these are few, each head is for itself, as
+/// long as all blocks run at once; few blocks share the elements of heads as well.
 pub(crate) fn attention_grid(
     spec: &ModelSpec,
     rows: usize,
     ranges: usize,
     multiprocessors: u32,
 ) -> AttentionGrid {
-    let parts = spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(HEADS);
-    let blocks = parts * rows * ranges;
-    // A block has up to 128 elements; two blocks fit a multiprocessor.
-    let [least, most] = [128, 32].map(|width| spec.head_dim.div_ceil(width).clamp(1, 4));
-    let wanted = (2 * multiprocessors as usize / blocks.max(1)).max(1);
-    let slices = (1 << wanted.ilog2()).clamp(least, most);
-    AttentionGrid { parts, slices }
+    let (rows, multiprocessors) = (rows * ranges, multiprocessors as usize);
+    let alone = spec.num_heads == spec.num_kv_heads || spec.num_heads * rows <= multiprocessors;
+    let heads = if alone { 1 } else { HEADS };
+    let parts = parts_of(spec, heads);
+    // A block has up to 128 elements.
+    let [least, most] = [128, 64].map(|width| spec.head_dim.div_ceil(width).max(1));
+    let wanted = (multiprocessors / (parts * rows).max(1)).max(1);
+    AttentionGrid { heads, parts, slices: wanted.clamp(least, most) }
 }
 
 impl Pass<'_> {
@@ -302,9 +311,15 @@ impl Pass<'_> {
                 if TILE_SHARED + 2 * half <= self.gpu.facts().shared_bytes as usize { 2 } else { 1 };
             let args = AttentionArgs { staged: buffers as u32, ..args };
             let shared = (TILE_SHARED + buffers * half) as u32;
-            return self.launch("attention_many", [grid.parts, sizes.tiles, 1], 128, shared, bytes_of(&args));
+            let grid = [parts_of(spec, HEADS), sizes.tiles, 1];
+            return self.launch("attention_many", grid, 128, shared, bytes_of(&args));
         }
-        let kernel = ["attention_f32", "attention_f16", "attention_int8"][self.kv.type_code() as usize];
+        let kernels = [
+            ["attention_f32_1", "attention_f32_4"],
+            ["attention_f16_1", "attention_f16_4"],
+            ["attention_int8_1", "attention_int8_4"],
+        ];
+        let kernel = kernels[self.kv.type_code() as usize][usize::from(grid.heads == HEADS)];
         let grid = [grid.parts * grid.slices, shared_ranges, sizes.rows];
         self.launch(kernel, grid, RANGE as u32, args.staged * args.value_bytes, bytes_of(&args))
     }

@@ -146,6 +146,7 @@ DEVICE Words4 load4(const void *p) {
     if ((uintptr_t)p % 16 != 0) __builtin_trap(); // as on the device
     return *(const Words4 *)p;
 }
+DEVICE Words4 load_ahead(const void *p) { return load4(p); }
 DEVICE void prefetch(const void *) {}
 DEVICE Words4 load_weights(const void *p) { return load4(p); }
 
@@ -154,6 +155,7 @@ DEVICE u32 atomic_add(u32 *p, u32 v) {
     *p = old + v;
     return old;
 }
+DEVICE u32 atomic_add_ordered(u32 *p, u32 v) { return atomic_add(p, v); }
 DEVICE void atomic_or(u32 *p, u32 v) { *p |= v; }
 
 DEVICE void launch_next() {}
@@ -197,5 +199,8 @@ DEVICE void prepare_copies(PieceCopies &) {}
 DEVICE void expect_copies(PieceCopies &, u32) {}
 DEVICE void begin_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
     for (u32 i = thread_x(); i < bytes / 16; i += threads()) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
+}
+DEVICE void begin_warp_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
+    for (u32 i = thread_x() % 32; i < bytes / 16; i += 32) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
 }
 DEVICE void await_copies(PieceCopies &, u32) {}
