@@ -1,12 +1,14 @@
 // Attention over the paged cache, with the oracle's order of operations.
 //
-// Positions come in ranges of 256 with a softmax of their own. A block of threads has up to four query heads of one key
-// head and one token: a thread computes the scores of one position of the range, as chains of fused multiply-adds over
-// the head in ascending order; then a thread has two elements of the head and adds up the values of the range in
-// ascending order of positions. Ranges are merged in order: by the block itself, one range after the other (`split` 0),
-// or, where tokens are few, by the last of the blocks that have a range each. How the work is shared changes no bit.
+// Positions come in ranges of 256 with a softmax of their own. A block of threads has one query head, or up to four of one key
+// head, of one token: a thread computes the scores of one position of the range, as chains of fused multiply-adds over the
+// head in ascending order; then a thread has an element of the head, or two elements of two heads, and adds up the values of
+// the range in ascending order of positions. Ranges are merged in order: by the block itself, one range after the other
+// (`split` 0), or, where tokens are few, by the last of the blocks that have a range each. How the work is shared changes no
+// bit.
 //
-// Keys and values of the range are asked for, into the second cache, while the kernel before still runs.
+// While the kernel before still runs, keys and values of older passes come to registers and shared memory, as far as there is
+// room, and the rest is asked for, into the second cache. A warp brings the piece that has the positions of its threads.
 #include "kv.cuh"
 
 #define RANGE 256u
@@ -30,17 +32,23 @@ struct AttentionArgs {
     u32 window;   // positions a token attends to; 0: all
     u32 slices;   // blocks of threads that share the elements of a head
     u32 ranges;   // room of `partials`
-    u32 split;
+    u32 split;    // whether a block has one range
     float scale;
     u32 value_bytes; // of a piece
     u32 staged;      // blocks whose values there is room for in shared memory
     u32 pad;
 };
 
-// What differs where a block of threads has one head or four. For values a thread has `elements` of `group` heads. Of a key it
-// asks for `ahead` vectors together: four heads need more registers, and more of these blocks shall fit.
-template <u32 heads> struct Share {
-    static const u32 elements = heads == 4 ? 2 : 1, group = heads == 4 ? 2 : 1, ahead = heads == 4 ? 8 : 12;
+// How many heads a block of threads has, and what follows: for values a thread has `elements` of `group` heads, and loads
+// `slots` positions while as many before them are added; of a key it asks for `ahead` vectors together.
+template <u32 heads> struct Group {
+    static const u32 count = heads, elements = heads == 4 ? 2 : 1, group = heads == 4 ? 2 : 1, slots = 8, ahead = 12;
+};
+struct One : Group<1> {};
+struct Four : Group<4> {};
+// With fewer registers, so that three of these blocks fit a multiprocessor.
+struct FourOfMany : Group<4> {
+    static const u32 slots = 4, ahead = 8;
 };
 
 template <u32 kv_type, u32 heads> struct alignas(16) AttentionShared {
@@ -98,10 +106,10 @@ DEVICE Positions positions_of(const AttentionShare &t, u32 r) {
     return p;
 }
 
-// The piece of this warp's block of the range.
+// The piece with the positions of this warp; none if no position counts.
 DEVICE const u8 *piece_of(const AttentionArgs &a, const AttentionShare &t, const Positions &p) {
     const u32 block = thread_x() / KV_BLOCK;
-    if (block * KV_BLOCK >= p.high) return 0;
+    if (block * KV_BLOCK >= p.high || (block + 1) * KV_BLOCK <= p.low) return 0;
     return t.table[p.start / KV_BLOCK + block] + a.layer_offset + (u64)t.kv_head * a.piece_bytes;
 }
 
@@ -213,16 +221,9 @@ DEVICE void finish_scores(const AttentionArgs &a, AttentionShared<kv_type, heads
     }
 }
 
-// The largest of eight numbers.
-DEVICE float largest(const float *x) {
-    const Words4 a = load4(x), b = load4(x + 4);
-    const float left = larger(larger(bits_float(a.x), bits_float(a.y)), larger(bits_float(a.z), bits_float(a.w)));
-    return larger(left, larger(larger(bits_float(b.x), bits_float(b.y)), larger(bits_float(b.z), bits_float(b.w))));
-}
-
 // Where the weight of a position and head lies.
 template <u32 heads> DEVICE u32 weight_index(u32 position, u32 h) {
-    const u32 group = Share<heads>::group;
+    const u32 group = Group<heads>::group;
     return (h / group * RANGE + position) * group + h % group;
 }
 
@@ -232,7 +233,7 @@ DEVICE void weigh(const AttentionArgs &a, AttentionShared<kv_type, heads> &s, co
                   const float (&score)[heads]) {
     const u32 lane = thread_x() % 32, index = thread_x();
     UNROLL for (u32 h = 0; h < heads; h++) {
-        const float max = largest(s.maxima[h]), weight = counts ? exp_(score[h] - max) : 0.0f;
+        const float max = warp_max(s.maxima[h][lane % (RANGE / KV_BLOCK)]), weight = counts ? exp_(score[h] - max) : 0.0f;
         s.weights[weight_index<heads>(index, h)] = weight;
         if (index == h) s.range_max[h] = max;
         if (kv_type == KV_INT8) {
@@ -275,21 +276,19 @@ DEVICE void stage_values(const AttentionArgs &a, PieceCopies &copies, const u8 *
 
 // What a thread has of the values of a range: its elements of its heads; for int8 also whole numbers, of one block.
 template <u32 heads> struct Values {
-    float out[Share<heads>::elements][Share<heads>::group];
-    i32 sums[Share<heads>::elements][Share<heads>::group];
+    float out[Group<heads>::elements][Group<heads>::group];
+    i32 sums[Group<heads>::elements][Group<heads>::group];
 };
-
-#define SLOTS 8u // positions that are loaded while as many before them are added
 
 // Weights of consecutive positions, and elements of their values as they are stored.
-template <u32 heads> struct Slots {
-    u32 weights[SLOTS * Share<heads>::group], values[SLOTS][Share<heads>::elements];
+template <class Kind> struct Slots {
+    u32 weights[Kind::slots * Kind::group], values[Kind::slots][Kind::elements];
 };
 
-template <u32 kv_type, u32 heads>
-DEVICE void load_slots(const u8 *values, u32 pitch, const u32 *weights, u32 slot, Slots<heads> &to) {
-    const u32 group = Share<heads>::group, elements = Share<heads>::elements;
-    UNROLL for (u32 n = 0; n < SLOTS; n++) {
+template <u32 kv_type, class Kind>
+DEVICE void load_slots(const u8 *values, u32 pitch, const u32 *weights, u32 slot, Slots<Kind> &to) {
+    const u32 group = Kind::group, elements = Kind::elements, count = Kind::slots;
+    UNROLL for (u32 n = 0; n < count; n++) {
         const u8 *value = values + (slot + n) * pitch;
         if (kv_type == KV_F16)
             to.values[n][0] = elements == 2 ? *(const u32 *)value : *(const u16 *)value;
@@ -298,18 +297,19 @@ DEVICE void load_slots(const u8 *values, u32 pitch, const u32 *weights, u32 slot
         else
             UNROLL for (u32 d = 0; d < elements; d++) to.values[n][d] = ((const u32 *)value)[d];
     }
-    UNROLL for (u32 n = 0; n < SLOTS * group; n += 4) {
+    UNROLL for (u32 n = 0; n < count * group; n += 4) {
         const Words4 four = load4(weights + slot * group + n);
         to.weights[n] = four.x, to.weights[n + 1] = four.y, to.weights[n + 2] = four.z, to.weights[n + 3] = four.w;
     }
 }
 
 // Adds positions, all of them or `rest`.
-template <u32 kv_type, bool whole, u32 heads> DEVICE void add_slots(const Slots<heads> &slots, u32 rest, Values<heads> &to) {
-    const u32 group = Share<heads>::group;
-    UNROLL for (u32 n = 0; n < SLOTS; n++) {
+template <u32 kv_type, bool whole, class Kind>
+DEVICE void add_slots(const Slots<Kind> &slots, u32 rest, Values<Kind::count> &to) {
+    const u32 group = Kind::group;
+    UNROLL for (u32 n = 0; n < Kind::slots; n++) {
         if (!whole && n >= rest) break;
-        UNROLL for (u32 d = 0; d < Share<heads>::elements; d++) {
+        UNROLL for (u32 d = 0; d < Kind::elements; d++) {
             const u32 bits = slots.values[n][kv_type == KV_F32 ? d : 0];
             const float value = kv_type == KV_F16 ? half_float((u16)(bits >> (16 * d))) : bits_float(bits);
             UNROLL for (u32 h = 0; h < group; h++) {
@@ -325,66 +325,65 @@ template <u32 kv_type, bool whole, u32 heads> DEVICE void add_slots(const Slots<
 
 // Adds the sums of a block of int8 values.
 template <u32 heads> DEVICE void add_sums(const float (*factors)[RANGE / KV_BLOCK], u32 block, Values<heads> &to) {
-    UNROLL for (u32 d = 0; d < Share<heads>::elements; d++) {
-        UNROLL for (u32 h = 0; h < Share<heads>::group; h++)
+    UNROLL for (u32 d = 0; d < Group<heads>::elements; d++) {
+        UNROLL for (u32 h = 0; h < Group<heads>::group; h++)
             to.out[d][h] = fma_((float)to.sums[d][h], factors[h][block], to.out[d][h]), to.sums[d][h] = 0;
     }
 }
 
-// Adds the first `count` staged values, of which there are `room`, times their weights to `to`. For int8 they begin with `block`
-// of the range.
-template <u32 kv_type, u32 heads>
+// Adds the first `count` staged values, of which there are `room`, times their weights to `to`. For int8 they begin with
+// `block` of the range.
+template <u32 kv_type, class Kind>
 DEVICE void add_values(const u8 *values, u32 pitch, const u32 *weights, u32 count, u32 room,
-                       const float (*factors)[RANGE / KV_BLOCK], u32 block, Values<heads> &to) {
-    Slots<heads> slots, next;
+                       const float (*factors)[RANGE / KV_BLOCK], u32 block, Values<Kind::count> &to) {
+    const u32 step = Kind::slots;
+    Slots<Kind> slots, next;
     load_slots<kv_type>(values, pitch, weights, 0, slots);
     u32 slot = 0;
-    UNROLL_1 for (; slot + 2 * SLOTS <= count; slot += 2 * SLOTS) {
-        load_slots<kv_type>(values, pitch, weights, slot + SLOTS, next);
-        add_slots<kv_type, true>(slots, SLOTS, to);
-        load_slots<kv_type>(values, pitch, weights, slot + 2 * SLOTS < room ? slot + 2 * SLOTS : 0, slots);
-        add_slots<kv_type, true>(next, SLOTS, to);
-        if (kv_type == KV_INT8 && (slot + 2 * SLOTS) % KV_BLOCK == 0) add_sums(factors, block + slot / KV_BLOCK, to);
+    UNROLL_1 for (; slot + 2 * step <= count; slot += 2 * step) {
+        load_slots<kv_type>(values, pitch, weights, slot + step, next);
+        add_slots<kv_type, true>(slots, step, to);
+        load_slots<kv_type>(values, pitch, weights, slot + 2 * step < room ? slot + 2 * step : 0, slots);
+        add_slots<kv_type, true>(next, step, to);
+        if (kv_type == KV_INT8 && (slot + 2 * step) % KV_BLOCK == 0) add_sums(factors, block + slot / KV_BLOCK, to);
     }
-    if (slot + SLOTS <= count) {
-        load_slots<kv_type>(values, pitch, weights, slot + SLOTS, next);
-        add_slots<kv_type, true>(slots, SLOTS, to);
-        slots = next, slot += SLOTS;
+    if (slot + step <= count) {
+        load_slots<kv_type>(values, pitch, weights, slot + step, next);
+        add_slots<kv_type, true>(slots, step, to);
+        slots = next, slot += step;
     }
     if (slot < count) add_slots<kv_type, false>(slots, count - slot, to);
     if (kv_type == KV_INT8 && count % KV_BLOCK != 0) add_sums(factors, block + count / KV_BLOCK, to);
 }
 
 // The same for elements from `e` on of heads from `h` on, from the staged blocks `from..end` up to position `high`.
-template <u32 kv_type, u32 heads>
-DEVICE void add_blocks(const AttentionArgs &a, const AttentionShared<kv_type, heads> &s, u32 e, u32 h, u32 from, u32 end,
-                       u32 high, Values<heads> &to) {
+template <u32 kv_type, class Kind>
+DEVICE void add_blocks(const AttentionArgs &a, const AttentionShared<kv_type, Kind::count> &s, u32 e, u32 h, u32 from, u32 end,
+                       u32 high, Values<Kind::count> &to) {
     const u32 bytes = KvFormat<kv_type>::bytes, room = (end - from) * KV_BLOCK, rest = high - from * KV_BLOCK;
     const u8 *values = (const u8 *)dynamic_shared() + e * bytes;
     const float *weights = kv_type == KV_INT8 ? (const float *)s.codes : s.weights;
-    const u32 *own = (const u32 *)weights + weight_index<heads>(from * KV_BLOCK, h), count = rest < room ? rest : room;
+    const u32 *own = (const u32 *)weights + weight_index<Kind::count>(from * KV_BLOCK, h), count = rest < room ? rest : room;
     // The usual head: what lies where is known.
     if (kv_type == KV_F16 && a.padded_dim == 128)
-        add_values<kv_type>(values, 128 * bytes, own, count, room, s.code_factors + h, from, to);
+        add_values<kv_type, Kind>(values, 128 * bytes, own, count, room, s.code_factors + h, from, to);
     else
-        add_values<kv_type>(values, a.padded_dim * bytes, own, count, room, s.code_factors + h, from, to);
+        add_values<kv_type, Kind>(values, a.padded_dim * bytes, own, count, room, s.code_factors + h, from, to);
 }
 
 #define MERGED 16u // ranges that are merged together
 
-// Factors that merge `count` ranges of one head, by one warp, lane by lane: of what came before, of the range; the range's sum
-// and its largest score. `max` is that of all ranges before.
+// Factors that merge `count` ranges of one head, by one warp, lane by lane: of what came before, of the range; and the
+// range's sum. `max` is the largest score of all ranges before.
 DEVICE void merge_factors(const AttentionArgs &a, const float *partials, u32 count, float (*factors)[4], float &max) {
     const u32 lane = thread_x() % 32;
     const float *partial = partials + (lane < count ? lane : 0) * a.heads * (a.padded_dim + 4) + a.padded_dim;
     const float own = partial[0], sum = partial[1];
-    if (lane < MERGED) factors[lane][3] = lane < count ? own : MINUS_INFINITY;
-    sync_warp();
-    float before = max, most = max;
-    UNROLL for (u32 r = 0; r < MERGED; r++) {
-        max = larger(factors[r][3], max);
-        before = r < lane ? max : before, most = r <= lane ? max : most;
-    }
+    float most = larger(lane < count ? own : MINUS_INFINITY, max);
+    UNROLL for (u32 by = 1; by < MERGED; by *= 2) most = larger(shuffle_up(most, by), most);
+    float before = shuffle_up(most, 1);
+    before = lane == 0 ? max : before;
+    max = warp_max(most);
     if (lane < MERGED) factors[lane][0] = exp_(before - most), factors[lane][1] = exp_(own - most), factors[lane][2] = sum;
 }
 
@@ -428,8 +427,8 @@ DEVICE void leave_range(const AttentionArgs &a, const AttentionShare &t, Attenti
     const u64 row = a.padded_dim + 4;
     float *partials = a.partials + ((u64)t.token * a.ranges * a.heads + t.head) * row;
     float *partial = partials + (u64)t.from * a.heads * row;
-    UNROLL for (u32 i = 0; i < Share<heads>::group; i++) {
-        UNROLL for (u32 d = 0; d < Share<heads>::elements; d++) {
+    UNROLL for (u32 i = 0; i < Group<heads>::group; i++) {
+        UNROLL for (u32 d = 0; d < Group<heads>::elements; d++) {
             if (own && h + i < t.heads) partial[(h + i) * row + e + d] = values.out[d][i];
         }
     }
@@ -447,10 +446,10 @@ DEVICE void leave_range(const AttentionArgs &a, const AttentionShare &t, Attenti
 
 // The block's ranges, one after the other. `piece` and what is on its way, values and, where `ready`, keys `k`, are of the
 // first one.
-template <u32 kv_type, u32 heads, u32 ahead>
-DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionShared<kv_type, heads> &s, const u8 *piece,
-                   bool ready, Words4 (&k)[ahead]) {
-    const u32 elements = Share<heads>::elements, group = Share<heads>::group;
+template <u32 kv_type, class Kind>
+DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionShared<kv_type, Kind::count> &s, const u8 *piece,
+                   bool ready, Words4 (&k)[Kind::ahead]) {
+    const u32 heads = Kind::count, elements = Kind::elements, group = Kind::group;
     const u32 vector = KvFormat<kv_type>::vector, chunks = (a.head_dim + vector - 1) / vector, warp = thread_x() / 32;
     const u32 columns = t.width / elements, e = t.start + thread_x() % columns * elements, h = thread_x() / columns * group;
     const bool own = h < t.heads && e < a.head_dim;
@@ -461,7 +460,7 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
         const Positions p = positions_of(t, r);
         const bool counts = thread_x() >= p.low && thread_x() < p.high;
         float score[heads] = {};
-        if (warp * KV_BLOCK < p.high && (warp + 1) * KV_BLOCK > p.low) {
+        if (piece != 0) {
             const u8 *key = piece + thread_x() % KV_BLOCK * 16;
             if (!ready) begin_key(key, chunks, k);
             score_key<kv_type, heads>(s.q, key, chunks, k, score);
@@ -485,7 +484,7 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
             }
             await_copies(s.copies, phase++);
             sync_block();
-            if (own) add_blocks(a, s, e, h, b, end, p.high, values);
+            if (own) add_blocks<kv_type, Kind>(a, s, e, h, b, end, p.high, values);
             if (b == first && warp >= 4 && warp < 4 + heads) add_range(s, warp - 4, p.high, max, sum);
         }
         sync_block();
@@ -513,10 +512,11 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
 }
 
 // Grid: x = ((key head * subgroups of query heads) * slices), y = ranges where they are split, z = tokens.
-template <u32 kv_type, u32 heads> DEVICE void attention(const AttentionArgs &a) {
-    SHARED AttentionShared<kv_type, heads> s;
+template <u32 kv_type, class Kind> DEVICE void attention(const AttentionArgs &a) {
+    SHARED AttentionShared<kv_type, Kind::count> s;
     prepare_copies(s.copies);
-    const AttentionShare t = attention_share<heads>(a);
+    const AttentionShare t = attention_share<Kind::count>(a);
+    // A text shorter than the longest.
     if (t.from >= t.ranges) return launch_next();
     const Positions p = positions_of(t, t.from);
     const u8 *piece = piece_of(a, t, p);
@@ -527,20 +527,22 @@ template <u32 kv_type, u32 heads> DEVICE void attention(const AttentionArgs &a) 
     const bool ready = warp < old && piece != 0;
     expect_copies(s.copies, (end - first) * a.value_bytes);
     sync_block();
-    Words4 k[Share<heads>::ahead];
+    Words4 k[Kind::ahead];
     if (ready) begin_key(piece + thread_x() % KV_BLOCK * 16, chunks, k);
     stage_values(a, s.copies, piece, first, first, old < end ? old : end);
-    if (piece != 0 && warp >= first) ask_for_piece(a, piece, ready && warp < end);
+    if (piece != 0) ask_for_piece(a, piece, ready && warp < end);
     await_previous();
     load_queries(a, s, a.q + (u64)t.token * a.q_stride + t.head * a.head_dim, t.heads);
     stage_values(a, s.copies, piece, first, old < first ? first : old, end);
     sync_block();
-    attend(a, t, s, piece, ready, k);
+    attend<kv_type, Kind>(a, t, s, piece, ready, k);
 }
 
-KERNEL(256, attention_f32_1, AttentionArgs) { attention<KV_F32, 1>(a); }
-KERNEL_FITTING(3, 256, attention_f32_4, AttentionArgs) { attention<KV_F32, 4>(a); }
-KERNEL(256, attention_f16_1, AttentionArgs) { attention<KV_F16, 1>(a); }
-KERNEL_FITTING(3, 256, attention_f16_4, AttentionArgs) { attention<KV_F16, 4>(a); }
-KERNEL(256, attention_int8_1, AttentionArgs) { attention<KV_INT8, 1>(a); }
-KERNEL_FITTING(3, 256, attention_int8_4, AttentionArgs) { attention<KV_INT8, 4>(a); }
+KERNEL_FITTING(2, 256, attention_f32_1, AttentionArgs) { attention<KV_F32, One>(a); }
+KERNEL_FITTING(2, 256, attention_f32_4, AttentionArgs) { attention<KV_F32, Four>(a); }
+KERNEL_FITTING(2, 256, attention_f16_1, AttentionArgs) { attention<KV_F16, One>(a); }
+KERNEL_FITTING(2, 256, attention_f16_4, AttentionArgs) { attention<KV_F16, Four>(a); }
+KERNEL_FITTING(3, 256, attention_f16_4_many, AttentionArgs) { attention<KV_F16, FourOfMany>(a); }
+KERNEL_FITTING(2, 256, attention_int8_1, AttentionArgs) { attention<KV_INT8, One>(a); }
+KERNEL_FITTING(2, 256, attention_int8_4, AttentionArgs) { attention<KV_INT8, Four>(a); }
+KERNEL_FITTING(3, 256, attention_int8_4_many, AttentionArgs) { attention<KV_INT8, FourOfMany>(a); }

@@ -45,7 +45,6 @@ DEVICE void *dynamic_shared() { return bitnet_dynamic_shared; }
 
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE void sync_warp() { __syncwarp(); }
-DEVICE void fence_device() { __threadfence(); }
 
 DEVICE float fma_(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE float sqrt_(float x) { return __fsqrt_rn(x); }
@@ -83,6 +82,9 @@ DEVICE i32 dot4_unsigned(u32 a, u32 b, i32 c) {
 
 DEVICE float shuffle_xor(float x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE i32 shuffle_xor(i32 x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+
+// What the lane `by` in front of this one has; the first lanes get their own.
+DEVICE float shuffle_up(float x, u32 by) { return __shfl_up_sync(0xffffffffu, x, by); }
 
 // Adds what the other lane of a pair has.
 DEVICE void add_neighbour(float (&v)[8]) {

@@ -274,6 +274,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&["wave_row", "wave_rows"], size_of::<WaveArgs>());
     add(&["attention_f32_1", "attention_f16_1", "attention_int8_1"], size_of::<AttentionArgs>());
     add(&["attention_f32_4", "attention_f16_4", "attention_int8_4"], size_of::<AttentionArgs>());
+    add(&["attention_f16_4_many", "attention_int8_4_many"], size_of::<AttentionArgs>());
     add(&["attention_many"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());
     add(&["quantize_rows"], size_of::<QuantizeArgs>());

@@ -46,7 +46,6 @@ DEVICE void *dynamic_shared() { return emulator::dynamic; }
 
 DEVICE void sync_block() { emulator::wait_block(); }
 DEVICE void sync_warp() { emulator::exchange(nullptr, 0); }
-DEVICE void fence_device() {}
 
 DEVICE float fma_(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float sqrt_(float x) { return std::sqrt(x); }
@@ -95,6 +94,11 @@ template <class T> DEVICE T lane_value(const u8 *all, u32 lane) {
 
 DEVICE float shuffle_xor(float x, u32 mask) {
     return lane_value<float>(emulator::exchange(&x, 4), (thread_x() % 32) ^ mask);
+}
+
+DEVICE float shuffle_up(float x, u32 by) {
+    const u32 lane = thread_x() % 32;
+    return lane_value<float>(emulator::exchange(&x, 4), lane < by ? lane : lane - by);
 }
 
 // Adds what the other lane of a pair has.
