@@ -12,8 +12,8 @@
 #define TILE_WARPS 4u
 #define OWN 8u                      // queries of a warp: two tokens with four heads
 #define QUERIES (TILE_WARPS * OWN)
-#define BLOCKS (RANGE / KV_BLOCK)
-#define PART 3u                     // pieces that come together
+#define TILE_BLOCKS (RANGE / KV_BLOCK)
+#define TILE_PART 3u                // pieces that come together
 #define TILE_HEAD 128u              // longest head
 
 // What lies in shared memory in front of keys and values.
@@ -22,9 +22,10 @@ struct alignas(16) ManyShared {
     float weights[TILE_WARPS][RANGE][OWN];  // [position][query]
 };
 
+// Keys or values on their way, and the addresses of the range's pieces.
 struct ManyStage {
     PieceCopies copies;
-    u8 *blocks[BLOCKS];
+    u8 *blocks[TILE_BLOCKS];
 };
 
 // First and last position that a token attends to, counted from the start of a range; none if `end` is not behind `first`.
@@ -42,7 +43,7 @@ DEVICE Span span_of(const AttentionArgs &a, u32 position, u32 start) {
 // Begins to bring keys or values of the pieces from `from` on, of `blocks`.
 DEVICE void stage_part(const AttentionArgs &a, ManyStage &s, u8 *room, bool values, u32 from, u32 blocks) {
     if (from >= blocks) return;
-    const u32 count = blocks - from < PART ? blocks - from : PART;
+    const u32 count = blocks - from < TILE_PART ? blocks - from : TILE_PART;
     expect_copies(s.copies, count * a.key_bytes);
     UNROLL_1 for (u32 b = 0; b < count; b++)
         begin_copy(s.copies, room + b * a.key_bytes, s.blocks[from + b] + (values ? a.key_bytes : 0), a.key_bytes);
@@ -50,10 +51,10 @@ DEVICE void stage_part(const AttentionArgs &a, ManyStage &s, u8 *room, bool valu
 
 // Adds to the scores of this lane's positions: those in the pieces `from..end`, which are there.
 template <u32 from, u32 end>
-DEVICE void score_part(const AttentionArgs &a, const float (*q)[QUERIES], const u8 *keys, float (&score)[BLOCKS][OWN]) {
+DEVICE void score_part(const AttentionArgs &a, const float (*q)[QUERIES], const u8 *keys, float (&score)[TILE_BLOCKS][OWN]) {
     const u32 chunks = (a.head_dim + 7) / 8, lane = thread_x() % 32;
     UNROLL_1 for (u32 c = 0; c < chunks; c++) {
-        u32 words[PART][4];
+        u32 words[TILE_PART][4];
         UNROLL for (u32 b = 0; b < end - from; b++) {
             const Words4 k = load4(keys + b * a.key_bytes + (c * KV_BLOCK + lane) * 16);
             words[b][0] = k.x, words[b][1] = k.y, words[b][2] = k.z, words[b][3] = k.w;
@@ -74,7 +75,7 @@ DEVICE void score_part(const AttentionArgs &a, const float (*q)[QUERIES], const 
 // Waits for pieces `from..end` of the range's keys and scores them; then the next ones, or values, take their place.
 template <u32 from, u32 end>
 DEVICE void score_next(const AttentionArgs &a, ManyStage &s, const float (*q)[QUERIES], u8 *room, u32 blocks, u32 &phase,
-                       float (&score)[BLOCKS][OWN]) {
+                       float (&score)[TILE_BLOCKS][OWN]) {
     if (from >= blocks) return;
     await_copies(s.copies, phase++);
     sync_block();
@@ -105,26 +106,26 @@ DEVICE void sum_weights(const float (*weights)[OWN], float (&sums)[OWN]) {
 
 // Turns the scores of this lane's positions into weights, by one warp, and leaves these in shared memory. What a query does
 // not attend to is smaller than any number, so its weight is zero; that of a query with nothing in this range is not used.
-DEVICE void weigh_queries(const AttentionArgs &a, u32 position, u32 start, float (&score)[BLOCKS][OWN],
+DEVICE void weigh_queries(const AttentionArgs &a, u32 position, u32 start, float (&score)[TILE_BLOCKS][OWN],
                           float (*weights)[OWN], Weighed &w) {
     const u32 lane = thread_x() % 32;
     UNROLL for (u32 n = 0; n < OWN; n++) {
         const Span span = span_of(a, position + n / HEADS, start);
         const u32 count = span.end > span.first ? span.end - span.first : 0;
         float max = MINUS_INFINITY;
-        UNROLL for (u32 b = 0; b < BLOCKS; b++) {
+        UNROLL for (u32 b = 0; b < TILE_BLOCKS; b++) {
             float &x = score[b][n];
             x = 32 * b + lane - span.first < count ? x * a.scale : MINUS_INFINITY;
             max = larger(x, max);
         }
         max = warp_max(max);
-        UNROLL for (u32 b = 0; b < BLOCKS; b++) {
+        UNROLL for (u32 b = 0; b < TILE_BLOCKS; b++) {
             float &x = score[b][n];
             x = exp_(x - max);
         }
         w.max[n] = max;
     }
-    UNROLL for (u32 b = 0; b < BLOCKS; b++) {
+    UNROLL for (u32 b = 0; b < TILE_BLOCKS; b++) {
         u32 bits[OWN];
         UNROLL for (u32 n = 0; n < OWN; n++) bits[n] = float_bits(score[b][n]);
         const Words4 low = {bits[0], bits[1], bits[2], bits[3]}, high = {bits[4], bits[5], bits[6], bits[7]};
@@ -228,20 +229,20 @@ KERNEL_FITTING(3, 128, attention_many, AttentionArgs) {
         if (thread_x() < blocks)
             s.blocks[thread_x()] = t.table[start / KV_BLOCK + thread_x()] + a.layer_offset + (u64)t.kv_head * a.piece_bytes;
         sync_block();
-        float score[BLOCKS][OWN] = {}, next[OWN][4] = {};
+        float score[TILE_BLOCKS][OWN] = {}, next[OWN][4] = {};
         Weighed w;
         stage_part(a, s, room, false, 0, blocks);
-        score_next<0, PART>(a, s, q, room, blocks, phase, score);
-        score_next<PART, 2 * PART>(a, s, q, room, blocks, phase, score);
-        score_next<2 * PART, BLOCKS>(a, s, q, room, blocks, phase, score);
+        score_next<0, TILE_PART>(a, s, q, room, blocks, phase, score);
+        score_next<TILE_PART, 2 * TILE_PART>(a, s, q, room, blocks, phase, score);
+        score_next<2 * TILE_PART, TILE_BLOCKS>(a, s, q, room, blocks, phase, score);
         weigh_queries(a, position, start, score, m.weights[warp], w);
-        UNROLL_1 for (u32 b = 0; b < blocks; b += PART) {
+        UNROLL_1 for (u32 b = 0; b < blocks; b += TILE_PART) {
             await_copies(s.copies, phase++);
             sync_block();
-            const u32 base = b * KV_BLOCK, rest = end - base, most = PART * KV_BLOCK;
+            const u32 base = b * KV_BLOCK, rest = end - base, most = TILE_PART * KV_BLOCK;
             add_part(a, room, m.weights[warp] + base, rest < most ? rest : most, next);
             sync_block();
-            stage_part(a, s, room, true, b + PART, blocks);
+            stage_part(a, s, room, true, b + TILE_PART, blocks);
         }
         UNROLL for (u32 n = 0; n < OWN; n++) {
             // A token that attends to nothing in this range keeps what it has.
