@@ -1,12 +1,14 @@
 // Attention over the paged cache, with the oracle's order of operations.
 //
-// Positions come in ranges of 256 with a softmax of their own. A block of threads has up to four query heads of one key
-// head and one token: a thread computes the scores of one position of the range, as chains of fused multiply-adds over
-// the head in ascending order; then a thread has two elements of the head and adds up the values of the range in
-// ascending order of positions. Ranges are merged in order: by the block itself, one range after the other (`split` 0),
-// or, where tokens are few, by the last of the blocks that have a range each. How the work is shared changes no bit.
+// Positions come in ranges of 256 with a softmax of their own. A block of threads has one query head, or up to four of one key
+// head, of one token: a thread computes the scores of one position of the range, as chains of fused multiply-adds over the
+// head in ascending order; then a thread has an element of the head, or two elements of two heads, and adds up the values of
+// the range in ascending order of positions. Ranges are merged in order: by the block itself, one range after the other
+// (`split` 0), or, where tokens are few, by the last of the blocks that have a range each. How the work is shared changes no
+// bit.
 //
-// Keys and values of the range are asked for, into the second cache, while the kernel before still runs.
+// While the kernel before still runs, keys and values of older passes come to registers and shared memory, as far as there is
+// room, and the rest is asked for, into the second cache. A warp brings the piece that has the positions of its threads.
 #include "kv.cuh"
 
 #define RANGE 256u
@@ -30,20 +32,35 @@ struct AttentionArgs {
     u32 window;   // positions a token attends to; 0: all
     u32 slices;   // blocks of threads that share the elements of a head
     u32 ranges;   // room of `partials`
-    u32 split;
+    u32 split;    // whether a block has one range
     float scale;
     u32 value_bytes; // of a piece
     u32 staged;      // blocks whose values there is room for in shared memory
     u32 pad;
 };
 
-struct alignas(16) AttentionShared {
-    float q[MAX_HEAD][HEADS];     // [element][head]; for int8 [word of four codes][head]
-    float weights[HEADS][RANGE + 4]; // scores, then weights; for int8 whole numbers. Four more against conflicts
-    float factors[HEADS][8];      // int8: of the weights of 32 positions
-    float max[HEADS], sum[HEADS]; // of the range
-    float query_scale[HEADS];
-    u8 *blocks[RANGE / KV_BLOCK]; // addresses of the pieces of the range
+// How many heads a block of threads has, and what follows: for values a thread has `elements` of `group` heads, and loads
+// `slots` positions while as many before them are added; of a key it asks for `ahead` vectors together.
+template <u32 heads> struct Group {
+    static const u32 count = heads, elements = heads == 4 ? 2 : 1, group = heads == 4 ? 2 : 1, slots = 8, ahead = 12;
+};
+struct One : Group<1> {};
+struct Four : Group<4> {};
+// With fewer registers, so that three of these blocks fit a multiprocessor.
+struct FourOfMany : Group<4> {
+    static const u32 slots = 4, ahead = 8;
+};
+
+template <u32 kv_type, u32 heads> struct alignas(16) AttentionShared {
+    float q[heads][MAX_HEAD];     // for int8 words of four codes
+    float weights[RANGE * heads]; // [group of heads][position][head]
+    u32 codes[kv_type == KV_INT8 ? RANGE * heads : 4]; // of the weights
+    float maxima[heads][RANGE / KV_BLOCK];             // of the scores of each warp
+    float code_factors[heads][RANGE / KV_BLOCK];
+    float range_max[heads];
+    float old_factor[heads], new_factor[heads]; // of what the ranges before gave, and of this range
+    float max[heads], sum[heads];               // of all ranges so far
+    float query_scale[heads];
     PieceCopies copies;
     u32 last;
 };
@@ -51,24 +68,28 @@ struct alignas(16) AttentionShared {
 // What a block of threads has.
 struct AttentionShare {
     u32 token, position, first; // first: the first position that is attended to
+    u32 settled;                // positions before this one are older than this pass
     u32 kv_head, head, heads;   // its query heads
-    u32 start, width;           // its elements of each head, at most 128; width is even
+    u32 start, width;           // its elements of each head, at most 128; width is a multiple of four
     u32 from, to, ranges;       // its ranges, of those there are
     u8 *const *table;
 };
 
-DEVICE AttentionShare attention_share(const AttentionArgs &a) {
+template <u32 heads> DEVICE AttentionShare attention_share(const AttentionArgs &a) {
     AttentionShare s;
-    const u32 group = a.heads / a.kv_heads, subgroups = (group + HEADS - 1) / HEADS, part = block_x() / a.slices;
-    const u32 first_head = part % subgroups * HEADS;
+    const u32 group = a.heads / a.kv_heads, subgroups = (group + heads - 1) / heads, part = block_x() / a.slices;
+    const u32 first_head = part % subgroups * heads;
     s.token = block_z(), s.position = a.positions[s.token];
     s.first = a.window != 0 && s.position + 1 > a.window ? s.position + 1 - a.window : 0;
     s.kv_head = part / subgroups, s.head = s.kv_head * group + first_head;
-    s.heads = group - first_head < HEADS ? group - first_head : HEADS;
-    s.width = ((a.head_dim + a.slices - 1) / a.slices + 1) / 2 * 2, s.start = block_x() % a.slices * s.width;
+    s.heads = group - first_head < heads ? group - first_head : heads;
+    s.width = ((a.head_dim + a.slices - 1) / a.slices + 3) / 4 * 4, s.start = block_x() % a.slices * s.width;
     s.ranges = s.position / RANGE + 1 - s.first / RANGE;
     s.from = a.split ? block_y() : 0, s.to = a.split ? block_y() + 1 : s.ranges;
-    s.table = a.table + a.table_offsets[s.token];
+    const u32 offset = a.table_offsets[s.token];
+    s.table = a.table + offset;
+    // Behind another token of its text a token does not know which positions are new.
+    s.settled = s.token > 0 && a.table_offsets[s.token - 1] == offset ? 0 : s.position;
     return s;
 }
 
@@ -85,42 +106,43 @@ DEVICE Positions positions_of(const AttentionShare &t, u32 r) {
     return p;
 }
 
-// Addresses of the range's pieces.
-DEVICE void find_pieces(const AttentionArgs &a, const AttentionShare &t, AttentionShared &s, const Positions &p) {
-    const u32 i = thread_x();
-    if (i < RANGE / KV_BLOCK && i * KV_BLOCK < p.high)
-        s.blocks[i] = t.table[p.start / KV_BLOCK + i] + a.layer_offset + (u64)t.kv_head * a.piece_bytes;
+// The piece with the positions of this warp; none if no position counts.
+DEVICE const u8 *piece_of(const AttentionArgs &a, const AttentionShare &t, const Positions &p) {
+    const u32 block = thread_x() / KV_BLOCK;
+    if (block * KV_BLOCK >= p.high || (block + 1) * KV_BLOCK <= p.low) return 0;
+    return t.table[p.start / KV_BLOCK + block] + a.layer_offset + (u64)t.kv_head * a.piece_bytes;
 }
 
-// Asks for the range's pieces, lines of 128 bytes.
-DEVICE void ask_for_pieces(const AttentionArgs &a, const AttentionShared &s, const Positions &p) {
-    const u32 lines = (a.piece_bytes + 127) / 128, end = (p.high + KV_BLOCK - 1) / KV_BLOCK * lines;
-    for (u32 i = p.low / KV_BLOCK * lines + thread_x(); i < end; i += threads())
-        prefetch(s.blocks[i / lines] + i % lines * 128);
+// Asks for this warp's piece, lines of 128 bytes; not for its values if these are `copied`.
+DEVICE void ask_for_piece(const AttentionArgs &a, const u8 *piece, bool copied) {
+    for (u32 at = thread_x() % 32 * 128; at < a.piece_bytes; at += 32 * 128) {
+        if (!copied || at < a.key_bytes || at >= a.key_bytes + a.value_bytes) prefetch(piece + at);
+    }
 }
 
-// Queries of the block's heads into shared memory.
-template <u32 kv_type> DEVICE void load_queries(const AttentionArgs &a, AttentionShared &s, const float *q, u32 heads) {
+// Queries of the block's heads into shared memory, zeros behind them.
+template <u32 kv_type, u32 heads>
+DEVICE void load_queries(const AttentionArgs &a, AttentionShared<kv_type, heads> &s, const float *q, u32 there) {
     const u32 warp = thread_x() / 32, lane = thread_x() % 32;
     if (kv_type != KV_INT8) {
-        for (u32 e = thread_x(); e < a.padded_dim; e += threads()) {
-            UNROLL for (u32 h = 0; h < HEADS; h++)
-                s.q[e][h] = h < heads && e < a.head_dim ? q[h * a.head_dim + e] : 0.0f;
-        }
+        const u32 e = thread_x();
+        float own[heads];
+        UNROLL for (u32 h = 0; h < heads; h++) own[h] = h < there && e < a.head_dim ? q[h * a.head_dim + e] : 0.0f;
+        UNROLL for (u32 h = 0; h < heads; h++) s.q[h][e] = own[h];
         return;
     }
-    if (warp < HEADS) {
-        const float *row = q + (warp < heads ? warp : 0) * a.head_dim;
+    if (warp < heads) {
+        const float *row = q + (warp < there ? warp : 0) * a.head_dim;
         float amax = 0.0f, scale, inverse;
         for (u32 e = lane; e < a.head_dim; e += 32) amax = larger(magnitude(row[e]), amax);
         quantising_scales(warp_max(amax), 127.0f, scale, inverse);
-        for (u32 i = lane; i < a.padded_dim / 4; i += 32) {
+        for (u32 i = lane; i < MAX_HEAD / 4; i += 32) {
             u32 word = 0;
             UNROLL for (u32 b = 0; b < 4; b++) {
                 u32 e = 4 * i + b;
                 if (e < a.head_dim) word |= (float_bits(clamp(row[e] * inverse, -127.0f, 127.0f) + MAGIC) & 0xff) << (8 * b);
             }
-            s.q[i][warp] = bits_float(word);
+            s.q[warp][i] = bits_float(word);
         }
         if (lane == 0) s.query_scale[warp] = scale;
     }
@@ -137,283 +159,390 @@ template <u32 kv_type> DEVICE float add_element(u32 query, float key, float scor
     return fma_(bits_float(query), key, score);
 }
 
-// Adds to the scores of `heads` queries from `first` on what pieces `c..` of a key give, `count` or fewer, which are asked
-// for together. `q` are the queries of all heads, a row of HEADS for each element (int8: for each word).
-template <u32 kv_type, u32 heads, u32 count, bool whole>
-DEVICE void add_chunks(const float (*q)[HEADS], const u8 *key, u32 c, u32 chunks, u32 first, float (&score)[heads]) {
+#define AT_ONCE_KEYS 4u // vectors of a key that come, and are used, without asking for each whether it is there
+
+// Vectors of a key from `c` on; zeros where there are none.
+template <u32 ahead> DEVICE void load_vectors(const u8 *key, u32 c, u32 chunks, u32 n, Words4 (&k)[ahead]) {
+    UNROLL for (u32 i = n; i < n + AT_ONCE_KEYS; i++) {
+        k[i] = {0, 0, 0, 0};
+        if (c + i < chunks) k[i] = load_ahead(key + (c + i) * KV_BLOCK * 16);
+    }
+}
+
+template <u32 ahead> DEVICE void begin_key(const u8 *key, u32 chunks, Words4 (&k)[ahead]) {
+    UNROLL for (u32 n = 0; n < ahead; n += AT_ONCE_KEYS) load_vectors(key, 0, chunks, n, k);
+}
+
+// Scores of a key with all heads. Its first vectors are there; those that are used make room for further ones.
+template <u32 kv_type, u32 heads, u32 ahead>
+DEVICE void score_key(const float (*q)[MAX_HEAD], const u8 *key, u32 chunks, Words4 (&k)[ahead], float (&score)[heads]) {
     const u32 each = kv_type == KV_F16 ? 8 : 4;
-    Words4 k[count];
-    UNROLL for (u32 n = 0; n < count; n++) k[n] = load4(key + (whole || c + n < chunks ? c + n : c) * KV_BLOCK * 16);
-    UNROLL for (u32 n = 0; n < count; n++) {
-        if (!whole && c + n >= chunks) break;
-        const u32 words[4] = {k[n].x, k[n].y, k[n].z, k[n].w};
-        UNROLL for (u32 i = 0; i < each; i++) {
-            const float *row = q[(c + n) * each + i], element = key_element<kv_type>(words, i);
-            if (heads == HEADS) {
-                const Words4 four = load4(row);
-                const u32 queries[HEADS] = {four.x, four.y, four.z, four.w};
-                UNROLL for (u32 h = 0; h < heads; h++) score[h] = add_element<kv_type>(queries[h], element, score[h]);
-            } else {
-                score[0] = add_element<kv_type>(float_bits(row[first]), element, score[0]);
+    UNROLL_1 for (u32 c = 0; c < chunks; c += ahead) {
+        UNROLL for (u32 n = 0; n < ahead; n++) {
+            if (n % AT_ONCE_KEYS == 0 && c + n >= chunks) break;
+            const u32 words[4] = {k[n].x, k[n].y, k[n].z, k[n].w};
+            UNROLL for (u32 part = 0; part < each; part += 4) {
+                u32 queries[heads][4];
+                UNROLL for (u32 h = 0; h < heads; h++) {
+                    const Words4 four = load4(q[h] + (c + n) * each + part);
+                    queries[h][0] = four.x, queries[h][1] = four.y, queries[h][2] = four.z, queries[h][3] = four.w;
+                }
+                UNROLL for (u32 i = 0; i < 4; i++) {
+                    const float element = key_element<kv_type>(words, part + i);
+                    UNROLL for (u32 h = 0; h < heads; h++)
+                        score[h] = add_element<kv_type>(queries[h][i], element, score[h]);
+                }
             }
+            const u32 group = n / AT_ONCE_KEYS * AT_ONCE_KEYS;
+            if (n == group + AT_ONCE_KEYS - 1 && c + ahead + group < chunks) load_vectors(key, c + ahead, chunks, group, k);
         }
     }
 }
 
-// Scores of a position with `heads` queries from `first` on, into s.weights.
+// The scales of an int8 piece: of its keys, then of its values.
+DEVICE const float *scales_of(const AttentionArgs &a, const u8 *piece) {
+    return (const float *)(piece + a.key_bytes + KV_BLOCK * a.padded_dim);
+}
+
+// Finishes the scores of this thread's position and leaves the largest of its warp.
 template <u32 kv_type, u32 heads>
-DEVICE void score_position(const AttentionArgs &a, AttentionShared &s, u32 index, u32 first, const Positions &p) {
-    float score[heads] = {};
-    if (index >= p.low && index < p.high) {
-        const u32 vector = KvFormat<kv_type>::vector, chunks = (a.head_dim + vector - 1) / vector;
-        const u8 *piece = s.blocks[index / KV_BLOCK], *key = piece + index % KV_BLOCK * 16;
-        // A thread with a single query waits for memory alone, so it asks for more at once.
-        const u32 count = heads == 1 ? 16 : 8;
-        u32 c = 0;
-        UNROLL_1 for (; c + count <= chunks; c += count) add_chunks<kv_type, heads, count, true>(s.q, key, c, chunks, first, score);
-        UNROLL_1 for (; c < chunks; c += 4) add_chunks<kv_type, heads, 4, false>(s.q, key, c, chunks, first, score);
-        UNROLL for (u32 h = 0; h < heads; h++) {
-            if (kv_type == KV_INT8) {
-                const float *scales = (const float *)(piece + a.key_bytes + KV_BLOCK * a.padded_dim);
-                float factor = s.query_scale[first + h] * a.scale;
-                score[h] = (float)(i32)float_bits(score[h]) * (factor * scales[index % KV_BLOCK]);
-            } else {
-                score[h] = score[h] * a.scale;
-            }
-        }
-    }
-    UNROLL for (u32 h = 0; h < heads; h++) s.weights[first + h][index] = score[h];
-}
-
-// Scores of all positions of the range: a thread has a position, or where these are few, one of them with one query.
-template <u32 kv_type> DEVICE void score_range(const AttentionArgs &a, AttentionShared &s, const Positions &p) {
-    if (p.high <= RANGE / HEADS)
-        score_position<kv_type, 1>(a, s, thread_x() % (RANGE / HEADS), thread_x() / (RANGE / HEADS), p);
-    else
-        score_position<kv_type, HEADS>(a, s, thread_x(), 0, p);
-}
-
-// Weights of one head from its scores, by one warp. The range's positions lie in the first `blocks` blocks.
-template <u32 kv_type, u32 blocks> DEVICE void weigh_head(const AttentionArgs &a, AttentionShared &s, u32 h, const Positions &p) {
+DEVICE void finish_scores(const AttentionArgs &a, AttentionShared<kv_type, heads> &s, const u8 *piece, bool counts,
+                          float (&score)[heads]) {
     const u32 lane = thread_x() % 32;
-    float max = MINUS_INFINITY, score[blocks];
-    UNROLL for (u32 n = 0; n < blocks; n++) score[n] = s.weights[h][lane + 32 * n];
-    UNROLL for (u32 n = 0; n < blocks; n++) {
-        const u32 i = lane + 32 * n;
-        if (i >= p.low && i < p.high) max = larger(score[n], max);
-    }
-    max = warp_max(max);
-    UNROLL for (u32 n = 0; n < blocks; n++) {
-        const u32 i = lane + 32 * n;
-        float weight = 0.0f;
-        if (i >= p.low && i < p.high) weight = exp_(score[n] - max);
-        s.weights[h][i] = weight;
-    }
-    sync_warp();
-    // Weights behind the last position are zero and change no sum.
-    float sum = 0.0f;
-    UNROLL for (u32 i = 0; i < 2 * blocks; i++) sum += s.weights[h][lane % 16 + 16 * i];
-    sum = fold16(sum);
-    if (lane == 0) s.max[h] = max, s.sum[h] = sum;
-    if (kv_type == KV_INT8) {
-        sync_warp();
-        UNROLL_1 for (u32 b = 0; b < blocks; b++) {
-            const u32 i = b * KV_BLOCK + lane;
-            float scaled = 0.0f, factor, inverse;
-            if (i >= p.low && i < p.high) {
-                const float *scales = (const float *)(s.blocks[b] + a.key_bytes + KV_BLOCK * a.padded_dim);
-                scaled = s.weights[h][i] * scales[KV_BLOCK + lane];
-            }
-            quantising_scales(warp_max(scaled), 255.0f, factor, inverse);
-            u32 code = float_bits(clamp(scaled * inverse, 0.0f, 255.0f) + MAGIC) & 0xff;
-            s.weights[h][i] = bits_float(code);
-            if (lane == 0) s.factors[h][b] = factor;
-        }
-    }
-}
-
-// Starts to bring the values of blocks `from..` of the range, as many as there is room for.
-DEVICE void stage_values(const AttentionArgs &a, AttentionShared &s, u32 from, u32 end) {
-    const u32 blocks = (end + KV_BLOCK - 1) / KV_BLOCK - from, count = blocks < a.staged ? blocks : a.staged;
-    expect_copies(s.copies, count * a.value_bytes);
-    UNROLL_1 for (u32 b = 0; b < count; b++)
-        begin_copy(s.copies, (u8 *)dynamic_shared() + b * a.value_bytes, s.blocks[from + b] + a.key_bytes, a.value_bytes);
-}
-
-// Two elements of a value; for int8 whole numbers.
-template <u32 kv_type> DEVICE void load_pair(const u8 *values, u32 index, float (&v)[2]) {
-    if (kv_type == KV_F16) {
-        const u32 two = *(const u32 *)(values + 2 * index);
-        v[0] = half_float((u16)two), v[1] = half_float((u16)(two >> 16));
-    } else if (kv_type == KV_INT8) {
-        const u32 two = *(const u16 *)(values + index);
-        v[0] = bits_float((u32)(i32)(i8)two), v[1] = bits_float((u32)(i32)(i8)(two >> 8));
-    } else {
-        v[0] = ((const float *)values)[index], v[1] = ((const float *)values)[index + 1];
-    }
-}
-
-#define SLOTS 8u // positions whose values are asked for together
-
-// Adds the values of positions `slot..` of a block, `SLOTS` or up to `end`, times their weights.
-template <u32 kv_type, bool whole>
-DEVICE void add_slots(const u8 *values, u32 pitch, const float *weights, u32 slot, u32 end, float (&out)[2], i32 (&sums)[2]) {
-    const Words4 low = load4(weights + slot), high = load4(weights + slot + 4);
-    const u32 w[SLOTS] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    float v[SLOTS][2];
-    UNROLL for (u32 n = 0; n < SLOTS; n++) load_pair<kv_type>(values, (slot + n) * pitch, v[n]);
-    UNROLL for (u32 n = 0; n < SLOTS; n++) {
-        if (!whole && slot + n >= end) break;
-        UNROLL for (u32 d = 0; d < 2; d++) {
-            if (kv_type == KV_INT8)
-                sums[d] += (i32)w[n] * (i32)float_bits(v[n][d]);
-            else
-                out[d] = fma_(bits_float(w[n]), v[n][d], out[d]);
-        }
-    }
-}
-
-// Adds the staged values from block `from` on times their weights to `out`: elements `e` and `e + 1` of head `h`.
-template <u32 kv_type>
-DEVICE void add_values(const AttentionArgs &a, const AttentionShared &s, u32 e, u32 h, u32 from, u32 end, float (&out)[2]) {
-    UNROLL_1 for (u32 b = from; b < from + a.staged && b * KV_BLOCK < end; b++) {
-        const u8 *values = (const u8 *)dynamic_shared() + (b - from) * a.value_bytes + e * KvFormat<kv_type>::bytes;
-        const float *weights = s.weights[h] + b * KV_BLOCK;
-        const u32 rest = end - b * KV_BLOCK, slots = rest < KV_BLOCK ? rest : KV_BLOCK;
-        i32 sums[2] = {};
-        if (slots == KV_BLOCK) {
-            UNROLL for (u32 slot = 0; slot < KV_BLOCK; slot += SLOTS)
-                add_slots<kv_type, true>(values, a.padded_dim, weights, slot, slots, out, sums);
+    UNROLL for (u32 h = 0; h < heads; h++) {
+        if (kv_type == KV_INT8) {
+            const float factor = s.query_scale[h] * a.scale;
+            score[h] = counts ? (float)(i32)float_bits(score[h]) * (factor * scales_of(a, piece)[lane]) : 0.0f;
         } else {
-            UNROLL_1 for (u32 slot = 0; slot < slots; slot += SLOTS)
-                add_slots<kv_type, false>(values, a.padded_dim, weights, slot, slots, out, sums);
+            score[h] = score[h] * a.scale;
         }
-        if constexpr (kv_type == KV_INT8) {
-            UNROLL for (u32 d = 0; d < 2; d++) out[d] = fma_((float)sums[d], s.factors[h][b], out[d]);
+        const float max = warp_max(counts ? larger(score[h], MINUS_INFINITY) : MINUS_INFINITY);
+        if (lane == 0) s.maxima[h][thread_x() / 32] = max;
+    }
+}
+
+// Where the weight of a position and head lies.
+template <u32 heads> DEVICE u32 weight_index(u32 position, u32 h) {
+    const u32 group = Group<heads>::group;
+    return (h / group * RANGE + position) * group + h % group;
+}
+
+// Weights of this thread's position.
+template <u32 kv_type, u32 heads>
+DEVICE void weigh(const AttentionArgs &a, AttentionShared<kv_type, heads> &s, const u8 *piece, bool counts,
+                  const float (&score)[heads]) {
+    const u32 lane = thread_x() % 32, index = thread_x();
+    UNROLL for (u32 h = 0; h < heads; h++) {
+        const float max = warp_max(s.maxima[h][lane % (RANGE / KV_BLOCK)]), weight = counts ? exp_(score[h] - max) : 0.0f;
+        s.weights[weight_index<heads>(index, h)] = weight;
+        if (index == h) s.range_max[h] = max;
+        if (kv_type == KV_INT8) {
+            const float scaled = counts ? weight * scales_of(a, piece)[KV_BLOCK + lane] : 0.0f;
+            float factor, inverse;
+            quantising_scales(warp_max(scaled), 255.0f, factor, inverse);
+            s.codes[weight_index<heads>(index, h)] = float_bits(clamp(scaled * inverse, 0.0f, 255.0f) + MAGIC) & 0xff;
+            if (lane == 0) s.code_factors[h][index / KV_BLOCK] = factor;
         }
     }
 }
 
-// The softmax of the ranges so far, and two elements of the values weighed with it.
-struct State {
-    float max, sum, out[2];
+// Adds a range to the softmax of one head, by one warp, which keeps `max` and `sum`.
+template <u32 kv_type, u32 heads>
+DEVICE void add_range(AttentionShared<kv_type, heads> &s, u32 h, u32 high, float &max, float &sum) {
+    // Weights behind the last position are zero and change no sum.
+    float own = 0.0f;
+    UNROLL_4 for (u32 i = thread_x() % 16; i < high; i += 16) own += s.weights[weight_index<heads>(i, h)];
+    own = fold16(own);
+    const float both = larger(s.range_max[h], max);
+    const float old_factor = exp_(max - both), new_factor = exp_(s.range_max[h] - both);
+    sum = fma_(own, new_factor, sum * old_factor), max = both;
+    if (thread_x() % 32 == 0)
+        s.old_factor[h] = old_factor, s.new_factor[h] = new_factor, s.max[h] = max, s.sum[h] = sum;
+}
+
+// The end of the blocks of values that are staged with block `from`: as many as there is room for.
+DEVICE u32 staged_end(const AttentionArgs &a, u32 from, u32 high) {
+    const u32 end = (high + KV_BLOCK - 1) / KV_BLOCK;
+    return end - from < a.staged ? end : from + a.staged;
+}
+
+// Starts to bring this warp's values, if they are among the blocks `from..end`; `base` is the first that is staged.
+DEVICE void stage_values(const AttentionArgs &a, PieceCopies &copies, const u8 *piece, u32 base, u32 from, u32 end) {
+    const u32 block = thread_x() / KV_BLOCK;
+    if (block < from || block >= end) return;
+    u8 *to = (u8 *)dynamic_shared() + (block - base) * a.value_bytes;
+    begin_warp_copy(copies, to, piece + a.key_bytes, a.value_bytes);
+}
+
+// What a thread has of the values of a range: its elements of its heads; for int8 also whole numbers, of one block.
+template <u32 heads> struct Values {
+    float out[Group<heads>::elements][Group<heads>::group];
+    i32 sums[Group<heads>::elements][Group<heads>::group];
 };
 
-DEVICE void merge(State &state, float max, float sum, float first, float second) {
-    const float both = larger(max, state.max);
-    const float old_factor = exp_(state.max - both), new_factor = exp_(max - both);
-    state.sum = fma_(sum, new_factor, state.sum * old_factor);
-    state.out[0] = fma_(first, new_factor, state.out[0] * old_factor);
-    state.out[1] = fma_(second, new_factor, state.out[1] * old_factor);
-    state.max = both;
-}
+// Weights of consecutive positions, and elements of their values as they are stored.
+template <class Kind> struct Slots {
+    u32 weights[Kind::slots * Kind::group], values[Kind::slots][Kind::elements];
+};
 
-DEVICE const State nothing() {
-    State state = {MINUS_INFINITY, 0.0f, {0.0f, 0.0f}};
-    return state;
-}
-
-// Merges what the blocks of all ranges left in `partials`. Called, as it is long.
-CALLED State merge_ranges(const AttentionArgs &a, const float *partials, u32 ranges, u32 e) {
-    State state = nothing();
-    const u64 row = a.padded_dim + 4;
-    for (u32 r = 0; r < ranges; r += 8) {
-        // Asked for together: others wrote them, so they come from the second cache.
-        float maxima[8], sums[8], values[8][2];
-        UNROLL for (u32 j = 0; j < 8; j++) {
-            u32 range = r + j < ranges ? r + j : ranges - 1;
-            const volatile float *partial = partials + range * a.heads * row;
-            maxima[j] = partial[a.padded_dim], sums[j] = partial[a.padded_dim + 1];
-            values[j][0] = partial[e], values[j][1] = partial[e + 1];
-        }
-        UNROLL for (u32 j = 0; j < 8; j++) {
-            if (r + j < ranges) merge(state, maxima[j], sums[j], values[j][0], values[j][1]);
-        }
+template <u32 kv_type, class Kind>
+DEVICE void load_slots(const u8 *values, u32 pitch, const u32 *weights, u32 slot, Slots<Kind> &to) {
+    const u32 group = Kind::group, elements = Kind::elements, count = Kind::slots;
+    UNROLL for (u32 n = 0; n < count; n++) {
+        const u8 *value = values + (slot + n) * pitch;
+        if (kv_type == KV_F16)
+            to.values[n][0] = elements == 2 ? *(const u32 *)value : *(const u16 *)value;
+        else if (kv_type == KV_INT8)
+            to.values[n][0] = elements == 2 ? *(const u16 *)value : *value;
+        else
+            UNROLL for (u32 d = 0; d < elements; d++) to.values[n][d] = ((const u32 *)value)[d];
     }
-    return state;
+    UNROLL for (u32 n = 0; n < count * group; n += 4) {
+        const Words4 four = load4(weights + slot * group + n);
+        to.weights[n] = four.x, to.weights[n + 1] = four.y, to.weights[n + 2] = four.z, to.weights[n + 3] = four.w;
+    }
 }
 
-DEVICE void store_pair(const AttentionArgs &a, const AttentionShare &t, u32 h, u32 e, const State &state) {
-    float *out = a.out + (u64)t.token * a.out_stride + (t.head + h) * a.head_dim + e;
-    const float inverse = divide(1.0f, state.sum);
-    out[0] = state.out[0] * inverse, out[1] = state.out[1] * inverse;
-}
-
-template <u32 kv_type> DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionShared &s) {
-    const u32 column = thread_x() / HEADS * 2, h = thread_x() % HEADS, e = t.start + column;
-    const bool own = column < t.width && e < a.head_dim;
-    State state = nothing();
-    u32 phase = 0;
-    UNROLL_1 for (u32 r = t.from; r < t.to; r++) {
-        const Positions p = positions_of(t, r);
-        if (r != t.from) {
-            sync_block();
-            find_pieces(a, t, s, p);
-        }
-        sync_block();
-        stage_values(a, s, p.low / KV_BLOCK, p.high);
-        score_range<kv_type>(a, s, p);
-        sync_block();
-        // Only now: what the next kernel asks for would stand before these keys.
-        launch_next();
-        if (thread_x() / 32 < HEADS) {
-            if (p.high <= 2 * KV_BLOCK)
-                weigh_head<kv_type, 2>(a, s, thread_x() / 32, p);
-            else
-                weigh_head<kv_type, RANGE / KV_BLOCK>(a, s, thread_x() / 32, p);
-        }
-        float next[2] = {};
-        UNROLL_1 for (u32 b = p.low / KV_BLOCK; b * KV_BLOCK < p.high; b += a.staged) {
-            if (b != p.low / KV_BLOCK) {
-                sync_block();
-                stage_values(a, s, b, p.high);
+// Adds positions, all of them or `rest`.
+template <u32 kv_type, bool whole, class Kind>
+DEVICE void add_slots(const Slots<Kind> &slots, u32 rest, Values<Kind::count> &to) {
+    const u32 group = Kind::group;
+    UNROLL for (u32 n = 0; n < Kind::slots; n++) {
+        if (!whole && n >= rest) break;
+        UNROLL for (u32 d = 0; d < Kind::elements; d++) {
+            const u32 bits = slots.values[n][kv_type == KV_F32 ? d : 0];
+            const float value = kv_type == KV_F16 ? half_float((u16)(bits >> (16 * d))) : bits_float(bits);
+            UNROLL for (u32 h = 0; h < group; h++) {
+                const u32 weight = slots.weights[n * group + h];
+                if (kv_type == KV_INT8)
+                    to.sums[d][h] += (i32)weight * (i32)(i8)(bits >> (8 * d));
+                else
+                    to.out[d][h] = fma_(bits_float(weight), value, to.out[d][h]);
             }
-            await_copies(s.copies, phase++);
-            sync_block();
-            if (own) add_values<kv_type>(a, s, e, h, b, p.high, next);
         }
-        merge(state, s.max[h], s.sum[h], next[0], next[1]);
     }
-    const bool alone = t.ranges == 1 || !a.split, wanted = own && h < t.heads;
-    if (alone) {
-        if (wanted) store_pair(a, t, h, e, state);
-        return;
+}
+
+// Adds the sums of a block of int8 values.
+template <u32 heads> DEVICE void add_sums(const float (*factors)[RANGE / KV_BLOCK], u32 block, Values<heads> &to) {
+    UNROLL for (u32 d = 0; d < Group<heads>::elements; d++) {
+        UNROLL for (u32 h = 0; h < Group<heads>::group; h++)
+            to.out[d][h] = fma_((float)to.sums[d][h], factors[h][block], to.out[d][h]), to.sums[d][h] = 0;
     }
-    float *partials = a.partials + ((u64)t.token * a.ranges * a.heads + t.head + h) * (a.padded_dim + 4);
-    if (wanted) {
-        float *partial = partials + (u64)t.from * a.heads * (a.padded_dim + 4);
-        partial[e] = state.out[0], partial[e + 1] = state.out[1];
-        // Each slice has columns of its own and begins with one that writes these.
-        if (column == 0) partial[a.padded_dim] = state.max, partial[a.padded_dim + 1] = state.sum;
+}
+
+// Adds the first `count` staged values, of which there are `room`, times their weights to `to`. For int8 they begin with
+// `block` of the range.
+template <u32 kv_type, class Kind>
+DEVICE void add_values(const u8 *values, u32 pitch, const u32 *weights, u32 count, u32 room,
+                       const float (*factors)[RANGE / KV_BLOCK], u32 block, Values<Kind::count> &to) {
+    const u32 step = Kind::slots;
+    Slots<Kind> slots, next;
+    load_slots<kv_type>(values, pitch, weights, 0, slots);
+    u32 slot = 0;
+    UNROLL_1 for (; slot + 2 * step <= count; slot += 2 * step) {
+        load_slots<kv_type>(values, pitch, weights, slot + step, next);
+        add_slots<kv_type, true>(slots, step, to);
+        load_slots<kv_type>(values, pitch, weights, slot + 2 * step < room ? slot + 2 * step : 0, slots);
+        add_slots<kv_type, true>(next, step, to);
+        if (kv_type == KV_INT8 && (slot + 2 * step) % KV_BLOCK == 0) add_sums(factors, block + slot / KV_BLOCK, to);
     }
-    fence_device();
+    if (slot + step <= count) {
+        load_slots<kv_type>(values, pitch, weights, slot + step, next);
+        add_slots<kv_type, true>(slots, step, to);
+        slots = next, slot += step;
+    }
+    if (slot < count) add_slots<kv_type, false>(slots, count - slot, to);
+    if (kv_type == KV_INT8 && count % KV_BLOCK != 0) add_sums(factors, block + count / KV_BLOCK, to);
+}
+
+// The same for elements from `e` on of heads from `h` on, from the staged blocks `from..end` up to position `high`.
+template <u32 kv_type, class Kind>
+DEVICE void add_blocks(const AttentionArgs &a, const AttentionShared<kv_type, Kind::count> &s, u32 e, u32 h, u32 from, u32 end,
+                       u32 high, Values<Kind::count> &to) {
+    const u32 bytes = KvFormat<kv_type>::bytes, room = (end - from) * KV_BLOCK, rest = high - from * KV_BLOCK;
+    const u8 *values = (const u8 *)dynamic_shared() + e * bytes;
+    const float *weights = kv_type == KV_INT8 ? (const float *)s.codes : s.weights;
+    const u32 *own = (const u32 *)weights + weight_index<Kind::count>(from * KV_BLOCK, h), count = rest < room ? rest : room;
+    // The usual head: what lies where is known.
+    if (kv_type == KV_F16 && a.padded_dim == 128)
+        add_values<kv_type, Kind>(values, 128 * bytes, own, count, room, s.code_factors + h, from, to);
+    else
+        add_values<kv_type, Kind>(values, a.padded_dim * bytes, own, count, room, s.code_factors + h, from, to);
+}
+
+#define MERGED 16u // ranges that are merged together
+
+// Factors that merge `count` ranges of one head, by one warp, lane by lane: of what came before, of the range; and the
+// range's sum. `max` is the largest score of all ranges before.
+DEVICE void merge_factors(const AttentionArgs &a, const float *partials, u32 count, float (*factors)[4], float &max) {
+    const u32 lane = thread_x() % 32;
+    const float *partial = partials + (lane < count ? lane : 0) * a.heads * (a.padded_dim + 4) + a.padded_dim;
+    const float own = partial[0], sum = partial[1];
+    float most = larger(lane < count ? own : MINUS_INFINITY, max);
+    UNROLL for (u32 by = 1; by < MERGED; by *= 2) most = larger(shuffle_up(most, by), most);
+    float before = shuffle_up(most, 1);
+    before = lane == 0 ? max : before;
+    max = warp_max(most);
+    if (lane < MERGED) factors[lane][0] = exp_(before - most), factors[lane][1] = exp_(own - most), factors[lane][2] = sum;
+}
+
+// Merges what the blocks of all ranges left in `partials`, and stores it. A thread has two elements of a head.
+template <u32 kv_type, u32 heads>
+DEVICE void merge_ranges(const AttentionArgs &a, const AttentionShare &t, AttentionShared<kv_type, heads> &s,
+                         const float *partials) {
+    float (*factors)[4] = (float (*)[4])s.weights;
+    const u32 h = thread_x() / (t.width / 2), e = t.start + thread_x() % (t.width / 2) * 2, warp = thread_x() / 32;
+    const bool wanted = h < t.heads && e < a.head_dim;
+    const u32 row = a.padded_dim + 4, step = a.heads * row;
+    float max = MINUS_INFINITY, sum = 0.0f, out[2] = {};
+    UNROLL_1 for (u32 from = 0; from < t.ranges; from += MERGED) {
+        const u32 count = t.ranges - from < MERGED ? t.ranges - from : MERGED;
+        const float *own = partials + (u64)from * step + (wanted ? h * row + e : 0);
+        u64 pairs[MERGED]; // asked for together
+        UNROLL for (u32 r = 0; r < MERGED; r++) pairs[r] = r < count ? *(const u64 *)(own + r * step) : 0;
+        if (warp < t.heads) merge_factors(a, partials + (u64)from * step + warp * row, count, factors + warp * MERGED, max);
+        sync_block();
+        UNROLL for (u32 r = 0; r < MERGED; r++) {
+            const Words4 four = load4(factors[(wanted ? h : 0) * MERGED + r]);
+            const float old_factor = bits_float(four.x), new_factor = bits_float(four.y);
+            if (r >= count) continue;
+            sum = fma_(bits_float(four.z), new_factor, sum * old_factor);
+            UNROLL for (u32 d = 0; d < 2; d++)
+                out[d] = fma_(bits_float((u32)(pairs[r] >> (32 * d))), new_factor, out[d] * old_factor);
+        }
+        sync_block();
+    }
+    if (!wanted) return;
+    float *to = a.out + (u64)t.token * a.out_stride + (t.head + h) * a.head_dim + e;
+    const float inverse = divide(1.0f, sum);
+    to[0] = out[0] * inverse;
+    if (e + 1 < a.head_dim) to[1] = out[1] * inverse;
+}
+
+// Leaves what one range gave: `elements` of `group` heads from `e` and `h` on. The last block of threads to do so merges all.
+template <u32 kv_type, u32 heads>
+DEVICE void leave_range(const AttentionArgs &a, const AttentionShare &t, AttentionShared<kv_type, heads> &s, u32 e, u32 h,
+                        bool own, const Values<heads> &values) {
+    const u64 row = a.padded_dim + 4;
+    float *partials = a.partials + ((u64)t.token * a.ranges * a.heads + t.head) * row;
+    float *partial = partials + (u64)t.from * a.heads * row;
+    UNROLL for (u32 i = 0; i < Group<heads>::group; i++) {
+        UNROLL for (u32 d = 0; d < Group<heads>::elements; d++) {
+            if (own && h + i < t.heads) partial[(h + i) * row + e + d] = values.out[d][i];
+        }
+    }
+    // Each slice has columns of its own and begins with one that writes these.
+    const u32 head = thread_x();
+    if (head < t.heads) partial[head * row + a.padded_dim] = s.max[head], partial[head * row + a.padded_dim + 1] = s.sum[head];
     sync_block();
     u32 *counter = a.counters + t.token * grid_x() + block_x();
-    if (thread_x() == 0) s.last = atomic_add(counter, 1) == t.ranges - 1;
+    if (thread_x() == 0) s.last = atomic_add_ordered(counter, 1) == t.ranges - 1;
     sync_block();
     if (!s.last) return;
-    fence_device();
-    if (wanted) store_pair(a, t, h, e, merge_ranges(a, partials, t.ranges, e));
+    merge_ranges(a, t, s, partials);
     if (thread_x() == 0) *counter = 0;
 }
 
-// Grid: x = ((key head * subgroups of four query heads) * slices), y = ranges where they are split, z = tokens.
-template <u32 kv_type> DEVICE void attention(const AttentionArgs &a) {
-    SHARED AttentionShared s;
-    const AttentionShare t = attention_share(a);
-    prepare_copies(s.copies);
-    if (t.from < t.to && t.from < t.ranges) {
-        const Positions p = positions_of(t, t.from);
-        find_pieces(a, t, s, p);
+// The block's ranges, one after the other. `piece` and what is on its way, values and, where `ready`, keys `k`, are of the
+// first one.
+template <u32 kv_type, class Kind>
+DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionShared<kv_type, Kind::count> &s, const u8 *piece,
+                   bool ready, Words4 (&k)[Kind::ahead]) {
+    const u32 heads = Kind::count, elements = Kind::elements, group = Kind::group;
+    const u32 vector = KvFormat<kv_type>::vector, chunks = (a.head_dim + vector - 1) / vector, warp = thread_x() / 32;
+    const u32 columns = t.width / elements, e = t.start + thread_x() % columns * elements, h = thread_x() / columns * group;
+    const bool own = h < t.heads && e < a.head_dim;
+    Values<heads> out = {};
+    float max = MINUS_INFINITY, sum = 0.0f; // of one head, in the warps that add ranges
+    u32 phase = 0;
+    UNROLL_1 for (u32 r = t.from;;) {
+        const Positions p = positions_of(t, r);
+        const bool counts = thread_x() >= p.low && thread_x() < p.high;
+        float score[heads] = {};
+        if (piece != 0) {
+            const u8 *key = piece + thread_x() % KV_BLOCK * 16;
+            if (!ready) begin_key(key, chunks, k);
+            score_key<kv_type, heads>(s.q, key, chunks, k, score);
+        }
+        finish_scores(a, s, piece, counts, score);
         sync_block();
-        ask_for_pieces(a, s, p);
+        // Only now: what the next kernel asks for would stand before these keys.
+        launch_next();
+        const u8 *next = 0;
+        if (r + 1 < t.to) next = piece_of(a, t, positions_of(t, r + 1));
+        weigh(a, s, piece, counts, score);
+        if (next != 0) ask_for_piece(a, next, false);
+        Values<heads> values = {};
+        const u32 first = p.low / KV_BLOCK;
+        UNROLL_1 for (u32 b = first; b * KV_BLOCK < p.high; b += a.staged) {
+            const u32 end = staged_end(a, b, p.high);
+            if (b != first) {
+                sync_block();
+                expect_copies(s.copies, (end - b) * a.value_bytes);
+                stage_values(a, s.copies, piece, b, b, end);
+            }
+            await_copies(s.copies, phase++);
+            sync_block();
+            if (own) add_blocks<kv_type, Kind>(a, s, e, h, b, end, p.high, values);
+            if (b == first && warp >= 4 && warp < 4 + heads) add_range(s, warp - 4, p.high, max, sum);
+        }
+        sync_block();
+        UNROLL for (u32 i = 0; i < group; i++) {
+            const float old_factor = s.old_factor[own ? h + i : 0], new_factor = s.new_factor[own ? h + i : 0];
+            UNROLL for (u32 d = 0; d < elements; d++)
+                out.out[d][i] = fma_(values.out[d][i], new_factor, out.out[d][i] * old_factor);
+        }
+        if (++r >= t.to) break;
+        // The next range has none of its blocks left out at its start.
+        const u32 end = staged_end(a, 0, positions_of(t, r).high);
+        piece = next, ready = false;
+        expect_copies(s.copies, end * a.value_bytes);
+        stage_values(a, s.copies, piece, 0, 0, end);
     }
-    await_previous();
-    if (t.from >= t.ranges) return;
-    load_queries<kv_type>(a, s, a.q + (u64)t.token * a.q_stride + t.head * a.head_dim, t.heads);
-    attend<kv_type>(a, t, s);
+    if (a.split && t.ranges > 1) return leave_range(a, t, s, e, h, own, out);
+    if (!own) return;
+    UNROLL for (u32 i = 0; i < group; i++) {
+        const float inverse = divide(1.0f, s.sum[h + i]);
+        float *to = a.out + (u64)t.token * a.out_stride + (t.head + h + i) * a.head_dim + e;
+        UNROLL for (u32 d = 0; d < elements; d++) {
+            if (h + i < t.heads && e + d < a.head_dim) to[d] = out.out[d][i] * inverse;
+        }
+    }
 }
 
-KERNEL(256, attention_f32, AttentionArgs) { attention<KV_F32>(a); }
-KERNEL(256, attention_f16, AttentionArgs) { attention<KV_F16>(a); }
-KERNEL(256, attention_int8, AttentionArgs) { attention<KV_INT8>(a); }
+// Grid: x = ((key head * subgroups of query heads) * slices), y = ranges where they are split, z = tokens.
+template <u32 kv_type, class Kind> DEVICE void attention(const AttentionArgs &a) {
+    SHARED AttentionShared<kv_type, Kind::count> s;
+    prepare_copies(s.copies);
+    const AttentionShare t = attention_share<Kind::count>(a);
+    // A text shorter than the longest.
+    if (t.from >= t.ranges) return launch_next();
+    const Positions p = positions_of(t, t.from);
+    const u8 *piece = piece_of(a, t, p);
+    const u32 warp = thread_x() / 32, first = p.low / KV_BLOCK, end = staged_end(a, first, p.high);
+    // Blocks of positions that are older than this pass come while the kernel before still runs.
+    const u32 old = t.settled > p.start ? (t.settled - p.start) / KV_BLOCK : 0;
+    const u32 vector = KvFormat<kv_type>::vector, chunks = (a.head_dim + vector - 1) / vector;
+    const bool ready = warp < old && piece != 0;
+    expect_copies(s.copies, (end - first) * a.value_bytes);
+    sync_block();
+    Words4 k[Kind::ahead];
+    if (ready) begin_key(piece + thread_x() % KV_BLOCK * 16, chunks, k);
+    stage_values(a, s.copies, piece, first, first, old < end ? old : end);
+    if (piece != 0) ask_for_piece(a, piece, ready && warp < end);
+    await_previous();
+    load_queries(a, s, a.q + (u64)t.token * a.q_stride + t.head * a.head_dim, t.heads);
+    stage_values(a, s.copies, piece, first, old < first ? first : old, end);
+    sync_block();
+    attend<kv_type, Kind>(a, t, s, piece, ready, k);
+}
+
+KERNEL_FITTING(2, 256, attention_f32_1, AttentionArgs) { attention<KV_F32, One>(a); }
+KERNEL_FITTING(2, 256, attention_f32_4, AttentionArgs) { attention<KV_F32, Four>(a); }
+KERNEL_FITTING(2, 256, attention_f16_1, AttentionArgs) { attention<KV_F16, One>(a); }
+KERNEL_FITTING(2, 256, attention_f16_4, AttentionArgs) { attention<KV_F16, Four>(a); }
+KERNEL_FITTING(3, 256, attention_f16_4_many, AttentionArgs) { attention<KV_F16, FourOfMany>(a); }
+KERNEL_FITTING(2, 256, attention_int8_1, AttentionArgs) { attention<KV_INT8, One>(a); }
+KERNEL_FITTING(2, 256, attention_int8_4, AttentionArgs) { attention<KV_INT8, Four>(a); }
+KERNEL_FITTING(3, 256, attention_int8_4_many, AttentionArgs) { attention<KV_INT8, FourOfMany>(a); }

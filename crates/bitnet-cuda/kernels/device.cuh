@@ -45,7 +45,6 @@ DEVICE void *dynamic_shared() { return bitnet_dynamic_shared; }
 
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE void sync_warp() { __syncwarp(); }
-DEVICE void fence_device() { __threadfence(); }
 
 DEVICE float fma_(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE float sqrt_(float x) { return __fsqrt_rn(x); }
@@ -85,6 +84,9 @@ DEVICE float shuffle_xor(float x, u32 mask) { return __shfl_xor_sync(0xffffffffu
 DEVICE float shuffle(float x, u32 lane) { return __shfl_sync(0xffffffffu, x, lane); }
 DEVICE i32 shuffle(i32 x, u32 lane) { return __shfl_sync(0xffffffffu, x, lane); }
 DEVICE i32 shuffle_xor(i32 x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+
+// What the lane `by` in front of this one has; the first lanes get their own.
+DEVICE float shuffle_up(float x, u32 by) { return __shfl_up_sync(0xffffffffu, x, by); }
 
 // Adds what the other lane of a pair has.
 DEVICE void add_neighbour(float (&v)[8]) {
@@ -150,7 +152,20 @@ DEVICE void prefetch(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::
 
 DEVICE Words4 load4(const void *p) { return *(const Words4 *)p; }
 
+// The same from the device's memory, where the compiler does not know, in the order in which it stands.
+DEVICE Words4 load_ahead(const void *p) {
+    Words4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+
 DEVICE u32 atomic_add(u32 *p, u32 v) { return atomicAdd(p, v); }
+// Behind what this thread knows to be written, and before what it reads then, for the whole device.
+DEVICE u32 atomic_add_ordered(u32 *p, u32 v) {
+    u32 old;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
+    return old;
+}
 DEVICE void atomic_or(u32 *p, u32 v) { atomicOr(p, v); }
 
 // Memory that the host shares, past the caches that may have what was there before. What was stored before a release is there
@@ -194,7 +209,8 @@ DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 #if __CUDA_ARCH__ >= 900
 // Copies of pieces of memory to shared memory, which the device makes by itself. All threads of a block make these calls;
 // behind the first a barrier of the block stands before any wait. Copies are told their number of bytes together, then
-// begun, then waited for, again and again: `phase` is how often before. Addresses and bytes are multiples of 16.
+// begun, then waited for, again and again: `phase` is how often before. Addresses and bytes are multiples of 16. A copy of a
+// warp is begun by this warp alone.
 struct PieceCopies {
     u64 barrier;
 };
@@ -209,12 +225,15 @@ DEVICE void expect_copies(PieceCopies &copies, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(&copies.barrier)), "r"(bytes)
                  : "memory");
 }
-DEVICE void begin_copy(PieceCopies &copies, void *to, const void *from, u32 bytes) {
-    if (thread_x() != 0) return;
+DEVICE void begin_warp_copy(PieceCopies &copies, void *to, const void *from, u32 bytes) {
+    if (thread_x() % 32 != 0) return;
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                      shared_address(to)),
                  "l"(from), "r"(bytes), "r"(shared_address(&copies.barrier))
                  : "memory");
+}
+DEVICE void begin_copy(PieceCopies &copies, void *to, const void *from, u32 bytes) {
+    if (thread_x() < 32) begin_warp_copy(copies, to, from, bytes);
 }
 DEVICE void await_copies(PieceCopies &copies, u32 phase) {
     const u32 barrier = shared_address(&copies.barrier);
@@ -255,6 +274,10 @@ DEVICE void prepare_copies(PieceCopies &) {}
 DEVICE void expect_copies(PieceCopies &, u32) {}
 DEVICE void begin_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
     for (u32 i = thread_x(); i < bytes / 16; i += threads()) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
+    copies_commit();
+}
+DEVICE void begin_warp_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
+    for (u32 i = thread_x() % 32; i < bytes / 16; i += 32) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
     copies_commit();
 }
 DEVICE void await_copies(PieceCopies &, u32) { copies_wait<0>(); }

@@ -289,7 +289,9 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     let mut add = |names: &[&'static str], size| all.extend(names.iter().map(|&name| (name, size)));
     add(&["gemm_dot", "gemm_64x16", "gemm_64x32", "gemm_128x32", "gemm_128x64"], size_of::<GemmArgs>());
     add(&["wave_row"], size_of::<WaveArgs>());
-    add(&["attention_f32", "attention_f16", "attention_int8"], size_of::<AttentionArgs>());
+    add(&["attention_f32_1", "attention_f16_1", "attention_int8_1"], size_of::<AttentionArgs>());
+    add(&["attention_f32_4", "attention_f16_4", "attention_int8_4"], size_of::<AttentionArgs>());
+    add(&["attention_f16_4_many", "attention_int8_4_many"], size_of::<AttentionArgs>());
     add(&["attention_many"], size_of::<AttentionArgs>());
     add(&["embed"], size_of::<EmbedArgs>());
     add(&["quantize_rows"], size_of::<QuantizeArgs>());

@@ -10,7 +10,7 @@ use bitnet_model::{
 use bytemuck::cast_slice;
 
 use crate::driver::Driver;
-use crate::forward::{COUNTERS, Part, Pass, attention_grid};
+use crate::forward::{COUNTERS, Part, Pass, attention_grid, tile_shared};
 use crate::gpu::{Address, Gpu, GraphId};
 use crate::graphs::{Graphs, Way};
 use crate::kv::{KvCache, KvLayout};
@@ -225,15 +225,18 @@ impl CudaExecutor {
         let last = batch.sequences.iter().map(|s| s.position + s.tokens.len() - 1).max().unwrap_or(0);
         let steady = input.is_none() && rows == batch.sequences.len() && rows <= GRAPH_ROWS;
         let exact = last / RANGE + 1;
-        let ranges = if steady { exact.next_power_of_two() } else { exact };
-        let stride = steady.then_some(ranges * (RANGE / BLOCK_SIZE));
         let multiprocessors = self.memory.gpu.facts().multiprocessors;
-        let grid = attention_grid(&self.model.spec, rows, ranges, multiprocessors);
+        let grid = attention_grid(&self.model.spec, rows, exact, multiprocessors);
         let blocks = rows * grid.parts;
-        let split = ranges > 1 && blocks < 2 * multiprocessors as usize && blocks * grid.slices <= COUNTERS;
+        let split = exact > 1 && blocks < 2 * multiprocessors as usize && blocks * grid.slices <= COUNTERS;
+        // Blocks of threads without a range would cost more than a graph for each number of ranges.
+        let ranges = if steady && !split { exact.next_power_of_two() } else { exact };
+        let stride = steady.then_some(ranges * (RANGE / BLOCK_SIZE));
         // Tokens that follow each other share keys and values, if there are enough to fill the device.
         let tiled = tile_count(batch);
-        let can_tile = self.kv.layout().kv_type == KvType::F16 && self.model.spec.head_dim <= 128;
+        let kv = self.kv.layout();
+        let fits = tile_shared(kv.key_bytes()) < self.memory.gpu.facts().shared_bytes as usize;
+        let can_tile = kv.kv_type == KvType::F16 && self.model.spec.head_dim <= 128 && fits;
         let tiles = if can_tile && rows >= 2 * tiled && rows >= TILED_ROWS { tiled } else { 0 };
         let sizes = Sizes {
             rows,

@@ -23,9 +23,11 @@ const SHORT_ROW: usize = 4096;
 pub(crate) const COUNTERS: usize = 1 << 16;
 /// Bytes of shared memory of attention to tiles, beside keys and values: queries and weights. `kernels/attention_many.cu`
 const TILE_SHARED: usize = 128 * 32 * 4 + 4 * RANGE * 8 * 4;
+/// Pieces of keys or values that it has there at a time.
+const TILE_PIECES: usize = 3;
 /// Bytes of static shared memory of attention, rounded up.
-const ATTENTION_STATIC: usize = 10 << 10;
-/// Query heads that a block of threads has.
+const ATTENTION_STATIC: usize = 13 << 10;
+/// Query heads that a block of threads has unless blocks are few.
 const HEADS: usize = 4;
 
 /// One pass: where everything is.
@@ -79,29 +81,57 @@ struct Output {
     epilogue: Epilogue,
 }
 
+/// What a block of threads of attention has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttentionKind {
+    /// One query head.
+    One,
+    /// Up to [`HEADS`] query heads of a key head.
+    Four,
+    /// The same where there are so many blocks that more of them at once count most.
+    FourOfMany,
+}
+
 /// How attention of a layer is shared among blocks of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AttentionGrid {
-    /// Blocks that have a key head and a group of query heads.
+    pub(crate) kind: AttentionKind,
+    /// Blocks that have the heads of a token.
     pub(crate) parts: usize,
     /// Blocks that share the elements of a head.
     pub(crate) slices: usize,
 }
 
-/// Query heads of a key head come in groups of four; few tokens share the elements of heads as well.
+/// Groups of up to `heads` query heads of one key head.
+fn parts_of(spec: &ModelSpec, heads: usize) -> usize {
+    spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(heads)
+}
+
+/// Bytes of shared memory of attention to tiles.
+pub(crate) fn tile_shared(key_bytes: usize) -> usize {
+    TILE_SHARED + TILE_PIECES * key_bytes
+}
+
+/// Query heads of a key head read keys and values together; where blocks are few, each head is for itself.
 pub(crate) fn attention_grid(
     spec: &ModelSpec,
     rows: usize,
     ranges: usize,
     multiprocessors: u32,
 ) -> AttentionGrid {
-    let parts = spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(HEADS);
-    let blocks = parts * rows * ranges;
-    // A block has up to 128 elements; two blocks fit a multiprocessor.
-    let [least, most] = [128, 32].map(|width| spec.head_dim.div_ceil(width).clamp(1, 4));
-    let wanted = (2 * multiprocessors as usize / blocks.max(1)).max(1);
-    let slices = (1 << wanted.ilog2()).clamp(least, most);
-    AttentionGrid { parts, slices }
+    let multiprocessors = multiprocessors as usize;
+    // Short texts leave time to read again, until some multiprocessors have several blocks.
+    let room = if ranges == 1 { multiprocessors * 3 / 2 } else { multiprocessors };
+    let parts = parts_of(spec, HEADS);
+    let (kind, parts) = if spec.num_heads == spec.num_kv_heads || spec.num_heads * rows * ranges <= room {
+        (AttentionKind::One, spec.num_heads)
+    } else if parts * rows * ranges <= 2 * multiprocessors {
+        (AttentionKind::Four, parts)
+    } else {
+        (AttentionKind::FourOfMany, parts)
+    };
+    // A block has up to 128 elements.
+    AttentionGrid { kind, parts, slices: spec.head_dim.div_ceil(128) }
 }
 
 impl Pass<'_> {
@@ -297,14 +327,16 @@ impl Pass<'_> {
             pad: 0,
         };
         if sizes.tiles > 0 {
-            let half = RANGE / BLOCK_SIZE / 2 * self.kv.key_bytes();
-            let buffers =
-                if TILE_SHARED + 2 * half <= self.gpu.facts().shared_bytes as usize { 2 } else { 1 };
-            let args = AttentionArgs { staged: buffers as u32, ..args };
-            let shared = (TILE_SHARED + buffers * half) as u32;
-            return self.launch("attention_many", [grid.parts, sizes.tiles, 1], 128, shared, bytes_of(&args));
+            let shared = tile_shared(self.kv.key_bytes()) as u32;
+            let grid = [parts_of(spec, HEADS), sizes.tiles, 1];
+            return self.launch("attention_many", grid, 128, shared, bytes_of(&args));
         }
-        let kernel = ["attention_f32", "attention_f16", "attention_int8"][self.kv.type_code() as usize];
+        let kernels = [
+            ["attention_f32_1", "attention_f32_4", "attention_f32_4"],
+            ["attention_f16_1", "attention_f16_4", "attention_f16_4_many"],
+            ["attention_int8_1", "attention_int8_4", "attention_int8_4_many"],
+        ];
+        let kernel = kernels[self.kv.type_code() as usize][grid.kind as usize];
         let grid = [grid.parts * grid.slices, shared_ranges, sizes.rows];
         self.launch(kernel, grid, RANGE as u32, args.staged * args.value_bytes, bytes_of(&args))
     }

@@ -46,7 +46,6 @@ DEVICE void *dynamic_shared() { return emulator::dynamic; }
 
 DEVICE void sync_block() { emulator::wait_block(); }
 DEVICE void sync_warp() { emulator::exchange(nullptr, 0); }
-DEVICE void fence_device() {}
 
 DEVICE float fma_(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float sqrt_(float x) { return std::sqrt(x); }
@@ -101,6 +100,11 @@ DEVICE float shuffle_xor(float x, u32 mask) {
 DEVICE float shuffle(float x, u32 lane) { return lane_value<float>(emulator::exchange(&x, 4), lane); }
 DEVICE i32 shuffle(i32 x, u32 lane) { return lane_value<i32>(emulator::exchange(&x, 4), lane); }
 
+DEVICE float shuffle_up(float x, u32 by) {
+    const u32 lane = thread_x() % 32;
+    return lane_value<float>(emulator::exchange(&x, 4), lane < by ? lane : lane - by);
+}
+
 // Adds what the other lane of a pair has.
 DEVICE void add_neighbour(float (&v)[8]) {
     float all[8];
@@ -150,6 +154,7 @@ DEVICE Words4 load4(const void *p) {
     if ((uintptr_t)p % 16 != 0) __builtin_trap(); // as on the device
     return *(const Words4 *)p;
 }
+DEVICE Words4 load_ahead(const void *p) { return load4(p); }
 DEVICE void prefetch(const void *) {}
 DEVICE Words4 load_weights(const void *p) { return load4(p); }
 
@@ -158,6 +163,7 @@ DEVICE u32 atomic_add(u32 *p, u32 v) {
     *p = old + v;
     return old;
 }
+DEVICE u32 atomic_add_ordered(u32 *p, u32 v) { return atomic_add(p, v); }
 DEVICE void atomic_or(u32 *p, u32 v) { *p |= v; }
 
 DEVICE u64 load_host(const u64 *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
@@ -202,5 +208,8 @@ DEVICE void prepare_copies(PieceCopies &) {}
 DEVICE void expect_copies(PieceCopies &, u32) {}
 DEVICE void begin_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
     for (u32 i = thread_x(); i < bytes / 16; i += threads()) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
+}
+DEVICE void begin_warp_copy(PieceCopies &, void *to, const void *from, u32 bytes) {
+    for (u32 i = thread_x() % 32; i < bytes / 16; i += 32) copy_async((Words4 *)to + i, (const Words4 *)from + i, true);
 }
 DEVICE void await_copies(PieceCopies &, u32) {}

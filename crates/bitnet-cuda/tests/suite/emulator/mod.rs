@@ -59,7 +59,9 @@ impl Emulator {
         let kernels = if tensor_cores { "sm_80" } else { "sm_75" };
         // Fewer threads than a GPU has: the results are the same, and each of them costs time here.
         let name = "emulator".to_owned();
-        let (multiprocessors, row_threads, shared_bytes) = (2, 64, 96 << 10);
+        let (row_threads, shared_bytes) = (64, 96 << 10);
+        // Attention shares its work differently where there is room for each head.
+        let multiprocessors = if tensor_cores { 2 } else { 40 };
         let most_shared_bytes = shared_bytes;
         let facts = GpuFacts {
             name,
