@@ -13,7 +13,7 @@ use crate::gpu::{Address, Gpu, Shared};
 /// Most bytes of inputs of a step.
 const INPUTS: usize = 256 << 10;
 /// Most pairs of a token and its logit of a row.
-const ROOM: usize = 512;
+const ROOM: usize = 1024;
 /// Most rows.
 const ROWS: usize = 64;
 /// Words before the results of the first row: flags and padding.

@@ -161,20 +161,33 @@ fn dot_rounding(pitch: usize) -> f32 {
     (pitch / 16 + 16) as f32 * f32::EPSILON
 }
 
-/// Takes what was found of a row: a count, nothing, and pairs of a token and its logit in any order.
-fn take_pairs(top: &mut TopLogits, found: &[u32]) {
-    let pairs: &[[u32; 2]] = found[2..][..2 * found[0] as usize].as_chunks().0;
+/// Takes the `k` largest of what was found of a row, and their equals: it has a count, nothing, and pairs of a token and its
+/// logit in any order, which are all numbers. Many more than `k` may have been found, and to sort them would take long.
+fn take_pairs(top: &mut TopLogits, found: &mut [u32], k: usize) {
+    let count = found[0] as usize;
+    let pairs: &mut [[u32; 2]] = found[2..][..2 * count].as_chunks_mut().0;
+    let logit = |pair: &[u32; 2]| f32::from_bits(pair[1]);
+    let mut kept = count;
+    if k < count {
+        let largest_first = |a: &[u32; 2], b: &[u32; 2]| logit(b).total_cmp(&logit(a));
+        let (_, least, rest) = pairs.select_nth_unstable_by(k.max(1) - 1, largest_first);
+        let least = logit(least);
+        let mut equals = 0;
+        for i in 0..rest.len() {
+            // Zeros are equal whatever their sign.
+            if logit(&rest[i]) >= least {
+                rest.swap(i, equals);
+                equals += 1;
+            }
+        }
+        kept = k.max(1) + equals;
+    }
+    let pairs = &mut pairs[..kept];
+    pairs.sort_unstable_by_key(|pair| pair[0]);
     top.ids.clear();
     top.ids.extend(pairs.iter().map(|pair| pair[0]));
-    top.ids.sort_unstable();
     top.logits.clear();
-    top.logits.resize(pairs.len(), 0.0);
-    for pair in pairs {
-        // Each token is there once.
-        if let Ok(place) = top.ids.binary_search(&pair[0]) {
-            top.logits[place] = f32::from_bits(pair[1]);
-        }
-    }
+    top.logits.extend(pairs.iter().map(logit));
 }
 
 /// Takes results from the device.
@@ -237,12 +250,12 @@ impl Results<'_, '_> {
         }
         let room = mailbox::room(self.sizes.capacity);
         let mut found = Vec::new();
-        for (row, top) in top.iter_mut().enumerate() {
+        for (row, (top, (_, want))) in top.iter_mut().zip(self.tops).enumerate() {
             mailbox.take_row(row, room, &mut found);
             if found[0] as usize > room {
                 return Ok(false);
             }
-            take_pairs(top, &found);
+            take_pairs(top, &mut found, want.k);
         }
         Ok(true)
     }
@@ -265,13 +278,13 @@ impl Results<'_, '_> {
         if bytes[0] != 0 {
             return Err(ExecError::NotFinite);
         }
-        let (found, mut more) = (&bytes[skipped / 4..], false);
-        for ((index, top), found) in top.iter_mut().enumerate().zip(found.chunks_exact(entry / 4)) {
+        let (found, mut more) = (&mut bytes[skipped / 4..], false);
+        for ((index, top), found) in top.iter_mut().enumerate().zip(found.chunks_exact_mut(entry / 4)) {
             if found[0] as usize > capacity {
                 self.whole_row(first + index, top)?;
                 more = true;
             } else {
-                take_pairs(top, found);
+                take_pairs(top, found, self.tops[first + index].1.k);
             }
         }
         Ok(more)
@@ -288,5 +301,30 @@ impl Results<'_, '_> {
         top.ids.extend((0..all.len() as u32).filter(|&token| want.allows(token)));
         top.logits.extend(top.ids.iter().map(|&token| all[token as usize]));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_and_their_equals_are_kept_in_the_order_of_tokens() {
+        let row = |pairs: &[(u32, f32)]| {
+            let pairs = pairs.iter().flat_map(|&(token, logit)| [token, logit.to_bits()]);
+            [pairs.clone().count() as u32 / 2, 0].into_iter().chain(pairs).collect::<Vec<u32>>()
+        };
+        let pairs = [(7, 1.0), (3, -2.0), (9, 4.0), (1, 0.0), (5, -0.0), (2, 1.0)];
+        let mut top = TopLogits::default();
+        for (k, ids) in
+            [(1, vec![9]), (2, vec![2, 7, 9]), (4, vec![1, 2, 5, 7, 9]), (6, vec![1, 2, 3, 5, 7, 9])]
+        {
+            take_pairs(&mut top, &mut row(&pairs), k);
+            assert_eq!(top.ids, ids, "{k}");
+            let logit = |id: &u32| pairs.iter().find(|pair| pair.0 == *id).unwrap().1;
+            assert_eq!(top.logits, ids.iter().map(logit).collect::<Vec<f32>>(), "{k}");
+        }
+        take_pairs(&mut top, &mut row(&[]), 3);
+        assert!(top.ids.is_empty());
     }
 }
