@@ -122,7 +122,7 @@ pub(super) fn cells(row: &Row) -> Vec<Cell> {
         cell("model", 0, false, table_text(&row.model)),
         cell("size", 0, true, row.weights.to_string()),
         cell("params", 0, true, parameters(row.parameters)),
-        cell("backend", 0, false, format!("CPU {}", row.kernels)),
+        cell("backend", 0, false, format!("{} {}", row.backend, row.kernels)),
         cell("threads", 0, true, row.threads.to_string()),
         cell("batch", 0, true, row.test().sequences.to_string()),
         cell("test", 14, true, row.test().name()),

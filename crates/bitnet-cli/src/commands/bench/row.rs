@@ -6,6 +6,7 @@ use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::{MemorySize, process};
 use bitnet_inference::InferenceEngine;
 use bitnet_inference::benchmark::{BenchmarkResult, BenchmarkTest};
+use bitnet_model::ExecutorInfo;
 use serde_json::{Map, Value, json};
 
 /// What was measured on.
@@ -46,6 +47,8 @@ pub(super) struct Row {
     format: String,
     pub(super) weights: MemorySize,
     pub(super) parameters: u64,
+    /// What computes: `CPU`, `CUDA`, ...
+    pub(super) backend: String,
     pub(super) kernels: &'static str,
     pub(super) threads: usize,
     pub(super) result: BenchmarkResult,
@@ -54,6 +57,16 @@ pub(super) struct Row {
     kv: MemorySize,
     load: Duration,
     at: SystemTime,
+}
+
+/// What an executor computes on: the word that its description begins with.
+fn backend(info: &ExecutorInfo) -> &str {
+    info.description.split(' ').next().unwrap_or_default()
+}
+
+/// Whether that is the processor, of which the limits are measured.
+pub(super) fn is_processor(info: &ExecutorInfo) -> bool {
+    backend(info) == "cpu"
 }
 
 impl Row {
@@ -65,6 +78,7 @@ impl Row {
             format: model.format.clone(),
             weights: info.weight_bytes,
             parameters: engine.spec().parameters(),
+            backend: backend(info).to_uppercase(),
             kernels: info.kernels,
             threads: info.threads,
             result: result.clone(),
@@ -98,7 +112,7 @@ impl Row {
         object(json!({
             "build_version": env!("CARGO_PKG_VERSION"),
             "cpu_info": machine.cpu_name(),
-            "backends": "CPU",
+            "backends": self.backend,
             "kernels": self.kernels,
             "model_filename": self.place,
             "model_name": self.model,
@@ -232,6 +246,7 @@ pub(super) mod tests {
             format: "test".to_owned(),
             weights: MemorySize::MB(849),
             parameters: 2_412_820_480,
+            backend: "CPU".to_owned(),
             kernels: "avx2",
             threads,
             result: BenchmarkResult {
