@@ -85,7 +85,7 @@ DEVICE void fragment(const Words4 &w, u32 s, u32 (&a)[4]) {
 // tiles of the product, two tokens and two rows a lane, as the tensor core leaves them.
 #define GEMM_WARPS 8u
 
-// Where a warp stands, and what shared memory has beside the stages.
+// A tile, and where a warp stands in it.
 template <u32 pairs, u32 tiles, u32 depth> struct GemmTile {
     static const u32 tokens = 8 * tiles, sets = GEMM_WARPS / pairs, blocks = 2 * pairs;
     static const u32 activations = sets * tokens * 128, stage = activations + GEMM_WARPS * 1024; // bytes
@@ -95,6 +95,7 @@ template <u32 pairs, u32 tiles, u32 depth> struct GemmTile {
     u32 first_block, first; // the tile's first row block and token
 };
 
+// What endings need of a tile's row blocks and tokens, in shared memory.
 template <u32 pairs, u32 tiles> struct alignas(16) TileEnds {
     RowBlock blocks[2 * pairs];
     float scales[8 * tiles];
