@@ -81,8 +81,6 @@ DEVICE i32 dot4_unsigned(u32 a, u32 b, i32 c) {
 }
 
 DEVICE float shuffle_xor(float x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
-DEVICE float shuffle(float x, u32 lane) { return __shfl_sync(0xffffffffu, x, lane); }
-DEVICE i32 shuffle(i32 x, u32 lane) { return __shfl_sync(0xffffffffu, x, lane); }
 DEVICE i32 shuffle_xor(i32 x, u32 mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 
 // What the lane `by` in front of this one has; the first lanes get their own.

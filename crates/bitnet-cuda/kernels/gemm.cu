@@ -84,16 +84,7 @@ DEVICE void fragment(const Words4 &w, u32 s, u32 (&a)[4]) {
 // the token's number, so that quads read without conflicts. At the end sets exchange their sums: each finishes those of some
 // tiles of the product, two tokens and two rows a lane, as the tensor core leaves them.
 #define GEMM_WARPS 8u
-
-// A tile, and where a warp stands in it.
-template <u32 pairs, u32 tiles, u32 depth> struct GemmTile {
-    static const u32 tokens = 8 * tiles, sets = GEMM_WARPS / pairs, blocks = 2 * pairs;
-    static const u32 activations = sets * tokens * 128, stage = activations + GEMM_WARPS * 1024; // bytes
-    static const u32 units = 2 * tiles >= sets ? 2 * tiles / sets : 1; // tiles of the product that a set finishes
-    static const u32 at_once = units < 4 ? units : 4;
-    u32 warp, lane, pair, set;
-    u32 first_block, first; // the tile's first row block and token
-};
+#define STAGES 3u
 
 // What endings need of a tile's row blocks and tokens, in shared memory.
 template <u32 pairs, u32 tiles> struct alignas(16) TileEnds {
@@ -101,6 +92,17 @@ template <u32 pairs, u32 tiles> struct alignas(16) TileEnds {
     float scales[8 * tiles];
     i32 sums[8 * tiles];
     float factors[2 * pairs][8 * tiles][2]; // low and high
+};
+
+// A tile, and where a warp stands in it.
+template <u32 pairs, u32 tiles> struct GemmTile {
+    typedef TileEnds<pairs, tiles> Ends;
+    static const u32 tokens = 8 * tiles, sets = GEMM_WARPS / pairs, blocks = 2 * pairs;
+    static const u32 activations = sets * tokens * 128, stage = activations + GEMM_WARPS * 1024; // bytes
+    static const u32 units = 2 * tiles >= sets ? 2 * tiles / sets : 1; // tiles of the product that a set finishes
+    static const u32 at_once = units < 4 ? units : 4;
+    u32 warp, lane, pair, set;
+    u32 first_block, first; // the tile's first row block and token
 };
 
 template <class T> DEVICE T tile_of() {
@@ -165,13 +167,13 @@ template <class T> DEVICE void copy_next(ActivationCopies<T> &c, u8 *stage) {
 }
 
 // What endings need: of the row blocks while the kernel before still runs, of the tokens behind it.
-template <class T, class Ends> DEVICE void load_blocks(const GemmArgs &a, const T &tile, Ends &ends) {
+template <class T> DEVICE void load_blocks(const GemmArgs &a, const T &tile, typename T::Ends &ends) {
     const u32 i = thread_x() / 2, half = thread_x() % 2, block = tile.first_block + i, last = a.product.row_blocks - 1;
     if (i >= T::blocks) return;
     copy_async((u8 *)(ends.blocks + i) + 16 * half, (const u8 *)(a.product.blocks + (block < last ? block : last)) + 16 * half, true);
 }
 
-template <class T, class Ends> DEVICE void load_tokens(const GemmArgs &a, const T &tile, Ends &ends) {
+template <class T> DEVICE void load_tokens(const GemmArgs &a, const T &tile, typename T::Ends &ends) {
     const u32 i = thread_x(), token = tile.first + i < a.tokens ? tile.first + i : a.tokens - 1;
     if (i < T::tokens) ends.scales[i] = a.scales[token], ends.sums[i] = a.sums[token];
 }
@@ -194,25 +196,25 @@ template <u32 tiles> DEVICE void multiply_group(const Words4 (&w)[2], const Word
     }
 }
 
-template <u32 pairs, u32 tiles, u32 depth, class Ends>
-DEVICE void tile_products(const GemmArgs &a, const GemmTile<pairs, tiles, depth> &tile, Ends &ends, i32 (&sums)[2][tiles][4]) {
-    typedef GemmTile<pairs, tiles, depth> T;
-    u8 *stages = (u8 *)dynamic_shared(); // [depth]: activations [set][token][128 bytes], weights [warp][row block][lane][16]
+template <u32 pairs, u32 tiles>
+DEVICE void tile_products(const GemmArgs &a, const GemmTile<pairs, tiles> &tile, TileEnds<pairs, tiles> &ends, i32 (&sums)[2][tiles][4]) {
+    typedef GemmTile<pairs, tiles> T;
+    u8 *stages = (u8 *)dynamic_shared(); // [STAGES]: activations [set][token][128 bytes], weights [warp][row block][lane][16]
     const u32 steps = (a.product.groups + T::sets - 1) / T::sets;
     WeightCopies<T> weights = weight_copies(a.product, tile);
     ActivationCopies<T> activations = activation_copies(a, tile);
     load_blocks(a, tile, ends);
-    UNROLL for (u32 s = 0; s < depth - 1; s++) copy_next(weights, stages + s * T::stage);
+    UNROLL for (u32 s = 0; s < STAGES - 1; s++) copy_next(weights, stages + s * T::stage);
     if (block_y() == 0) ask_for_weights(a.product, tile);
     await_previous();
-    UNROLL for (u32 s = 0; s < depth - 1; s++) {
+    UNROLL for (u32 s = 0; s < STAGES - 1; s++) {
         copy_next(activations, stages + s * T::stage);
         copies_commit();
     }
     load_tokens(a, tile, ends);
-    u32 now = 0, next = (depth - 1) * T::stage;
+    u32 now = 0, next = (STAGES - 1) * T::stage;
     UNROLL_1 for (u32 step = 0; step < steps; step++) {
-        copies_wait<(int)depth - 2>();
+        copies_wait<(int)STAGES - 2>();
         sync_block();
         copy_next(weights, stages + next);
         copy_next(activations, stages + next);
@@ -220,7 +222,7 @@ DEVICE void tile_products(const GemmArgs &a, const GemmTile<pairs, tiles, depth>
         const Words4 *stage = (const Words4 *)(stages + now), *own = stage + T::activations / 16 + tile.warp * 64 + tile.lane;
         const Words4 w[2] = {own[0], own[32]};
         multiply_group<tiles>(w, stage + tile.set * T::tokens * 8, tile.lane, sums);
-        next = now, now = now + T::stage < depth * T::stage ? now + T::stage : 0;
+        next = now, now = now + T::stage < STAGES * T::stage ? now + T::stage : 0;
     }
     copies_wait<0>();
     sync_block();
@@ -236,8 +238,8 @@ template <class T> DEVICE Unit unit_of(const T &tile, u32 unit) {
     return made;
 }
 
-template <u32 epilogue, class T, class Ends>
-DEVICE void load_endings(const GemmArgs &a, const T &tile, const Ends &ends, u32 first, Ending (&e)[T::at_once][2]) {
+template <u32 epilogue, class T>
+DEVICE void load_endings(const GemmArgs &a, const T &tile, const typename T::Ends &ends, u32 first, Ending (&e)[T::at_once][2]) {
     const u32 g = tile.lane / 4;
     UNROLL for (u32 i = 0; i < T::at_once; i++) {
         const Unit u = unit_of(tile, first + i);
@@ -251,8 +253,8 @@ DEVICE void load_endings(const GemmArgs &a, const T &tile, const Ends &ends, u32
 }
 
 // `parts`: sums of the set's tiles, [set][unit][lane][4].
-template <u32 epilogue, class T, class Ends>
-DEVICE void finish_units(const GemmArgs &a, const T &tile, const Ends &ends, const Words4 *parts, u32 first, Ending (&e)[T::at_once][2]) {
+template <u32 epilogue, class T>
+DEVICE void finish_units(const GemmArgs &a, const T &tile, const typename T::Ends &ends, const Words4 *parts, u32 first, Ending (&e)[T::at_once][2]) {
     const u32 g = tile.lane / 4;
     UNROLL for (u32 i = 0; i < T::at_once; i++) {
         const Unit u = unit_of(tile, first + i);
@@ -274,8 +276,8 @@ DEVICE void finish_units(const GemmArgs &a, const T &tile, const Ends &ends, con
 }
 
 // Finishes the tiles of this warp's set; a barrier stands behind the first loads.
-template <u32 epilogue, class T, class Ends>
-DEVICE void finish_set(const GemmArgs &a, const T &tile, const Ends &ends, const Words4 *parts) {
+template <u32 epilogue, class T>
+DEVICE void finish_set(const GemmArgs &a, const T &tile, const typename T::Ends &ends, const Words4 *parts) {
     const bool finishes = tile.set * T::units < T::tokens / 4;
     UNROLL_1 for (u32 first = 0; first < T::units; first += T::at_once) {
         Ending e[T::at_once][2];
@@ -285,9 +287,9 @@ DEVICE void finish_set(const GemmArgs &a, const T &tile, const Ends &ends, const
     }
 }
 
-template <u32 pairs, u32 tiles, u32 depth> DEVICE void gemm_tile(const GemmArgs &a) {
-    typedef GemmTile<pairs, tiles, depth> T;
-    SHARED TileEnds<pairs, tiles> ends;
+template <u32 pairs, u32 tiles> DEVICE void gemm_tile(const GemmArgs &a) {
+    typedef GemmTile<pairs, tiles> T;
+    SHARED typename T::Ends ends;
     const T tile = tile_of<T>();
     i32 sums[2][tiles][4] = {};
     launch_next();
@@ -314,9 +316,9 @@ template <u32 pairs, u32 tiles, u32 depth> DEVICE void gemm_tile(const GemmArgs 
 }
 
 // Rows and tokens of a tile; two blocks of threads fit a multiprocessor. bitnet_cuda::gemm tells which is used when.
-KERNEL_FITTING(2, 256, gemm_64x16, GemmArgs) { gemm_tile<2, 2, 3>(a); }
-KERNEL_FITTING(2, 256, gemm_64x32, GemmArgs) { gemm_tile<2, 4, 3>(a); }
-KERNEL_FITTING(2, 256, gemm_128x32, GemmArgs) { gemm_tile<4, 4, 3>(a); }
-KERNEL_FITTING(2, 256, gemm_128x64, GemmArgs) { gemm_tile<4, 8, 3>(a); }
+KERNEL_FITTING(2, 256, gemm_64x16, GemmArgs) { gemm_tile<2, 2>(a); }
+KERNEL_FITTING(2, 256, gemm_64x32, GemmArgs) { gemm_tile<2, 4>(a); }
+KERNEL_FITTING(2, 256, gemm_128x32, GemmArgs) { gemm_tile<4, 4>(a); }
+KERNEL_FITTING(2, 256, gemm_128x64, GemmArgs) { gemm_tile<4, 8>(a); }
 
 #endif

@@ -164,13 +164,13 @@ fn dot_rounding(pitch: usize) -> f32 {
 /// Takes the `k` largest of what was found of a row, and their equals: it has a count, nothing, and pairs of a token and its
 /// logit in any order, which are all numbers. Many more than `k` may have been found, and to sort them would take long.
 fn take_pairs(top: &mut TopLogits, found: &mut [u32], k: usize) {
-    let count = found[0] as usize;
+    let (count, k) = (found[0] as usize, k.max(1));
     let pairs: &mut [[u32; 2]] = found[2..][..2 * count].as_chunks_mut().0;
     let logit = |pair: &[u32; 2]| f32::from_bits(pair[1]);
     let mut kept = count;
     if k < count {
         let largest_first = |a: &[u32; 2], b: &[u32; 2]| logit(b).total_cmp(&logit(a));
-        let (_, least, rest) = pairs.select_nth_unstable_by(k.max(1) - 1, largest_first);
+        let (_, least, rest) = pairs.select_nth_unstable_by(k - 1, largest_first);
         let least = logit(least);
         let mut equals = 0;
         for i in 0..rest.len() {
@@ -180,7 +180,7 @@ fn take_pairs(top: &mut TopLogits, found: &mut [u32], k: usize) {
                 equals += 1;
             }
         }
-        kept = k.max(1) + equals;
+        kept = k + equals;
     }
     let pairs = &mut pairs[..kept];
     pairs.sort_unstable_by_key(|pair| pair[0]);

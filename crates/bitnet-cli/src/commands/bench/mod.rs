@@ -20,7 +20,7 @@ use bitnet_inference::{EngineError, InferenceEngine};
 
 use self::plan::{Plan, Setup};
 use self::print::Printer;
-use self::row::{Machine, Row, is_processor};
+use self::row::{Machine, Row};
 use crate::args::{BenchAction, BenchArgs, ModelArgs};
 use crate::error::CliError;
 use crate::output::{self, Notes, Progress};
@@ -86,8 +86,8 @@ impl Bench<'_> {
             repetitions: self.args.repetitions,
             warm_up: !self.args.no_warmup,
             top_k: self.args.top_k,
-            // Other devices have other limits.
-            probe: self.probe.as_mut().filter(|_| is_processor(engine.info())),
+            // Limits are measured of the processor.
+            probe: self.probe.as_mut().filter(|_| engine.gpu_memory().is_none()),
         };
         let (printer, rows) = (&mut self.printer, &mut self.rows);
         let mut progress = Progress::new("measuring", notes);

@@ -6,7 +6,6 @@ use bitnet_core::cpu::CpuFeatures;
 use bitnet_core::{MemorySize, process};
 use bitnet_inference::InferenceEngine;
 use bitnet_inference::benchmark::{BenchmarkResult, BenchmarkTest};
-use bitnet_model::ExecutorInfo;
 use serde_json::{Map, Value, json};
 
 /// What was measured on.
@@ -47,7 +46,7 @@ pub(super) struct Row {
     format: String,
     pub(super) weights: MemorySize,
     pub(super) parameters: u64,
-    /// What computes: `CPU`, `CUDA`, ...
+    /// What computes, the first word of its description: `CPU`, `CUDA`, ...
     pub(super) backend: String,
     pub(super) kernels: &'static str,
     pub(super) threads: usize,
@@ -59,16 +58,6 @@ pub(super) struct Row {
     at: SystemTime,
 }
 
-/// What an executor computes on: the word that its description begins with.
-fn backend(info: &ExecutorInfo) -> &str {
-    info.description.split(' ').next().unwrap_or_default()
-}
-
-/// Whether that is the processor, of which the limits are measured.
-pub(super) fn is_processor(info: &ExecutorInfo) -> bool {
-    backend(info) == "cpu"
-}
-
 impl Row {
     pub(super) fn new(engine: &InferenceEngine, result: &BenchmarkResult, peak: Option<MemorySize>) -> Self {
         let (model, info) = (engine.model(), engine.info());
@@ -78,7 +67,7 @@ impl Row {
             format: model.format.clone(),
             weights: info.weight_bytes,
             parameters: engine.spec().parameters(),
-            backend: backend(info).to_uppercase(),
+            backend: info.description.split(' ').next().unwrap_or_default().to_uppercase(),
             kernels: info.kernels,
             threads: info.threads,
             result: result.clone(),

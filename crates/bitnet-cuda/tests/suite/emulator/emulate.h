@@ -96,10 +96,6 @@ DEVICE float shuffle_xor(float x, u32 mask) {
     return lane_value<float>(emulator::exchange(&x, 4), (thread_x() % 32) ^ mask);
 }
 
-// What a lane has.
-DEVICE float shuffle(float x, u32 lane) { return lane_value<float>(emulator::exchange(&x, 4), lane); }
-DEVICE i32 shuffle(i32 x, u32 lane) { return lane_value<i32>(emulator::exchange(&x, 4), lane); }
-
 DEVICE float shuffle_up(float x, u32 by) {
     const u32 lane = thread_x() % 32;
     return lane_value<float>(emulator::exchange(&x, 4), lane < by ? lane : lane - by);
