@@ -44,7 +44,7 @@ impl<'a> RowWants<'a> {
         match self {
             RowWants::All => false,
             RowWants::Top(_) => true,
-            RowWants::Each(rows, _) => matches!(rows[row], RowWant::Top(_)),
+            RowWants::Each(rows, _) => rows[row].top().is_some(),
         }
     }
 

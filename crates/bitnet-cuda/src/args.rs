@@ -254,6 +254,15 @@ pub(crate) struct SelectArgs {
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
+pub(crate) struct DrawArgs {
+    pub(crate) draws: Address,
+    pub(crate) found: Address,
+    pub(crate) capacity: u32,
+    pub(crate) pad: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(crate) struct FetchArgs {
     pub(crate) mail: Address,
     pub(crate) inputs: Address,
@@ -304,6 +313,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&["make_image"], size_of::<ImageArgs>());
     add(&["scan_dot", "scan_4", "scan_16", "scan_64"], size_of::<ScanArgs>());
     add(&["collect", "rescore"], size_of::<SelectArgs>());
+    add(&["draw"], size_of::<DrawArgs>());
     add(&["fetch"], size_of::<FetchArgs>());
     add(&["deliver"], size_of::<DeliverArgs>());
     all

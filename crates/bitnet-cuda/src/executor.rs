@@ -5,7 +5,7 @@ use bitnet_core::{MemorySize, MemoryStats};
 use bitnet_model::executor::{check_blocks, read_embedding_rows};
 use bitnet_model::{
     Batch, DenseTensor, ExecError, Executor, ExecutorInfo, Give, KvType, ModelSpec, RowWant, RowWants,
-    TopLogits, TopWant, Traffic, Want, Weights,
+    TopLogits, Traffic, Want, Weights,
 };
 use bytemuck::cast_slice;
 
@@ -17,7 +17,7 @@ use crate::kv::{KvCache, KvLayout};
 use crate::mailbox::{self, Post};
 use crate::memory::{DeviceStatistics, Memory};
 use crate::model::Model;
-use crate::output::{Results, capacity, mask_words, order, tops};
+use crate::output::{Results, Top, capacity, mask_words, order, tops};
 use crate::scratch::{Inputs, LOGIT_ROWS, Places, RANGE, Scratch, Sizes, check_spec, table_len, tile_count};
 use crate::{BACKEND, BLOCK_SIZE, CudaError};
 
@@ -218,7 +218,7 @@ impl CudaExecutor {
         &self,
         batch: &Batch<'_>,
         input: Option<&[f32]>,
-        tops: &[(usize, TopWant<'_>)],
+        tops: &[Top<'_>],
         logits: bool,
     ) -> (Sizes, Option<usize>) {
         let (rows, picked) = (batch.tokens(), batch.logit_rows());
@@ -250,6 +250,7 @@ impl CudaExecutor {
             top: tops.len(),
             capacity: if tops.is_empty() { 0 } else { capacity(tops) },
             mask_words: mask_words(tops),
+            draws: tops.iter().any(|top| top.draw.is_some()),
         };
         (sizes, stride)
     }
@@ -287,12 +288,7 @@ impl CudaExecutor {
         result
     }
 
-    fn run_on(
-        &mut self,
-        work: &Work<'_>,
-        tops: &[(usize, TopWant<'_>)],
-        want: Want<'_>,
-    ) -> Result<(), ExecError> {
+    fn run_on(&mut self, work: &Work<'_>, tops: &[Top<'_>], want: Want<'_>) -> Result<(), ExecError> {
         let delivered = self.compute(work)?;
         let &Work { scratch, sizes, .. } = work;
         match want {
@@ -376,6 +372,10 @@ impl CudaExecutor {
 impl Executor for CudaExecutor {
     fn spec(&self) -> &ModelSpec {
         &self.model.spec
+    }
+
+    fn draws(&self) -> bool {
+        true
     }
 
     fn device_memory(&self) -> Option<MemoryStats> {

@@ -1,26 +1,37 @@
 //! What comes back from a pass: logits, or the largest of them.
 
-use bitnet_model::{ExecError, RowWants, TokenSet, TopLogits, TopWant};
+use bitnet_model::{Draw, ExecError, RowWants, TokenSet, TopLogits, TopWant};
 use bytemuck::{bytes_of, cast_slice_mut};
 
 use crate::CudaError;
-use crate::args::{DeliverArgs, FetchArgs, ScanArgs, SelectArgs};
+use crate::args::{DeliverArgs, DrawArgs, FetchArgs, ScanArgs, SelectArgs};
 use crate::forward::Pass;
 use crate::gpu::Address;
 use crate::kv::KvLayout;
 use crate::mailbox::{self, Post};
 use crate::memory::Memory;
 use crate::model::Model;
-use crate::scratch::{CHUNK, LOGIT_ROWS, Scratch, Sizes, found_bytes};
+use crate::scratch::{CHUNK, LOGIT_ROWS, RowDraw, Scratch, Sizes, found_bytes};
 
 /// Room for what is found of a row, at least and at most. If more is found, all logits of the row are computed.
 const CAPACITY: [usize; 2] = [1024, 8192];
 /// Most blocks of threads that compute what was found of a row.
 const RESCORE_BLOCKS: usize = 64;
 
-/// Rows of so many that want their largest logits only.
-pub(crate) fn tops(wants: RowWants<'_>, rows: usize) -> Vec<(usize, TopWant<'_>)> {
-    (0..rows).filter_map(|row| wants.row(row).top().map(|want| (row, want))).collect()
+/// What a row wants that wants its largest logits only, or what is drawn from them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Top<'a> {
+    pub(crate) want: TopWant<'a>,
+    pub(crate) draw: Option<Draw>,
+}
+
+/// What those of so many rows want that want their largest logits only.
+pub(crate) fn tops(wants: RowWants<'_>, rows: usize) -> Vec<Top<'_>> {
+    let top = |row| {
+        let row = wants.row(row);
+        row.top().map(|want| Top { want, draw: row.draw().filter(|draw| draw.k <= Draw::FEW) })
+    };
+    (0..rows).filter_map(top).collect()
 }
 
 /// The order in which rows are computed: those that want their largest logits first.
@@ -31,14 +42,14 @@ pub(crate) fn order(wants: RowWants<'_>, rows: usize) -> Vec<usize> {
 }
 
 /// Room for what is found of each row.
-pub(crate) fn capacity(tops: &[(usize, TopWant<'_>)]) -> usize {
-    let most = tops.iter().map(|(_, want)| want.k).max().unwrap_or(0);
+pub(crate) fn capacity(tops: &[Top<'_>]) -> usize {
+    let most = tops.iter().map(|top| top.want.k).max().unwrap_or(0);
     most.saturating_mul(16).clamp(CAPACITY[0], CAPACITY[1]).next_power_of_two()
 }
 
 /// Words of the sets of tokens.
-pub(crate) fn mask_words(tops: &[(usize, TopWant<'_>)]) -> usize {
-    tops.iter().filter_map(|(_, want)| want.allowed).map(TokenSet::words).sum()
+pub(crate) fn mask_words(tops: &[Top<'_>]) -> usize {
+    tops.iter().filter_map(|top| top.want.allowed).map(TokenSet::words).sum()
 }
 
 impl Pass<'_> {
@@ -78,7 +89,13 @@ impl Pass<'_> {
         self.scan(&args, parts, count)?;
         self.launch("collect", [count, 1, 1], 512, 0, bytes_of(&args))?;
         let blocks = RESCORE_BLOCKS.min(self.gpu.facts().multiprocessors as usize);
-        self.launch("rescore", [blocks, count, 1], 256, 0, bytes_of(&args))
+        self.launch("rescore", [blocks, count, 1], 256, 0, bytes_of(&args))?;
+        if !self.sizes.draws {
+            return Ok(());
+        }
+        let (draws, capacity) = (at(places.draws, size_of::<RowDraw>()), self.sizes.capacity as u32);
+        let args = DrawArgs { draws, found: args.found, capacity, pad: 0 };
+        self.launch("draw", [count, 1, 1], 256, 0, bytes_of(&args))
     }
 
     /// All kernels up to the first rows of logits.
@@ -198,7 +215,7 @@ pub(crate) struct Results<'a, 'w> {
     pub(crate) scratch: &'a Scratch,
     pub(crate) sizes: Sizes,
     pub(crate) counters: Address,
-    pub(crate) tops: &'a [(usize, TopWant<'w>)],
+    pub(crate) tops: &'a [Top<'w>],
 }
 
 impl Results<'_, '_> {
@@ -250,12 +267,12 @@ impl Results<'_, '_> {
         }
         let room = mailbox::room(self.sizes.capacity);
         let mut found = Vec::new();
-        for (row, (top, (_, want))) in top.iter_mut().zip(self.tops).enumerate() {
+        for (row, (top, wanted)) in top.iter_mut().zip(self.tops).enumerate() {
             mailbox.take_row(row, room, &mut found);
             if found[0] as usize > room {
                 return Ok(false);
             }
-            take_pairs(top, &mut found, want.k);
+            take_pairs(top, &mut found, wanted.want.k);
         }
         Ok(true)
     }
@@ -284,7 +301,7 @@ impl Results<'_, '_> {
                 self.whole_row(first + index, top)?;
                 more = true;
             } else {
-                take_pairs(top, found, self.tops[first + index].1.k);
+                take_pairs(top, found, self.tops[first + index].want.k);
             }
         }
         Ok(more)
@@ -295,7 +312,7 @@ impl Results<'_, '_> {
         self.pass().logits(row, 1)?;
         let mut all = vec![0.0; self.model.spec.vocab_size];
         self.memory.download(self.scratch.at(self.scratch.places.logits), cast_slice_mut(&mut all))?;
-        let want = self.tops[row].1;
+        let want = self.tops[row].want;
         top.ids.clear();
         top.logits.clear();
         top.ids.extend((0..all.len() as u32).filter(|&token| want.allows(token)));

@@ -4,13 +4,15 @@
 //! what comes back.
 
 use bitnet_core::device_pool::Lent;
-use bitnet_model::{Batch, LogitRows, ModelSpec, Sequence, TopWant};
+use bitnet_model::{Batch, Draw, DrawStep, LogitRows, ModelSpec, Sequence};
+use bytemuck::{Pod, Zeroable};
 
 use crate::BLOCK_SIZE;
 use crate::gemm::{LEAST_TILE, TILE_TOKENS};
 use crate::gpu::Address;
 use crate::kv::KvCache;
 use crate::layout::GROUP;
+use crate::output::Top;
 
 /// Positions with a softmax of their own; see `kernels/attention.cu`.
 pub(crate) const RANGE: usize = bitnet_model::kv::RANGE;
@@ -49,6 +51,8 @@ pub(crate) struct Sizes {
     pub(crate) top: usize,
     pub(crate) capacity: usize,
     pub(crate) mask_words: usize,
+    /// Whether the device draws for any of them.
+    pub(crate) draws: bool,
 }
 
 /// Places in the buffer, from its beginning.
@@ -65,6 +69,7 @@ pub(crate) struct Places {
     pub(crate) mask_at: usize,
     pub(crate) mask_len: usize,
     pub(crate) masks: usize,
+    pub(crate) draws: usize,
     /// Zero if all results are numbers. The end of what the host sends, the start of what it gets.
     pub(crate) flags: usize,
     pub(crate) found: usize,
@@ -118,6 +123,7 @@ impl Places {
             mask_at: part(4 * top),
             mask_len: part(4 * top),
             masks: part(4 * sizes.mask_words),
+            draws: part(some(sizes.draws, top * size_of::<RowDraw>())),
             flags: part(4),
             found: part(top * found_bytes(sizes.capacity)),
             hidden: part(4 * picked * pitch),
@@ -140,6 +146,40 @@ impl Places {
             total: 0,
         };
         Self { total: end, ..places }
+    }
+}
+
+/// How the device draws for a row, as `kernels/draw.cu` reads it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RowDraw {
+    number: f64,
+    /// How many logits count; 0: no draw.
+    k: u32,
+    /// Two bits a step: 1 temperature, 2 top-p, 3 min-p.
+    kinds: u32,
+    values: [f32; 4],
+}
+
+impl RowDraw {
+    fn of(draw: &Draw) -> Self {
+        let mut row = Self {
+            number: draw.number,
+            k: draw.k.clamp(1, u32::MAX as usize) as u32,
+            kinds: 0,
+            values: [0.0; 4],
+        };
+        for (i, step) in draw.steps.iter().enumerate() {
+            let (kind, value) = match *step {
+                None => (0, 0.0),
+                Some(DrawStep::Temperature(value)) => (1, value),
+                Some(DrawStep::TopP(share)) => (2, share),
+                Some(DrawStep::MinP(share)) => (3, share),
+            };
+            row.kinds |= kind << (2 * i);
+            row.values[i] = value;
+        }
+        row
     }
 }
 
@@ -233,9 +273,12 @@ impl Inputs {
     }
 
     /// What the rows want that give their largest logits.
-    pub(crate) fn add_tops(&mut self, places: &Places, tops: &[(usize, TopWant<'_>)]) {
+    pub(crate) fn add_tops(&mut self, places: &Places, tops: &[Top<'_>]) {
         let mut words = 0;
-        for (i, (_, want)) in tops.iter().enumerate() {
+        for (i, Top { want, draw }) in tops.iter().enumerate() {
+            if let Some(draw) = draw {
+                self.put(places.draws, i, bytemuck::cast::<_, [u8; size_of::<RowDraw>()]>(RowDraw::of(draw)));
+            }
             self.put(places.top_counts, i, (want.k.clamp(1, u32::MAX as usize) as u32).to_le_bytes());
             let Some(set) = want.allowed else {
                 self.put(places.mask_at, i, u32::MAX.to_le_bytes());

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use bitnet_model::{RowWant, TopLogits, TopWant, Want};
+use bitnet_model::{TopLogits, TopWant, Want};
 
 /// Where results go.
 pub(crate) struct Sink<'a> {
@@ -37,12 +37,12 @@ impl<'a> Sink<'a> {
             }
             Want::Logits(wants, logits, top) => {
                 for row in values.chunks_exact(width) {
-                    match wants.row(self.row) {
-                        RowWant::All => {
+                    match wants.row(self.row).top() {
+                        None => {
                             logits[self.at..self.at + width].copy_from_slice(row);
                             self.at += width;
                         }
-                        RowWant::Top(want) => {
+                        Some(want) => {
                             largest(row, want, &mut top[self.tops]);
                             self.tops += 1;
                         }
@@ -73,7 +73,7 @@ fn largest(row: &[f32], want: TopWant<'_>, top: &mut TopLogits) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitnet_model::{RowWants, TokenSet};
+    use bitnet_model::{RowWant, RowWants, TokenSet};
 
     #[test]
     fn results_go_where_they_are_wanted() {

@@ -336,6 +336,11 @@ pub trait Executor: Send {
         None
     }
 
+    /// Whether [`RowWant::Draw`] gives the token alone, so that it is worth asking for.
+    fn draws(&self) -> bool {
+        false
+    }
+
     /// Copies the keys and values of all layers from one block to another, so that a text can go on from within a block that
     /// others read.
     ///

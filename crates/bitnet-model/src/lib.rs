@@ -17,6 +17,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod draw;
 pub mod executor;
 pub mod export;
 mod fingerprint;
@@ -30,6 +31,7 @@ pub mod synth;
 pub mod want;
 pub mod weights;
 
+pub use draw::{Draw, DrawStep};
 pub use executor::{Batch, ExecError, Executor, ExecutorInfo, Give, LogitRows, Sequence, TopLogits, Traffic};
 pub use fingerprint::fingerprint;
 pub use kv::KvType;

@@ -1,5 +1,6 @@
 //! Which logits each row of a batch is to give: [`RowWant`], and [`Executor::forward_select`] by way of all logits.
 
+use crate::draw::Draw;
 use crate::executor::{Batch, ExecError, Executor, TopLogits};
 
 /// Bits of a word of a [`TokenSet`].
@@ -65,20 +66,32 @@ impl TopWant<'_> {
 }
 
 /// What a row of a batch is to give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RowWant<'a> {
     /// All logits.
     All,
     /// The largest ones.
     Top(TopWant<'a>),
+    /// The token that is drawn from the largest ones, alone, or these: then the caller draws. What [draws](Executor::draws)
+    /// gives the former wherever it can.
+    Draw(Draw),
 }
 
 impl<'a> RowWant<'a> {
-    /// What is wanted of it if not all logits.
+    /// What is wanted of it if not all logits, or would be if a draw were not.
     pub fn top(&self) -> Option<TopWant<'a>> {
         match self {
             RowWant::All => None,
             RowWant::Top(top) => Some(*top),
+            RowWant::Draw(draw) => Some(TopWant { k: draw.k, allowed: None }),
+        }
+    }
+
+    /// The draw that is wanted.
+    pub fn draw(&self) -> Option<Draw> {
+        match self {
+            RowWant::Draw(draw) => Some(*draw),
+            RowWant::All | RowWant::Top(_) => None,
         }
     }
 }
@@ -129,9 +142,9 @@ pub fn full_as_select<E: Executor + ?Sized>(
     executor.forward(batch, &mut full)?;
     let (mut rows, mut tops) = (logits.chunks_exact_mut(vocab), top.iter_mut());
     for (want, full) in wants.iter().zip(full.chunks_exact(vocab)) {
-        match want {
-            RowWant::All => rows.next().into_iter().for_each(|row| row.copy_from_slice(full)),
-            RowWant::Top(want) => {
+        match want.top() {
+            None => rows.next().into_iter().for_each(|row| row.copy_from_slice(full)),
+            Some(want) => {
                 let Some(top) = tops.next() else { continue };
                 top.ids.clear();
                 top.ids.extend((0..vocab as u32).filter(|&token| want.allows(token)));

@@ -18,10 +18,10 @@ pub(crate) enum Way<'a> {
 impl<'a> Way<'a> {
     /// How what a row wants comes.
     pub(crate) fn of(want: RowWant<'a>) -> Self {
-        match want {
-            RowWant::All => Way::All,
-            RowWant::Top(top) if top.k <= MAX_TOP => Way::Top(top),
-            RowWant::Top(top) => Way::Filter(top),
+        match want.top() {
+            None => Way::All,
+            Some(top) if top.k <= MAX_TOP => Way::Top(top),
+            Some(top) => Way::Filter(top),
         }
     }
 

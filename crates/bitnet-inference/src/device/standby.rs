@@ -122,6 +122,10 @@ impl Executor for Standby {
         self.guard(result)
     }
 
+    fn draws(&self) -> bool {
+        self.active.draws()
+    }
+
     fn forward_select(
         &mut self,
         batch: &Batch<'_>,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bitnet_model::{Batch, ExecError, Executor, LogitRows, RowWant, Sequence, TopLogits, TopWant};
+use bitnet_model::{Batch, ExecError, Executor, LogitRows, RowWant, Sequence, TopLogits};
 
 use super::{Core, InferenceEngine};
 use crate::error::EngineError;
@@ -27,8 +27,8 @@ enum Output<'a> {
     All(&'a mut [f32]),
     /// Those of the last token.
     Last,
-    /// At least these of the last token.
-    Top(TopWant<'a>),
+    /// At least these of the last token, or what is drawn from them.
+    Top(RowWant<'a>),
 }
 
 /// The logits of a batch's rows, in the order of sequences and tokens; buffers that are used again.
@@ -62,7 +62,7 @@ impl Rows {
         self.places.clear();
         for want in wants {
             let (count, place): (_, fn(usize) -> Place) = match want {
-                RowWant::Top(_) if selects => (&mut top, Place::Top),
+                RowWant::Top(_) | RowWant::Draw(_) if selects => (&mut top, Place::Top),
                 _ => (&mut all, Place::All),
             };
             self.places.push(place(*count));
@@ -138,9 +138,9 @@ impl Backend {
             }
             Output::Top(want) => {
                 let top = std::slice::from_mut(&mut self.top);
-                match want.allowed {
-                    None => self.executor.forward_top(&batch, want.k, top)?,
-                    Some(_) => self.executor.forward_select(&batch, &[RowWant::Top(*want)], &mut [], top)?,
+                match largest(std::slice::from_ref(want)) {
+                    Some(k) => self.executor.forward_top(&batch, k, top)?,
+                    None => self.executor.forward_select(&batch, std::slice::from_ref(want), &mut [], top)?,
                 }
             }
         }
@@ -176,7 +176,10 @@ impl Backend {
 
 /// How many of the largest logits all rows want at most, if all want such of all tokens.
 fn largest(wants: &[RowWant<'_>]) -> Option<usize> {
-    let k = |want: &RowWant<'_>| want.top().filter(|top| top.allowed.is_none()).map(|top| top.k);
+    let k = |want: &RowWant<'_>| match want {
+        RowWant::Top(top) if top.allowed.is_none() => Some(top.k),
+        _ => None,
+    };
     wants.iter().map(k).try_fold(0, |most, k| Some(most.max(k?)))
 }
 
@@ -243,7 +246,7 @@ impl Core {
         let (vocab_size, end) = (self.spec().vocab_size, session.tokens().len());
         let backend = &mut *self.backend();
         if let Some(k) = completion.decisive(session.tokens(), vocab_size).filter(|_| backend.selects) {
-            let want = TopWant { k, allowed: completion.allowed() };
+            let want = completion.want(k, backend.executor.draws());
             self.compute(backend, session, end, Output::Top(want))?;
             let token = completion.draw(session.tokens(), Logits::Top(&mut backend.top))?;
             if backend.top.ids.len() == vocab_size {

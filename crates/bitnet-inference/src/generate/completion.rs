@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bitnet_model::{TokenSet, TopLogits};
+use bitnet_model::{RowWant, TokenSet, TopLogits, TopWant};
 
 use super::banned::{BannedStrings, Verdict};
 use super::text::TextStream;
@@ -202,6 +202,15 @@ impl Completion {
     /// The tokens that may be drawn, as was found by [`decisive`](Self::decisive); `None`: all.
     pub(crate) fn allowed(&self) -> Option<TokenSet<'_>> {
         self.sampler.allowed()
+    }
+
+    /// What to ask an executor for, as was found by [`decisive`](Self::decisive) to be `k`: the token itself of one that
+    /// `draws`, where few logits and nothing else decide it.
+    pub(crate) fn want(&self, k: usize, draws: bool) -> RowWant<'_> {
+        match self.sampler.ahead().filter(|_| draws) {
+            Some(draw) => RowWant::Draw(draw),
+            None => RowWant::Top(TopWant { k, allowed: self.allowed() }),
+        }
     }
 
     /// Tokens that spell what a constraint demands next, if it leaves no choice: good guesses, no more.

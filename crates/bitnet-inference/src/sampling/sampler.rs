@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitnet_core::lanes;
-use bitnet_model::{TokenSet, TopLogits};
+use bitnet_model::{Draw, DrawStep, TokenSet, TopLogits};
 use bitnet_text::Tokenizer;
 
 use super::bias;
@@ -232,6 +232,35 @@ impl Sampler {
         }
         // Mirostat has no top-k among its steps: `kept` is `None` then.
         kept.map(|kept| kept.saturating_add(lowered)).filter(|k| *k < vocab_size / 2)
+    }
+
+    /// The next draw, if the largest logits decide it and nothing acts on them but temperature, top-p and min-p: whoever
+    /// finds these logits can make it. [`sample_top`](Self::sample_top) of the token drawn, alone, is that token, and
+    /// leaves everything as if it had drawn. `None` where temperature 0 takes the best: that is no work.
+    pub(crate) fn ahead(&self) -> Option<Draw> {
+        let free = self.bias.is_empty() && self.excluded.is_empty() && self.allowed.is_none();
+        let plain = self.recorder.is_none() && self.custom.is_none() && self.params.mirostat == Mirostat::Off;
+        if !free || !plain || self.params.temperature == 0.0 || !self.steps.contains(&Step::TopK) {
+            return None;
+        }
+        let (mut steps, mut count, mut ranked) = ([None; 3], 0, false);
+        for step in &self.steps {
+            let acts = match step {
+                Step::TopK => {
+                    ranked = true;
+                    continue;
+                }
+                Step::Temperature if self.params.dynatemp_range == 0.0 => {
+                    DrawStep::Temperature(self.params.temperature)
+                }
+                Step::TopP if ranked => DrawStep::TopP(self.params.top_p),
+                Step::MinP if ranked => DrawStep::MinP(self.params.min_p),
+                _ => return None,
+            };
+            *steps.get_mut(count)? = Some(acts);
+            count += 1;
+        }
+        Some(Draw { k: self.params.top_k, steps, number: self.rng.clone().next_f64() })
     }
 
     /// Draws the token that follows `history` (prompt and generated tokens) from its `logits`, `[vocab_size]`, which

@@ -411,12 +411,14 @@ impl Runner {
             };
             Part { tokens, position, blocks: session.blocks(), logits }
         };
-        let mut wants = Vec::new();
+        let (mut wants, draws) = (Vec::new(), backend.executor().draws());
         for (&i, k) in parts.iter().zip(decisive) {
             let Sequence { completion, input, .. } = &running[i];
             let allowed = completion.allowed();
+            // Of guesses more rows may be drawn from than there are random numbers for.
+            let draws = draws && input.guessed.is_empty();
             let want = |row: usize| match k {
-                Some(k) if row == 0 => RowWant::Top(TopWant { k, allowed }),
+                Some(k) if row == 0 => completion.want(k, draws),
                 // Every token that a guess adds may be one more that penalties lower.
                 Some(k) if allowed.is_none() => RowWant::Top(TopWant { k: k + row, allowed }),
                 Some(k) if row <= input.behind.len() => {

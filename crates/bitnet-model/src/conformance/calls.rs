@@ -4,7 +4,8 @@ use super::{Random, Sample, Tolerance, compare};
 use crate::kv_rows::KvRows;
 use crate::reference::ReferenceExecutor;
 use crate::{
-    Batch, ExecError, Executor, Give, KvType, LogitRows, RowWant, Sequence, TokenSet, TopLogits, TopWant,
+    Batch, Draw, DrawStep, ExecError, Executor, Give, KvType, LogitRows, RowWant, Sequence, TokenSet,
+    TopLogits, TopWant,
 };
 
 /// Hidden states of all tokens in one call, of the last alone behind a chunk, and that logits are not disturbed by them.
@@ -171,10 +172,21 @@ pub(super) fn check_select(executor: &mut dyn Executor, sample: &Sample, text: &
     let mut random = Random::new(11);
     let sets: Vec<Vec<u32>> =
         (0..4).map(|_| (0..vocab.div_ceil(32)).map(|_| random.next_u64() as u32).collect()).collect();
-    let want = |row: usize| match row % 5 {
+    let number = std::cell::RefCell::new(Random::new(5));
+    let steps = [
+        [Some(DrawStep::Temperature(0.7)), Some(DrawStep::TopP(0.8)), Some(DrawStep::MinP(0.1))],
+        [None, Some(DrawStep::TopP(0.6)), Some(DrawStep::Temperature(1.5))],
+        [Some(DrawStep::MinP(0.3)), None, None],
+    ];
+    let draw = |row: usize| {
+        let number = (number.borrow_mut().next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        RowWant::Draw(Draw { k: [1, 5, 40, 300][row % 4], steps: steps[row % 3], number })
+    };
+    let want = |row: usize| match row % 7 {
         0 => RowWant::All,
         1 => RowWant::Top(TopWant { k: 1 + row, allowed: None }),
-        i => RowWant::Top(TopWant { k: row, allowed: Some(TokenSet::new(&sets[i - 2])) }),
+        i @ 2..=4 => RowWant::Top(TopWant { k: row, allowed: Some(TokenSet::new(&sets[i - 2])) }),
+        _ => draw(row),
     };
     let wants: Vec<RowWant<'_>> = (0..text.len()).map(want).collect();
     let tops = wants.iter().filter(|want| want.top().is_some()).count();
@@ -186,12 +198,27 @@ pub(super) fn check_select(executor: &mut dyn Executor, sample: &Sample, text: &
         let name = format!("{}, chosen logits, row {row}", sample.name);
         match want.top() {
             None => compare(&name, Tolerance::Bits, rows.next().unwrap_or_default(), full, vocab)?,
-            Some(want) => check_top(&name, tops.next(), want, full)?,
+            Some(top) => match want.draw() {
+                Some(draw) if executor.draws() && draw.k <= Draw::FEW => {
+                    check_draw(&name, tops.next(), draw, full)?
+                }
+                _ => check_top(&name, tops.next(), top, full)?,
+            },
         }
     }
     match executor.forward_select(&batch, &wants[1..], &mut logits, &mut top) {
         Err(ExecError::OutputSize { .. }) => Ok(()),
         other => Err(format!("{}: too few wants gave {other:?}", sample.name)),
+    }
+}
+
+/// Checks that `top` is the token alone that is drawn from all logits.
+fn check_draw(name: &str, top: Option<&TopLogits>, draw: Draw, full: &[f32]) -> Result<(), String> {
+    let all = TopLogits { ids: (0..full.len() as u32).collect(), logits: full.to_vec() };
+    let token = draw.token(&all).ok_or_else(|| format!("{name}: no logits"))?;
+    match top {
+        Some(top) if top.ids == [token] && top.logits == [full[token as usize]] => Ok(()),
+        other => Err(format!("{name}: {draw:?} gives token {token}, but {other:?} was given")),
     }
 }
 
