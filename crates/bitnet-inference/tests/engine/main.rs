@@ -4,6 +4,7 @@
 mod anatomy;
 mod benchmark;
 mod constraints;
+mod drawing;
 mod embed;
 mod evaluate;
 mod generate;
