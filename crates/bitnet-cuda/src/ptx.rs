@@ -74,6 +74,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("attention.cu", include_str!("../kernels/attention.cu")),
     ("attention_many.cu", include_str!("../kernels/attention_many.cu")),
     ("device.cuh", include_str!("../kernels/device.cuh")),
+    ("draw.cu", include_str!("../kernels/draw.cu")),
     ("gemm.cu", include_str!("../kernels/gemm.cu")),
     ("kv.cuh", include_str!("../kernels/kv.cuh")),
     ("mailbox.cu", include_str!("../kernels/mailbox.cu")),
@@ -85,3 +86,23 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("table.cuh", include_str!("../kernels/table.cuh")),
     ("wave.cu", include_str!("../kernels/wave.cu")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::SOURCES;
+
+    #[test]
+    fn what_sources_include_is_there() {
+        for (name, source) in SOURCES {
+            for line in source.lines() {
+                let Some(included) = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'))
+                else {
+                    continue;
+                };
+                // The emulator's own, behind a condition.
+                let there = included == "emulate.h" || SOURCES.iter().any(|(name, _)| *name == included);
+                assert!(there, "{name} includes {included}");
+            }
+        }
+    }
+}

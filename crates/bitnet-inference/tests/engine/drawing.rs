@@ -51,7 +51,7 @@ impl Executor for Drawing {
         for (top, draw) in top.iter_mut().zip(wants.map(RowWant::draw)) {
             let Some(draw) = draw else { continue };
             self.asked += 1;
-            if self.asked % 3 != 0 {
+            if !self.asked.is_multiple_of(3) {
                 let token = draw.token(top).unwrap();
                 let place = top.ids.binary_search(&token).unwrap();
                 *top = TopLogits { ids: vec![token], logits: vec![top.logits[place]] };
@@ -77,7 +77,7 @@ fn drawing() -> (InferenceEngine, Arc<AtomicUsize>) {
 fn stories(sampling: &SamplingOverrides) -> Vec<GenerateRequest> {
     let story = |(seed, prompt): (usize, &&str)| {
         let request = GenerateRequest::new(Prompt::Text((*prompt).to_owned()));
-        request.sampling(sampling.clone()).seed(seed as u64).max_tokens(15 + 7 * seed)
+        request.sampling(*sampling).seed(seed as u64).max_tokens(15 + 7 * seed)
     };
     ["Once upon a time", "The little dog", "Tom and Lily"].iter().enumerate().map(story).collect()
 }

@@ -198,12 +198,13 @@ pub(super) fn check_select(executor: &mut dyn Executor, sample: &Sample, text: &
         let name = format!("{}, chosen logits, row {row}", sample.name);
         match want.top() {
             None => compare(&name, Tolerance::Bits, rows.next().unwrap_or_default(), full, vocab)?,
-            Some(top) => match want.draw() {
-                Some(draw) if executor.draws() && draw.k <= Draw::FEW => {
-                    check_draw(&name, tops.next(), draw, full)?
+            Some(top) => {
+                let draw = want.draw().filter(|draw| executor.draws() && draw.k <= Draw::FEW);
+                match draw {
+                    Some(draw) => check_draw(&name, tops.next(), draw, full)?,
+                    None => check_top(&name, tops.next(), top, full)?,
                 }
-                _ => check_top(&name, tops.next(), top, full)?,
-            },
+            }
         }
     }
     match executor.forward_select(&batch, &wants[1..], &mut logits, &mut top) {
