@@ -232,10 +232,15 @@ template <u32 kv_type, u32 heads>
 DEVICE void weigh(const AttentionArgs &a, AttentionShared<kv_type, heads> &s, const u8 *piece, bool counts,
                   const float (&score)[heads]) {
     const u32 lane = thread_x() % 32, index = thread_x();
+    float max[heads], weights[heads];
+    UNROLL for (u32 h = 0; h < heads; h++) max[h] = warp_max(s.maxima[h][lane % (RANGE / KV_BLOCK)]);
+    const u32 mask = counts ? 0xffffffffu : 0;
+    // A mask, since around branches the heads would come one after the other.
+    UNROLL for (u32 h = 0; h < heads; h++) weights[h] = bits_float(float_bits(exp_(score[h] - max[h])) & mask);
     UNROLL for (u32 h = 0; h < heads; h++) {
-        const float max = warp_max(s.maxima[h][lane % (RANGE / KV_BLOCK)]), weight = counts ? exp_(score[h] - max) : 0.0f;
+        const float weight = weights[h];
         s.weights[weight_index<heads>(index, h)] = weight;
-        if (index == h) s.range_max[h] = max;
+        if (index == h) s.range_max[h] = max[h];
         if (kv_type == KV_INT8) {
             const float scaled = counts ? weight * scales_of(a, piece)[KV_BLOCK + lane] : 0.0f;
             float factor, inverse;
@@ -374,11 +379,13 @@ DEVICE void add_blocks(const AttentionArgs &a, const AttentionShared<kv_type, Ki
 #define MERGED 16u // ranges that are merged together
 
 // Factors that merge `count` ranges of one head, by one warp, lane by lane: of what came before, of the range; and the
-// range's sum. `max` is the largest score of all ranges before.
-DEVICE void merge_factors(const AttentionArgs &a, const float *partials, u32 count, float (*factors)[4], float &max) {
+// range's sum. `last` is where the first range's largest score and sum are, `step` bytes before the second's; `max` is the
+// largest score of all ranges before.
+DEVICE void merge_factors(const u8 *last, u64 step, u32 count, float (*factors)[4], float &max) {
     const u32 lane = thread_x() % 32;
-    const float *partial = partials + (lane < count ? lane : 0) * a.heads * (a.padded_dim + 4) + a.padded_dim;
-    const float own = partial[0], sum = partial[1];
+    // Together: a load of the sum alone would come behind all that is done with the largest score.
+    const u64 both = *(const u64 *)(last + (lane < count ? lane : 0) * step);
+    const float own = bits_float((u32)both), sum = bits_float((u32)(both >> 32));
     float most = larger(lane < count ? own : MINUS_INFINITY, max);
     UNROLL for (u32 by = 1; by < MERGED; by *= 2) most = larger(shuffle_up(most, by), most);
     float before = shuffle_up(most, 1);
@@ -394,19 +401,21 @@ DEVICE void merge_ranges(const AttentionArgs &a, const AttentionShare &t, Attent
     float (*factors)[4] = (float (*)[4])s.weights;
     const u32 h = thread_x() / (t.width / 2), e = t.start + thread_x() % (t.width / 2) * 2, warp = thread_x() / 32;
     const bool wanted = h < t.heads && e < a.head_dim;
-    const u32 row = a.padded_dim + 4, step = a.heads * row;
+    const u32 row = a.padded_dim + 4;
+    const u64 step = a.heads * row * 4;
+    const u8 *own = (const u8 *)(partials + (wanted ? h * row + e : 0));
+    const u8 *last = (const u8 *)(partials + warp * row + a.padded_dim);
     float max = MINUS_INFINITY, sum = 0.0f, out[2] = {};
     UNROLL_1 for (u32 from = 0; from < t.ranges; from += MERGED) {
         const u32 count = t.ranges - from < MERGED ? t.ranges - from : MERGED;
-        const float *own = partials + (u64)from * step + (wanted ? h * row + e : 0);
-        u64 pairs[MERGED]; // asked for together
-        UNROLL for (u32 r = 0; r < MERGED; r++) pairs[r] = r < count ? *(const u64 *)(own + r * step) : 0;
-        if (warp < t.heads) merge_factors(a, partials + (u64)from * step + warp * row, count, factors + warp * MERGED, max);
+        u64 pairs[MERGED]; // asked for together; the last one again instead of those that are not there
+        UNROLL for (u32 r = 0; r < MERGED; r++) pairs[r] = *(const u64 *)(own + (from + (r < count ? r : count - 1)) * step);
+        if (warp < t.heads) merge_factors(last + from * step, step, count, factors + warp * MERGED, max);
         sync_block();
         UNROLL for (u32 r = 0; r < MERGED; r++) {
             const Words4 four = load4(factors[(wanted ? h : 0) * MERGED + r]);
             const float old_factor = bits_float(four.x), new_factor = bits_float(four.y);
-            if (r >= count) continue;
+            if (r >= count) break;
             sum = fma_(bits_float(four.z), new_factor, sum * old_factor);
             UNROLL for (u32 d = 0; d < 2; d++)
                 out[d] = fma_(bits_float((u32)(pairs[r] >> (32 * d))), new_factor, out[d] * old_factor);
@@ -456,6 +465,7 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
     Values<heads> out = {};
     float max = MINUS_INFINITY, sum = 0.0f; // of one head, in the warps that add ranges
     u32 phase = 0;
+    const bool leaves = a.split && t.ranges > 1;
     UNROLL_1 for (u32 r = t.from;;) {
         const Positions p = positions_of(t, r);
         const bool counts = thread_x() >= p.low && thread_x() < p.high;
@@ -467,8 +477,9 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
         }
         finish_scores(a, s, piece, counts, score);
         sync_block();
-        // Only now: what the next kernel asks for would stand before these keys.
-        launch_next();
+        // Only now: what the next kernel asks for would stand before these keys. Where blocks are many and leave what they
+        // have to each other, its threads would also delay the values.
+        if (!leaves) launch_next();
         const u8 *next = 0;
         if (r + 1 < t.to) next = piece_of(a, t, positions_of(t, r + 1));
         weigh(a, s, piece, counts, score);
@@ -487,6 +498,8 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
             if (own) add_blocks<kv_type, Kind>(a, s, e, h, b, end, p.high, values);
             if (b == first && warp >= 4 && warp < 4 + heads) add_range(s, warp - 4, p.high, max, sum);
         }
+        // Before anything is stored: behind stores it takes long.
+        if (leaves) launch_next();
         sync_block();
         UNROLL for (u32 i = 0; i < group; i++) {
             const float old_factor = s.old_factor[own ? h + i : 0], new_factor = s.new_factor[own ? h + i : 0];
@@ -497,6 +510,8 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
         // The next range has none of its blocks left out at its start.
         const u32 end = staged_end(a, 0, positions_of(t, r).high);
         piece = next, ready = false;
+        // So that nobody keeps registers for them until here.
+        UNROLL for (u32 n = 0; n < Kind::ahead; n++) k[n] = {0, 0, 0, 0};
         expect_copies(s.copies, end * a.value_bytes);
         stage_values(a, s.copies, piece, 0, 0, end);
     }
