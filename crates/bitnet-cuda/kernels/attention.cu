@@ -478,12 +478,14 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
         finish_scores(a, s, piece, counts, score);
         sync_block();
         // Only now: what the next kernel asks for would stand before these keys. Where blocks are many and leave what they
-        // have to each other, its threads would also delay the values.
+        // have to each other, its threads would also delay the weights.
         if (!leaves) launch_next();
         const u8 *next = 0;
         if (r + 1 < t.to) next = piece_of(a, t, positions_of(t, r + 1));
         weigh(a, s, piece, counts, score);
         if (next != 0) ask_for_piece(a, next, false);
+        // Behind the values the blocks of a last range with few positions would be too far ahead of the others.
+        if (leaves) launch_next();
         Values<heads> values = {};
         const u32 first = p.low / KV_BLOCK;
         UNROLL_1 for (u32 b = first; b * KV_BLOCK < p.high; b += a.staged) {
@@ -498,8 +500,6 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
             if (own) add_blocks<kv_type, Kind>(a, s, e, h, b, end, p.high, values);
             if (b == first && warp >= 4 && warp < 4 + heads) add_range(s, warp - 4, p.high, max, sum);
         }
-        // Before anything is stored: behind stores it takes long.
-        if (leaves) launch_next();
         sync_block();
         UNROLL for (u32 i = 0; i < group; i++) {
             const float old_factor = s.old_factor[own ? h + i : 0], new_factor = s.new_factor[own ? h + i : 0];
