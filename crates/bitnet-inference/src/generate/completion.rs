@@ -207,7 +207,7 @@ impl Completion {
     /// What to ask an executor for, as was found by [`decisive`](Self::decisive) to be `k`: the token itself of one that
     /// `draws`, where few logits and nothing else decide it.
     pub(crate) fn want(&self, k: usize, draws: bool) -> RowWant<'_> {
-        match self.sampler.ahead().filter(|_| draws) {
+        match draws.then(|| self.sampler.ahead()).flatten() {
             Some(draw) => RowWant::Draw(draw),
             None => RowWant::Top(TopWant { k, allowed: self.allowed() }),
         }

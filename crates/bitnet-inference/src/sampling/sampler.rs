@@ -240,7 +240,7 @@ impl Sampler {
     pub(crate) fn ahead(&self) -> Option<Draw> {
         let free = self.bias.is_empty() && self.excluded.is_empty() && self.allowed.is_none();
         let plain = self.recorder.is_none() && self.custom.is_none() && self.params.mirostat == Mirostat::Off;
-        if !free || !plain || self.params.temperature == 0.0 || !self.steps.contains(&Step::TopK) {
+        if !free || !plain || self.params.temperature == 0.0 {
             return None;
         }
         let (mut steps, mut count, mut ranked) = ([None; 3], 0, false);
@@ -260,7 +260,7 @@ impl Sampler {
             *steps.get_mut(count)? = Some(acts);
             count += 1;
         }
-        Some(Draw { k: self.params.top_k, steps, number: self.rng.clone().next_f64() })
+        ranked.then(|| Draw { k: self.params.top_k, steps, number: self.rng.clone().next_f64() })
     }
 
     /// Draws the token that follows `history` (prompt and generated tokens) from its `logits`, `[vocab_size]`, which

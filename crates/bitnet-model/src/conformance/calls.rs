@@ -172,14 +172,14 @@ pub(super) fn check_select(executor: &mut dyn Executor, sample: &Sample, text: &
     let mut random = Random::new(11);
     let sets: Vec<Vec<u32>> =
         (0..4).map(|_| (0..vocab.div_ceil(32)).map(|_| random.next_u64() as u32).collect()).collect();
-    let number = std::cell::RefCell::new(Random::new(5));
+    let mut numbers = Random::new(5);
     let steps = [
         [Some(DrawStep::Temperature(0.7)), Some(DrawStep::TopP(0.8)), Some(DrawStep::MinP(0.1))],
         [None, Some(DrawStep::TopP(0.6)), Some(DrawStep::Temperature(1.5))],
         [Some(DrawStep::MinP(0.3)), None, None],
     ];
-    let draw = |row: usize| {
-        let number = (number.borrow_mut().next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let mut draw = |row: usize| {
+        let number = (numbers.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         RowWant::Draw(Draw { k: [1, 5, 40, 300][row % 4], steps: steps[row % 3], number })
     };
     let want = |row: usize| match row % 7 {
