@@ -53,7 +53,7 @@ commands:
   web     test the chat page in headless Chromium, against a running server (needs node and Chromium)
   clients run the official clients of OpenAI, ollama and Anthropic (needs Python and node, installs packages)
   soak    64 streaming clients for a minute, then 100,000 good, bad and aborted requests [--requests N ...]
-  ptx     compile the CUDA kernels to the PTX of the repository [--check] (needs Python, installs NVRTC)
+  ptx     compile the CUDA kernels to the PTX of the repository [--check] (needs Python and g++, installs nvcc)
   mlx     fetch MLX for Linux, compile its C API, test the MLX executor (needs Python and a C++ compiler)
   arm64   cross-compile the ARM64 kernels and run their self-test under qemu (x86-64 Linux)";
 

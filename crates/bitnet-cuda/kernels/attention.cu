@@ -2,116 +2,13 @@
 //
 // Positions come in ranges of 256 with a softmax of their own. A block of threads has one query head, or up to four of one key
 // head, of one token: a thread computes the scores of one position of the range, as chains of fused multiply-adds over the
-// head in ascending order; then a thread has an element of the head, or two elements of two heads, and adds up the values of
-// the range in ascending order of positions. Ranges are merged in order: by the block itself, one range after the other
-// (`split` 0), or, where tokens are few, by the last of the blocks that have a range each. How the work is shared changes no
-// bit.
+// head in ascending order; then a thread has an element of the head, or two elements of one or two heads, and adds up the
+// values of the range in ascending order of positions. Ranges are merged in order: by the block itself, one range after the
+// other, or, where tokens are few, by the blocks that have a range each (merge.cuh). How the work is shared changes no bit.
 //
 // While the kernel before still runs, keys and values of older passes come to registers and shared memory, as far as there is
 // room, and the rest is asked for, into the second cache. A warp brings the piece that has the positions of its threads.
-#include "kv.cuh"
-
-#define RANGE 256u
-#define HEADS 4u
-#define MAX_HEAD 256u // longest head
-
-struct AttentionArgs {
-    const float *q;           // [token][q_stride], rotated
-    float *out;               // [token][out_stride]
-    const u32 *positions;     // [token]
-    const u32 *table_offsets; // [token]: where the table of its sequence begins
-    u8 *const *table;         // addresses of blocks
-    float *partials;          // [token][range][head][padded_dim + 4]: weighted values, largest score, sum of weights
-    u32 *counters;            // [token][block of threads]: zeros, and zeros again behind the kernel
-    const u32 *tiles;         // attention_many: first token and number of tokens of each tile
-    u64 layer_offset;
-    u32 q_stride, out_stride;
-    u32 heads, kv_heads;
-    u32 head_dim, padded_dim;
-    u32 piece_bytes, key_bytes;
-    u32 window;   // positions a token attends to; 0: all
-    u32 slices;   // blocks of threads that share the elements of a head
-    u32 ranges;   // room of `partials`
-    u32 split;    // whether a block has one range
-    float scale;
-    u32 value_bytes; // of a piece
-    u32 staged;      // blocks whose values there is room for in shared memory
-    u32 pad;
-};
-
-// How many heads a block of threads has, and what follows: for values a thread has `elements` of `group` heads, and loads
-// `slots` positions while as many before them are added; of a key it asks for `ahead` vectors together.
-template <u32 heads> struct Group {
-    static const u32 count = heads, elements = heads == 4 ? 2 : 1, group = heads == 4 ? 2 : 1, slots = 8, ahead = 12;
-};
-struct One : Group<1> {};
-struct Four : Group<4> {};
-// With fewer registers, so that three of these blocks fit a multiprocessor.
-struct FourOfMany : Group<4> {
-    static const u32 slots = 4, ahead = 8;
-};
-
-template <u32 kv_type, u32 heads> struct alignas(16) AttentionShared {
-    float q[heads][MAX_HEAD];     // for int8 words of four codes
-    float weights[RANGE * heads]; // [group of heads][position][head]
-    u32 codes[kv_type == KV_INT8 ? RANGE * heads : 4]; // of the weights
-    float maxima[heads][RANGE / KV_BLOCK];             // of the scores of each warp
-    float code_factors[heads][RANGE / KV_BLOCK];
-    float range_max[heads];
-    float old_factor[heads], new_factor[heads]; // of what the ranges before gave, and of this range
-    float max[heads], sum[heads];               // of all ranges so far
-    float query_scale[heads];
-    PieceCopies copies;
-    u32 last;
-};
-
-// What a block of threads has.
-struct AttentionShare {
-    u32 token, position, first; // first: the first position that is attended to
-    u32 settled;                // positions before this one are older than this pass
-    u32 kv_head, head, heads;   // its query heads
-    u32 start, width;           // its elements of each head, at most 128; width is a multiple of four
-    u32 from, to, ranges;       // its ranges, of those there are
-    u8 *const *table;
-};
-
-template <u32 heads> DEVICE AttentionShare attention_share(const AttentionArgs &a) {
-    AttentionShare s;
-    const u32 group = a.heads / a.kv_heads, subgroups = (group + heads - 1) / heads, part = block_x() / a.slices;
-    const u32 first_head = part % subgroups * heads;
-    s.token = block_z(), s.position = a.positions[s.token];
-    s.first = a.window != 0 && s.position + 1 > a.window ? s.position + 1 - a.window : 0;
-    s.kv_head = part / subgroups, s.head = s.kv_head * group + first_head;
-    s.heads = group - first_head < heads ? group - first_head : heads;
-    s.width = ((a.head_dim + a.slices - 1) / a.slices + 3) / 4 * 4, s.start = block_x() % a.slices * s.width;
-    s.ranges = s.position / RANGE + 1 - s.first / RANGE;
-    s.from = a.split ? block_y() : 0, s.to = a.split ? block_y() + 1 : s.ranges;
-    const u32 offset = a.table_offsets[s.token];
-    s.table = a.table + offset;
-    // Behind another token of its text a token does not know which positions are new.
-    s.settled = s.token > 0 && a.table_offsets[s.token - 1] == offset ? 0 : s.position;
-    return s;
-}
-
-// Positions of range `r` that count, from its start.
-struct Positions {
-    u32 start, low, high;
-};
-
-DEVICE Positions positions_of(const AttentionShare &t, u32 r) {
-    Positions p;
-    p.start = (t.first / RANGE + r) * RANGE;
-    const u32 rest = t.position + 1 - p.start;
-    p.low = t.first > p.start ? t.first - p.start : 0, p.high = rest < RANGE ? rest : RANGE;
-    return p;
-}
-
-// The piece with the positions of this warp; none if no position counts.
-DEVICE const u8 *piece_of(const AttentionArgs &a, const AttentionShare &t, const Positions &p) {
-    const u32 block = thread_x() / KV_BLOCK;
-    if (block * KV_BLOCK >= p.high || (block + 1) * KV_BLOCK <= p.low) return 0;
-    return t.table[p.start / KV_BLOCK + block] + a.layer_offset + (u64)t.kv_head * a.piece_bytes;
-}
+#include "merge.cuh"
 
 // Asks for this warp's piece, lines of 128 bytes; not for its values if these are `copied`.
 DEVICE void ask_for_piece(const AttentionArgs &a, const u8 *piece, bool copied) {
@@ -262,7 +159,7 @@ DEVICE void add_range(AttentionShared<kv_type, heads> &s, u32 h, u32 high, float
     const float old_factor = exp_(max - both), new_factor = exp_(s.range_max[h] - both);
     sum = fma_(own, new_factor, sum * old_factor), max = both;
     if (thread_x() % 32 == 0)
-        s.old_factor[h] = old_factor, s.new_factor[h] = new_factor, s.max[h] = max, s.sum[h] = sum;
+        s.old_factor[h] = old_factor, s.new_factor[h] = new_factor, s.softmax[h][0] = max, s.softmax[h][1] = sum;
 }
 
 // The end of the blocks of values that are staged with block `from`: as many as there is room for.
@@ -278,12 +175,6 @@ DEVICE void stage_values(const AttentionArgs &a, PieceCopies &copies, const u8 *
     u8 *to = (u8 *)dynamic_shared() + (block - base) * a.value_bytes;
     begin_warp_copy(copies, to, piece + a.key_bytes, a.value_bytes);
 }
-
-// What a thread has of the values of a range: its elements of its heads; for int8 also whole numbers, of one block.
-template <u32 heads> struct Values {
-    float out[Group<heads>::elements][Group<heads>::group];
-    i32 sums[Group<heads>::elements][Group<heads>::group];
-};
 
 // Weights of consecutive positions, and elements of their values as they are stored.
 template <class Kind> struct Slots {
@@ -376,83 +267,6 @@ DEVICE void add_blocks(const AttentionArgs &a, const AttentionShared<kv_type, Ki
         add_values<kv_type, Kind>(values, a.padded_dim * bytes, own, count, room, s.code_factors + h, from, to);
 }
 
-#define MERGED 16u // ranges that are merged together
-
-// Factors that merge `count` ranges of one head, by one warp, lane by lane: of what came before, of the range; and the
-// range's sum. `last` is where the first range's largest score and sum are, `step` bytes before the second's; `max` is the
-// largest score of all ranges before.
-DEVICE void merge_factors(const u8 *last, u64 step, u32 count, float (*factors)[4], float &max) {
-    const u32 lane = thread_x() % 32;
-    // Together: a load of the sum alone would come behind all that is done with the largest score.
-    const u64 both = *(const u64 *)(last + (lane < count ? lane : 0) * step);
-    const float own = bits_float((u32)both), sum = bits_float((u32)(both >> 32));
-    float most = larger(lane < count ? own : MINUS_INFINITY, max);
-    UNROLL for (u32 by = 1; by < MERGED; by *= 2) most = larger(shuffle_up(most, by), most);
-    float before = shuffle_up(most, 1);
-    before = lane == 0 ? max : before;
-    max = warp_max(most);
-    if (lane < MERGED) factors[lane][0] = exp_(before - most), factors[lane][1] = exp_(own - most), factors[lane][2] = sum;
-}
-
-// Merges what the blocks of all ranges left in `partials`, and stores it. A thread has two elements of a head.
-template <u32 kv_type, u32 heads>
-DEVICE void merge_ranges(const AttentionArgs &a, const AttentionShare &t, AttentionShared<kv_type, heads> &s,
-                         const float *partials) {
-    float (*factors)[4] = (float (*)[4])s.weights;
-    const u32 h = thread_x() / (t.width / 2), e = t.start + thread_x() % (t.width / 2) * 2, warp = thread_x() / 32;
-    const bool wanted = h < t.heads && e < a.head_dim;
-    const u32 row = a.padded_dim + 4;
-    const u64 step = a.heads * row * 4;
-    const u8 *own = (const u8 *)(partials + (wanted ? h * row + e : 0));
-    const u8 *last = (const u8 *)(partials + warp * row + a.padded_dim);
-    float max = MINUS_INFINITY, sum = 0.0f, out[2] = {};
-    UNROLL_1 for (u32 from = 0; from < t.ranges; from += MERGED) {
-        const u32 count = t.ranges - from < MERGED ? t.ranges - from : MERGED;
-        u64 pairs[MERGED]; // asked for together; the last one again instead of those that are not there
-        UNROLL for (u32 r = 0; r < MERGED; r++) pairs[r] = *(const u64 *)(own + (from + (r < count ? r : count - 1)) * step);
-        if (warp < t.heads) merge_factors(last + from * step, step, count, factors + warp * MERGED, max);
-        sync_block();
-        UNROLL for (u32 r = 0; r < MERGED; r++) {
-            const Words4 four = load4(factors[(wanted ? h : 0) * MERGED + r]);
-            const float old_factor = bits_float(four.x), new_factor = bits_float(four.y);
-            if (r >= count) break;
-            sum = fma_(bits_float(four.z), new_factor, sum * old_factor);
-            UNROLL for (u32 d = 0; d < 2; d++)
-                out[d] = fma_(bits_float((u32)(pairs[r] >> (32 * d))), new_factor, out[d] * old_factor);
-        }
-        sync_block();
-    }
-    if (!wanted) return;
-    float *to = a.out + (u64)t.token * a.out_stride + (t.head + h) * a.head_dim + e;
-    const float inverse = divide(1.0f, sum);
-    to[0] = out[0] * inverse;
-    if (e + 1 < a.head_dim) to[1] = out[1] * inverse;
-}
-
-// Leaves what one range gave: `elements` of `group` heads from `e` and `h` on. The last block of threads to do so merges all.
-template <u32 kv_type, u32 heads>
-DEVICE void leave_range(const AttentionArgs &a, const AttentionShare &t, AttentionShared<kv_type, heads> &s, u32 e, u32 h,
-                        bool own, const Values<heads> &values) {
-    const u64 row = a.padded_dim + 4;
-    float *partials = a.partials + ((u64)t.token * a.ranges * a.heads + t.head) * row;
-    float *partial = partials + (u64)t.from * a.heads * row;
-    UNROLL for (u32 i = 0; i < Group<heads>::group; i++) {
-        UNROLL for (u32 d = 0; d < Group<heads>::elements; d++) {
-            if (own && h + i < t.heads) partial[(h + i) * row + e + d] = values.out[d][i];
-        }
-    }
-    // Each slice has columns of its own and begins with one that writes these.
-    const u32 head = thread_x();
-    if (head < t.heads) partial[head * row + a.padded_dim] = s.max[head], partial[head * row + a.padded_dim + 1] = s.sum[head];
-    sync_block();
-    u32 *counter = a.counters + t.token * grid_x() + block_x();
-    if (thread_x() == 0) s.last = atomic_add_ordered(counter, 1) == t.ranges - 1;
-    sync_block();
-    if (!s.last) return;
-    merge_ranges(a, t, s, partials);
-    if (thread_x() == 0) *counter = 0;
-}
-
 // The block's ranges, one after the other. `piece` and what is on its way, values and, where `ready`, keys `k`, are of the
 // first one.
 template <u32 kv_type, class Kind>
@@ -465,7 +279,7 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
     Values<heads> out = {};
     float max = MINUS_INFINITY, sum = 0.0f; // of one head, in the warps that add ranges
     u32 phase = 0;
-    const bool leaves = a.split && t.ranges > 1;
+    const bool leaves = a.split != SPLIT_NONE && t.ranges > 1;
     UNROLL_1 for (u32 r = t.from;;) {
         const Positions p = positions_of(t, r);
         const bool counts = thread_x() >= p.low && thread_x() < p.high;
@@ -484,7 +298,6 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
         if (r + 1 < t.to) next = piece_of(a, t, positions_of(t, r + 1));
         weigh(a, s, piece, counts, score);
         if (next != 0) ask_for_piece(a, next, false);
-        // Behind the values the blocks of a last range with few positions would be too far ahead of the others.
         if (leaves) launch_next();
         Values<heads> values = {};
         const u32 first = p.low / KV_BLOCK;
@@ -515,10 +328,11 @@ DEVICE void attend(const AttentionArgs &a, const AttentionShare &t, AttentionSha
         expect_copies(s.copies, end * a.value_bytes);
         stage_values(a, s.copies, piece, 0, 0, end);
     }
-    if (a.split && t.ranges > 1) return leave_range(a, t, s, e, h, own, out);
+    if (CLUSTERS && leaves && a.split == SPLIT_CLUSTER) return merge_in_cluster(a, t, s, e, h, own, out);
+    if (leaves) return leave_range(a, t, s, e, h, own, out);
     if (!own) return;
     UNROLL for (u32 i = 0; i < group; i++) {
-        const float inverse = divide(1.0f, s.sum[h + i]);
+        const float inverse = divide(1.0f, s.softmax[h + i][1]);
         float *to = a.out + (u64)t.token * a.out_stride + (t.head + h + i) * a.head_dim + e;
         UNROLL for (u32 d = 0; d < elements; d++) {
             if (h + i < t.heads && e + d < a.head_dim) to[d] = out.out[d][i] * inverse;
@@ -554,10 +368,13 @@ template <u32 kv_type, class Kind> DEVICE void attention(const AttentionArgs &a)
 }
 
 KERNEL_FITTING(2, 256, attention_f32_1, AttentionArgs) { attention<KV_F32, One>(a); }
+KERNEL_FITTING(2, 256, attention_f32_2, AttentionArgs) { attention<KV_F32, Two>(a); }
 KERNEL_FITTING(2, 256, attention_f32_4, AttentionArgs) { attention<KV_F32, Four>(a); }
 KERNEL_FITTING(2, 256, attention_f16_1, AttentionArgs) { attention<KV_F16, One>(a); }
+KERNEL_FITTING(2, 256, attention_f16_2, AttentionArgs) { attention<KV_F16, Two>(a); }
 KERNEL_FITTING(2, 256, attention_f16_4, AttentionArgs) { attention<KV_F16, Four>(a); }
 KERNEL_FITTING(3, 256, attention_f16_4_many, AttentionArgs) { attention<KV_F16, FourOfMany>(a); }
 KERNEL_FITTING(2, 256, attention_int8_1, AttentionArgs) { attention<KV_INT8, One>(a); }
+KERNEL_FITTING(2, 256, attention_int8_2, AttentionArgs) { attention<KV_INT8, Two>(a); }
 KERNEL_FITTING(2, 256, attention_int8_4, AttentionArgs) { attention<KV_INT8, Four>(a); }
 KERNEL_FITTING(3, 256, attention_int8_4_many, AttentionArgs) { attention<KV_INT8, FourOfMany>(a); }

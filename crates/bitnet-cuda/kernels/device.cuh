@@ -194,6 +194,28 @@ DEVICE void launch_next() {}
 DEVICE void await_previous() {}
 #endif
 
+// Blocks of a cluster see each other's shared memory. Each first lets the others see `shared`, and waits until all do; reads;
+// says that it has read what it wanted; and waits, at its end, until all say so. Blocks that have ended are not waited for.
+#if __CUDA_ARCH__ >= 900
+#define CLUSTERS 1
+DEVICE void end_cluster_reads() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+DEVICE void await_cluster() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+template <class T> DEVICE void share_with_cluster(const T &) {
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    await_cluster();
+}
+// What the block `rank` of the cluster has where this one has `own`.
+DEVICE u64 load_from_cluster(const void *own, u32 rank) {
+    u32 at;
+    u64 v;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"((u32)__cvta_generic_to_shared(own)), "r"(rank));
+    asm volatile("ld.shared::cluster.u64 %0, [%1];" : "=l"(v) : "r"(at) : "memory");
+    return v;
+}
+#else
+#define CLUSTERS 0
+#endif
+
 #if __CUDA_ARCH__ >= 800
 // c (16 x 8) += a (16 x 32, rows) * b (32 x 8, columns), signed bytes.
 DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {

@@ -133,7 +133,6 @@ KERNEL(256, draw, DrawArgs) {
             continue;
         }
         const u32 last = place_of(s, (double)how->values[step] * s.sums[s.count - 1], false);
-        sync_block();
         if (thread_x() == 0) s.count = last + 1;
         sync_block();
     }

@@ -292,6 +292,11 @@ pub fn needs_tensor_cores(kernel: &str) -> bool {
     may && !kernel.ends_with("_dot")
 }
 
+/// Whether blocks of threads of a kernel may be clusters.
+pub(crate) fn is_attention_to_ranges(kernel: &str) -> bool {
+    kernel.starts_with("attention_") && kernel != "attention_many"
+}
+
 /// Every kernel with the bytes of its argument, for checks of kernels that were built from other sources.
 pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     let mut all = Vec::new();
@@ -299,6 +304,7 @@ pub fn argument_sizes() -> Vec<(&'static str, usize)> {
     add(&["gemm_dot", "gemm_64x16", "gemm_64x32", "gemm_128x32", "gemm_128x64"], size_of::<GemmArgs>());
     add(&["wave_row"], size_of::<WaveArgs>());
     add(&["attention_f32_1", "attention_f16_1", "attention_int8_1"], size_of::<AttentionArgs>());
+    add(&["attention_f32_2", "attention_f16_2", "attention_int8_2"], size_of::<AttentionArgs>());
     add(&["attention_f32_4", "attention_f16_4", "attention_int8_4"], size_of::<AttentionArgs>());
     add(&["attention_f16_4_many", "attention_int8_4_many"], size_of::<AttentionArgs>());
     add(&["attention_many"], size_of::<AttentionArgs>());

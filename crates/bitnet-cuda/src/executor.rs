@@ -9,8 +9,9 @@ use bitnet_model::{
 };
 use bytemuck::cast_slice;
 
+use crate::attention::{COUNTERS, Sharing, tile_shared};
 use crate::driver::Driver;
-use crate::forward::{COUNTERS, Part, Pass, attention_grid, tile_shared};
+use crate::forward::{Part, Pass};
 use crate::gpu::{Address, Gpu, GraphId};
 use crate::graphs::{Graphs, Way};
 use crate::kv::{KvCache, KvLayout};
@@ -224,26 +225,20 @@ impl CudaExecutor {
         let (rows, picked) = (batch.tokens(), batch.logit_rows());
         let last = batch.sequences.iter().map(|s| s.position + s.tokens.len() - 1).max().unwrap_or(0);
         let steady = input.is_none() && rows == batch.sequences.len() && rows <= GRAPH_ROWS;
-        let exact = last / RANGE + 1;
-        let multiprocessors = self.memory.gpu.facts().multiprocessors;
-        let grid = attention_grid(&self.model.spec, rows, exact, multiprocessors);
-        let blocks = rows * grid.parts;
-        let split = exact > 1 && blocks < 2 * multiprocessors as usize && blocks * grid.slices <= COUNTERS;
-        // Blocks of threads without a range would cost more than a graph for each number of ranges.
-        let ranges = if steady && !split { exact.next_power_of_two() } else { exact };
-        let stride = steady.then_some(ranges * (RANGE / BLOCK_SIZE));
+        let facts = self.memory.gpu.facts();
+        let attention = Sharing::new(&self.model.spec, rows, last / RANGE + 1, steady, facts);
+        let stride = steady.then_some(attention.ranges * (RANGE / BLOCK_SIZE));
         // Tokens that follow each other share keys and values, if there are enough to fill the device.
         let tiled = tile_count(batch);
         let kv = self.kv.layout();
-        let fits = tile_shared(kv.key_bytes()) < self.memory.gpu.facts().shared_bytes as usize;
+        let fits = tile_shared(kv.key_bytes()) < facts.shared_bytes as usize;
         let can_tile = kv.kv_type == KvType::F16 && self.model.spec.head_dim <= 128 && fits;
         let tiles = if can_tile && rows >= 2 * tiled && rows >= TILED_ROWS { tiled } else { 0 };
         let sizes = Sizes {
             rows,
             picked,
-            ranges,
+            attention: if tiles == 0 { attention } else { attention.whole() },
             table: stride.map_or_else(|| table_len(batch), |stride| rows * stride),
-            split: split && tiles == 0,
             tiles,
             logits,
             from_rows: input.is_some(),

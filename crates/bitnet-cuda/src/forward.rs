@@ -5,31 +5,20 @@
 use bitnet_model::{Activation, ModelSpec};
 use bytemuck::bytes_of;
 
+use crate::CudaError;
 use crate::args::{
-    ActivateArgs, AttentionArgs, EmbedArgs, Epilogue, GemmArgs, HeadsArgs, KvTarget, LogitsArgs, NormArgs,
-    Product, QuantizeArgs,
+    ActivateArgs, EmbedArgs, Epilogue, GemmArgs, HeadsArgs, KvTarget, LogitsArgs, NormArgs, Product,
+    QuantizeArgs,
 };
 use crate::gpu::{Address, Gpu, Launch};
 use crate::kv::KvLayout;
 use crate::layout::GROUP;
 use crate::model::{Layer, Matrix, Model};
-use crate::scratch::{RANGE, SHARED, Scratch, Sizes, is_long};
+use crate::scratch::{SHARED, Scratch, Sizes, is_long};
 use crate::wave::Row;
-use crate::{BLOCK_SIZE, CudaError};
 
 /// Most columns that 256 threads norm; longer rows get 512.
 const SHORT_ROW: usize = 4096;
-/// Places of the counters that blocks of threads share ranges with.
-pub(crate) const COUNTERS: usize = 1 << 16;
-/// Bytes of shared memory of attention to tiles, beside keys and values: queries and weights. `kernels/attention_many.cu`
-const TILE_SHARED: usize = 128 * 32 * 4 + 4 * RANGE * 8 * 4;
-/// Pieces of keys or values that it has there at a time.
-const TILE_PIECES: usize = 3;
-/// Bytes of static shared memory of attention, rounded up.
-const ATTENTION_STATIC: usize = 13 << 10;
-/// Query heads that a block of threads has unless blocks are few.
-const HEADS: usize = 4;
-
 /// One pass: where everything is.
 pub(crate) struct Pass<'a> {
     pub(crate) model: &'a Model,
@@ -71,6 +60,8 @@ struct Input {
     x: Address,
     norm: Address,
     len: usize,
+    /// Whether attention, which fills some multiprocessors and others not, is what runs before.
+    behind_attention: bool,
 }
 
 /// Where a product goes.
@@ -79,59 +70,6 @@ struct Output {
     out: Address,
     stride: usize,
     epilogue: Epilogue,
-}
-
-/// What a block of threads of attention has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AttentionKind {
-    /// One query head.
-    One,
-    /// Up to [`HEADS`] query heads of a key head.
-    Four,
-    /// The same where there are so many blocks that more of them at once count most.
-    FourOfMany,
-}
-
-/// How attention of a layer is shared among blocks of threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct AttentionGrid {
-    pub(crate) kind: AttentionKind,
-    /// Blocks that have the heads of a token.
-    pub(crate) parts: usize,
-    /// Blocks that share the elements of a head.
-    pub(crate) slices: usize,
-}
-
-/// Groups of up to `heads` query heads of one key head.
-fn parts_of(spec: &ModelSpec, heads: usize) -> usize {
-    spec.num_kv_heads * (spec.num_heads / spec.num_kv_heads).div_ceil(heads)
-}
-
-/// Bytes of shared memory of attention to tiles.
-pub(crate) fn tile_shared(key_bytes: usize) -> usize {
-    TILE_SHARED + TILE_PIECES * key_bytes
-}
-
-/// Query heads of a key head read keys and values together; where blocks are few, each head is for itself.
-pub(crate) fn attention_grid(
-    spec: &ModelSpec,
-    rows: usize,
-    ranges: usize,
-    multiprocessors: u32,
-) -> AttentionGrid {
-    let multiprocessors = multiprocessors as usize;
-    // Short texts leave time to read again, until some multiprocessors have several blocks.
-    let room = if ranges == 1 { multiprocessors * 3 / 2 } else { multiprocessors };
-    let parts = parts_of(spec, HEADS);
-    let (kind, parts) = if spec.num_heads == spec.num_kv_heads || spec.num_heads * rows * ranges <= room {
-        (AttentionKind::One, spec.num_heads)
-    } else if parts * rows * ranges <= 2 * multiprocessors {
-        (AttentionKind::Four, parts)
-    } else {
-        (AttentionKind::FourOfMany, parts)
-    };
-    // A block has up to 128 elements.
-    AttentionGrid { kind, parts, slices: spec.head_dim.div_ceil(128) }
 }
 
 impl Pass<'_> {
@@ -223,19 +161,23 @@ impl Pass<'_> {
             [places.x, places.qkv, places.attention, places.ffn].map(|place| self.scratch.at(place));
         match part {
             Part::Qkv => {
-                let input = Input { x, norm: layer.attn_norm, len: hidden };
+                let input = Input { x, norm: layer.attn_norm, len: hidden, behind_attention: false };
                 self.queries_keys_values(layer, input, qkv, self.kv_target(number))
             }
             Part::Attention => self.attention(number, qkv, attended),
             Part::AttentionOutput => {
-                let input = Input { x: attended, norm: layer.attn_sub_norm, len: q_size };
+                let input =
+                    Input { x: attended, norm: layer.attn_sub_norm, len: q_size, behind_attention: true };
                 self.add_to_stream(&layer.o, input, layer.post_norms[0])
             }
-            Part::GateUp => {
-                self.gate_and_up(layer, Input { x, norm: layer.ffn_norm, len: hidden }, activated)
-            }
+            Part::GateUp => self.gate_and_up(
+                layer,
+                Input { x, norm: layer.ffn_norm, len: hidden, behind_attention: false },
+                activated,
+            ),
             Part::Down => {
-                let input = Input { x: activated, norm: layer.ffn_sub_norm, len: ffn };
+                let input =
+                    Input { x: activated, norm: layer.ffn_sub_norm, len: ffn, behind_attention: false };
                 self.add_to_stream(&layer.down, input, layer.post_norms[1])
             }
         }
@@ -259,7 +201,7 @@ impl Pass<'_> {
     }
 
     /// Numbers between rows of the buffer of queries, keys and values.
-    fn qkv_stride(&self) -> usize {
+    pub(crate) fn qkv_stride(&self) -> usize {
         let keys_values = if self.model.rotates_in_product { 0 } else { 2 * self.spec().kv_size() };
         self.spec().q_size() + keys_values
     }
@@ -288,57 +230,6 @@ impl Pass<'_> {
         let args = HeadsArgs { qkv, query_norm, key_norm, stride, heads, kv_heads, eps, kv };
         let blocks = (heads + 2 * kv_heads) as usize;
         self.launch("place_heads", [blocks, self.sizes.rows, 1], 128, 0, bytes_of(&args))
-    }
-
-    fn attention(&mut self, layer: usize, q: Address, out: Address) -> Result<(), CudaError> {
-        let (places, spec, sizes) = (self.scratch.places, self.spec(), self.sizes);
-        let window = match &spec.extras.sliding {
-            Some(sliding) if spec.is_sliding(layer) => sliding.window as u32,
-            _ => 0,
-        };
-        let shared_ranges = if sizes.split { sizes.ranges } else { 1 };
-        let grid = attention_grid(spec, sizes.rows, shared_ranges, self.gpu.facts().multiprocessors);
-        let staged_bytes = self.gpu.facts().shared_bytes as usize - ATTENTION_STATIC;
-        let args = AttentionArgs {
-            q,
-            out,
-            positions: self.scratch.at(places.positions),
-            table_offsets: self.scratch.at(places.table_offsets),
-            table: self.scratch.at(places.table),
-            partials: self.scratch.at(places.partials),
-            counters: self.counters,
-            tiles: self.scratch.at(places.tiles),
-            layer_offset: (layer * self.kv.layer_bytes()) as u64,
-            q_stride: self.qkv_stride() as u32,
-            out_stride: spec.q_size() as u32,
-            heads: spec.num_heads as u32,
-            kv_heads: spec.num_kv_heads as u32,
-            head_dim: self.kv.head_dim as u32,
-            padded_dim: self.kv.padded_dim() as u32,
-            piece_bytes: self.kv.piece_bytes() as u32,
-            key_bytes: self.kv.key_bytes() as u32,
-            window,
-            slices: grid.slices as u32,
-            ranges: sizes.ranges as u32,
-            split: u32::from(sizes.split),
-            scale: spec.attention_scale(),
-            value_bytes: self.kv.key_bytes() as u32,
-            staged: (staged_bytes / self.kv.key_bytes()).clamp(1, RANGE / BLOCK_SIZE) as u32,
-            pad: 0,
-        };
-        if sizes.tiles > 0 {
-            let shared = tile_shared(self.kv.key_bytes()) as u32;
-            let grid = [parts_of(spec, HEADS), sizes.tiles, 1];
-            return self.launch("attention_many", grid, 128, shared, bytes_of(&args));
-        }
-        let kernels = [
-            ["attention_f32_1", "attention_f32_4", "attention_f32_4"],
-            ["attention_f16_1", "attention_f16_4", "attention_f16_4_many"],
-            ["attention_int8_1", "attention_int8_4", "attention_int8_4_many"],
-        ];
-        let kernel = kernels[self.kv.type_code() as usize][grid.kind as usize];
-        let grid = [grid.parts * grid.slices, shared_ranges, sizes.rows];
-        self.launch(kernel, grid, RANGE as u32, args.staged * args.value_bytes, bytes_of(&args))
     }
 
     /// Multiplies and adds the result to the residual stream, normed before if there is a norm for it.
@@ -398,7 +289,8 @@ impl Pass<'_> {
         let (weight, second) = if input.norm == 0 { (m.norm, 0) } else { (input.norm, m.norm) };
         let rows = self.sizes.rows;
         if rows == 1 && second == 0 && self.row_fits_wave(input.len) {
-            return self.wave(&Row { x: input.x, weight, len: input.len }, product);
+            let row = Row { x: input.x, weight, len: input.len, alone: input.behind_attention };
+            return self.wave(&row, product);
         }
         self.quantize(input, weight, second, padded)?;
         let places = self.scratch.places;
@@ -483,6 +375,20 @@ impl Pass<'_> {
         shared: u32,
         argument: &[u8],
     ) -> Result<(), CudaError> {
-        self.gpu.launch(&Launch { kernel, grid: grid.map(|n| n as u32), threads, shared, argument })
+        self.launch_clusters(kernel, grid, 1, threads, shared, argument)
+    }
+
+    /// The same in clusters of so many blocks of threads.
+    pub(crate) fn launch_clusters(
+        &mut self,
+        kernel: &'static str,
+        grid: [usize; 3],
+        cluster: usize,
+        threads: u32,
+        shared: u32,
+        argument: &[u8],
+    ) -> Result<(), CudaError> {
+        let (grid, cluster) = (grid.map(|n| n as u32), cluster as u32);
+        self.gpu.launch(&Launch { kernel, grid, cluster, threads, shared, argument })
     }
 }

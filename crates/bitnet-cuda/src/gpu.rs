@@ -9,6 +9,9 @@ use crate::CudaError;
 
 pub use crate::driver::Shared;
 
+/// Most blocks of a cluster: the ranges that `kernels/merge.cuh` merges together.
+pub const MOST_CLUSTER: usize = 16;
+
 /// An address in the device's memory.
 pub type Address = u64;
 
@@ -19,6 +22,8 @@ pub struct Launch<'a> {
     pub kernel: &'static str,
     /// Blocks of threads in each direction; at least one.
     pub grid: [u32; 3],
+    /// Blocks, one behind the other in the second direction, that are a cluster; 1 without clusters.
+    pub cluster: u32,
     /// Threads of a block, a multiple of 32.
     pub threads: u32,
     /// Bytes of dynamic shared memory of a block.
@@ -48,6 +53,9 @@ pub struct GpuFacts {
     pub shared_bytes: u32,
     /// The same of a block that has a multiprocessor to itself.
     pub most_shared_bytes: u32,
+    /// How many clusters of so many blocks of attention run at a time if each of these blocks has a multiprocessor to itself; 0
+    /// where there cannot be such clusters.
+    pub clusters: [u32; MOST_CLUSTER + 1],
 }
 
 impl GpuFacts {

@@ -13,6 +13,7 @@
 //! variable `BITNET_CUDA_NVRTC=1` the sources in the program are compiled instead, by the NVRTC library if there is one.
 
 mod args;
+mod attention;
 mod driver;
 mod error;
 mod executor;

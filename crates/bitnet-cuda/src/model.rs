@@ -107,6 +107,7 @@ impl Image {
         memory.gpu.launch(&Launch {
             kernel: "make_image",
             grid: [row_blocks as u32, 1, 1],
+            cluster: 1,
             threads: 512,
             shared: 0,
             argument: bytes_of(&args),

@@ -8,6 +8,7 @@ use bitnet_model::{Batch, Draw, DrawStep, LogitRows, ModelSpec, Sequence};
 use bytemuck::{Pod, Zeroable};
 
 use crate::BLOCK_SIZE;
+use crate::attention::Sharing;
 use crate::gemm::{LEAST_TILE, TILE_TOKENS};
 use crate::gpu::Address;
 use crate::kv::KvCache;
@@ -34,12 +35,10 @@ pub(crate) struct Sizes {
     pub(crate) rows: usize,
     /// Rows that give something.
     pub(crate) picked: usize,
-    /// Ranges of positions that there is room for.
-    pub(crate) ranges: usize,
+    /// How attention is shared among blocks of threads.
+    pub(crate) attention: Sharing,
     /// Addresses of blocks of all sequences.
     pub(crate) table: usize,
-    /// Whether ranges are shared among blocks of threads.
-    pub(crate) split: bool,
     /// Tiles of consecutive tokens that share keys and values in attention; 0 if each token is for itself.
     pub(crate) tiles: usize,
     /// Whether logits are wanted, not hidden states.
@@ -142,7 +141,7 @@ impl Places {
             gate_up: part(some(extras.projection_norms, 8 * rows * spec.intermediate_size)),
             branch: part(some(extras.post_norms, 4 * rows * spec.hidden_size)),
             long_rows: part(some(is_long(widest), 4 * rows.max(picked) * widest)),
-            partials: part(some(sizes.split, 4 * rows * sizes.ranges * spec.num_heads * (padded_dim + 4))),
+            partials: part(4 * rows * sizes.attention.left_ranges() * spec.num_heads * (padded_dim + 4)),
             total: 0,
         };
         Self { total: end, ..places }

@@ -5,6 +5,7 @@
 
 mod compile;
 mod devices;
+mod launch;
 mod shared;
 mod staging;
 
@@ -15,10 +16,11 @@ use std::ptr::NonNull;
 use bitnet_core::MemorySize;
 use cudarc::driver::{DriverError, result, sys};
 
+use self::launch::Configured;
 use self::staging::Staging;
 use crate::CudaError;
-use crate::args::{argument_sizes, needs_tensor_cores};
-use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch};
+use crate::args::{argument_sizes, is_attention_to_ranges, needs_tensor_cores};
+use crate::gpu::{Address, Gpu, GpuFacts, GraphId, Launch, MOST_CLUSTER};
 
 pub use self::devices::{CudaDevice, devices};
 pub use self::shared::Shared;
@@ -98,6 +100,7 @@ impl Driver {
             shared_bytes: most_shared.min((all_shared / 2 - 1024).max(48 << 10)),
             // Some of it kernels have statically.
             most_shared_bytes: most_shared.saturating_sub(8 << 10),
+            clusters: [0; MOST_CLUSTER + 1],
         };
         let null = std::ptr::null_mut::<c_void>();
         // From here on what was made so far is given back if a step fails.
@@ -132,7 +135,20 @@ impl Driver {
                 driver.functions.insert(name, compile::function(driver.module, name, shared)?);
             }
         }
+        if target.overlap {
+            driver.facts.clusters = driver.clusters();
+        }
         Ok(driver)
+    }
+
+    /// [`GpuFacts::clusters`]: what all kernels of attention to ranges can have.
+    fn clusters(&self) -> [u32; MOST_CLUSTER + 1] {
+        let kernels = self.functions.iter().filter(|(name, _)| is_attention_to_ranges(name));
+        // With as much shared memory as two blocks have, beside what there is statically, one fits a multiprocessor.
+        let counts = kernels.map(|(_, &function)| launch::clusters(function, 256, self.facts.shared_bytes));
+        let least =
+            |a: [u32; MOST_CLUSTER + 1], b: [u32; MOST_CLUSTER + 1]| std::array::from_fn(|i| a[i].min(b[i]));
+        counts.reduce(least).unwrap_or_default()
     }
 
     /// Makes the context current on this thread.
@@ -224,30 +240,15 @@ impl Gpu for Driver {
             return Err(CudaError::Kernels { what: format!("there is no kernel {}", launch.kernel) });
         };
         self.bind()?;
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
-        let [x, y, z] = launch.grid;
-        let config = sys::CUlaunchConfig {
-            gridDimX: x,
-            gridDimY: y,
-            gridDimZ: z,
-            blockDimX: launch.threads,
-            blockDimY: 1,
-            blockDimZ: 1,
-            sharedMemBytes: launch.shared,
-            hStream: self.stream,
-            attrs: &raw mut attribute,
-            numAttrs: u32::from(self.overlap),
-        };
+        let mut configured = Configured::new(launch, self.stream, self.overlap);
         let mut argument = launch.argument.as_ptr().cast_mut().cast::<c_void>();
         // SAFETY: the kernel takes one structure as long as the argument (the crate's tests compare sizes), which the
         // driver copies before it returns; what it points to are parts of buffers of this device.
-        unsafe { sys::cuLaunchKernelEx(&raw const config, function, &raw mut argument, std::ptr::null_mut()) }
-            .result()
-            .map_err(failed("cuLaunchKernelEx"))
+        unsafe {
+            sys::cuLaunchKernelEx(configured.config(), function, &raw mut argument, std::ptr::null_mut())
+        }
+        .result()
+        .map_err(failed("cuLaunchKernelEx"))
     }
 
     fn begin_graph(&mut self) -> Result<(), CudaError> {

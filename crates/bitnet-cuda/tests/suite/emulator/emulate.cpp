@@ -2,18 +2,22 @@
 //
 // Blocks run one after the other. A block's threads are fibers on one system thread: each runs until it waits for its
 // block or its warp, or ends. The threads of a warp must wait for the same thing; what does not hold ends the process
-// with a message. `static` stands for `__shared__`, since one block runs at a time.
+// with a message. `static` stands for `__shared__`, since one block runs at a time. The blocks of a cluster take turns
+// where they wait for each other: what a block shares then is copied, and all that it has otherwise is lost to it.
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 #include <sys/mman.h>
 
 #include "../../../kernels/all.cu"
 
 namespace emulator {
 
-enum Waiting { RUNNABLE, FOR_WARP, FOR_BLOCK, ENDED };
+enum Waiting { RUNNABLE, FOR_WARP, FOR_BLOCK, FOR_CLUSTER, ENDED };
 
 const u32 MAX_THREADS = 1024;
+// Of all blocks of a cluster.
+const u32 MAX_FIBERS = 4096;
 // Not a power of two: the ends of stacks must not meet in the same places of the processor's caches.
 const size_t STACK = (64 << 10) + 17 * 64;
 
@@ -25,11 +29,20 @@ struct Fiber {
 
 Place place;
 void *dynamic;
-static Fiber fibers[MAX_THREADS];
+static Fiber all_fibers[MAX_FIBERS];
+// Those of the block that runs.
+static Fiber *fibers;
 static u8 *stacks;
 static void *scheduler;
 static void (*kernel)(const void *);
 static const void *argument;
+// What a block shares with its cluster: where it lies, and the copy of it.
+struct Shared {
+    const u8 *own;
+    bool is_new;
+    std::vector<u8> copy;
+};
+static std::vector<Shared> cluster;
 // Two sets for each warp: who is slow still reads one while who is fast writes the other.
 alignas(64) static u8 given_values[MAX_THREADS / 32][2][32 * 64];
 
@@ -69,6 +82,20 @@ static void yield(Waiting waiting) {
 
 void wait_block() { yield(FOR_BLOCK); }
 
+void wait_cluster(const void *shared, size_t bytes) {
+    if (shared != nullptr) {
+        Shared &own = cluster[place.rank];
+        own.own = (const u8 *)shared, own.is_new = true, own.copy.resize(bytes);
+    }
+    yield(FOR_CLUSTER);
+}
+
+const void *of_cluster(const void *own, u32 rank) {
+    const size_t at = (const u8 *)own - cluster[place.rank].own;
+    if (rank >= cluster.size() || at + 8 > cluster[rank].copy.size()) fail("a read of what no block of the cluster shares");
+    return cluster[rank].copy.data() + at;
+}
+
 const u8 *exchange(const void *given, size_t bytes) {
     Fiber &self = fibers[place.thread];
     u8 *all = given_values[place.thread / 32][self.exchanges++ % 2];
@@ -85,11 +112,12 @@ static void start() {
 
 static void prepare(Fiber &fiber) {
     if (stacks == nullptr) {
-        void *memory = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void *memory = mmap(nullptr, MAX_FIBERS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                            -1, 0);
         if (memory == MAP_FAILED) fail("no memory for stacks");
         stacks = (u8 *)memory;
     }
-    void **top = (void **)(stacks + (&fiber - fibers + 1) * STACK);
+    void **top = (void **)(stacks + (&fiber - all_fibers + 1) * STACK);
 #if defined(__x86_64__)
     // Where `ret` goes; behind it the stack is aligned as behind a call.
     *--top = nullptr;
@@ -104,7 +132,7 @@ static void prepare(Fiber &fiber) {
     fiber.exchanges = 0;
 }
 
-// Runs a warp until all of its threads wait for the block or have ended.
+// Runs a warp until all of its threads wait for the block or the cluster, or have ended.
 static void run_warp(u32 first, u32 end) {
     for (;;) {
         for (u32 t = first; t < end; t++) {
@@ -112,7 +140,7 @@ static void run_warp(u32 first, u32 end) {
             place.thread = t;
             bitnet_switch(&scheduler, fibers[t].stack_pointer);
         }
-        u32 counts[4] = {};
+        u32 counts[ENDED + 1] = {};
         for (u32 t = first; t < end; t++) counts[fibers[t].waiting]++;
         if (counts[FOR_WARP] == 0) return;
         if (counts[FOR_WARP] != end - first) fail("not all threads of a warp reached a warp operation");
@@ -120,26 +148,53 @@ static void run_warp(u32 first, u32 end) {
     }
 }
 
-static void run_block() {
-    for (u32 t = 0; t < place.threads; t++) prepare(fibers[t]);
+// Runs the block that was chosen until all of its threads have ended, or all that have not wait for the cluster: then this is
+// true.
+static bool run_block() {
     for (;;) {
-        u32 waiting = 0;
+        u32 waiting = 0, ended = 0;
         for (u32 first = 0; first < place.threads; first += 32) {
             u32 end = first + 32 < place.threads ? first + 32 : place.threads;
             run_warp(first, end);
-            for (u32 t = first; t < end; t++) waiting += fibers[t].waiting == FOR_BLOCK;
+            for (u32 t = first; t < end; t++) waiting += fibers[t].waiting == FOR_BLOCK, ended += fibers[t].waiting == ENDED;
         }
-        if (waiting == 0) return;
+        if (waiting == 0) return ended < place.threads;
         if (waiting != place.threads) fail("not all threads of a block reached its barrier");
+    }
+}
+
+static void choose(u32 rank, u32 first_y) {
+    place.rank = rank, place.block[1] = first_y + rank, fibers = all_fibers + rank * place.threads;
+}
+
+// Runs the blocks of a cluster, which lie one behind the other in y.
+static void run_cluster(u32 first_y) {
+    const u32 count = (u32)cluster.size();
+    for (u32 rank = 0; rank < count; rank++) {
+        choose(rank, first_y);
+        for (u32 t = 0; t < place.threads; t++) prepare(fibers[t]);
+    }
+    for (u32 waiting = count; waiting > 0;) {
+        waiting = 0;
+        for (u32 rank = 0; rank < count; rank++) {
+            choose(rank, first_y);
+            if (!run_block()) continue;
+            waiting++;
+            Shared &own = cluster[rank];
+            if (own.is_new) memcpy(own.copy.data(), own.own, own.copy.size());
+            own.is_new = false;
+        }
     }
 }
 
 } // namespace emulator
 
-// Runs a kernel over a grid. One launch at a time.
-extern "C" void bitnet_emulate(void (*kernel)(const void *), const u32 *grid, u32 threads, u32 shared, const void *bytes) {
+// Runs a kernel over a grid, in clusters of `together` blocks. One launch at a time.
+extern "C" void bitnet_emulate(void (*kernel)(const void *), const u32 *grid, u32 together, u32 threads, u32 shared,
+                               const void *bytes) {
     using namespace emulator;
-    if (threads > MAX_THREADS) fail("too many threads in a block");
+    if (threads > MAX_THREADS || together * threads > MAX_FIBERS) fail("too many threads in a block, or in a cluster");
+    if (together == 0 || grid[1] % together != 0) fail("not a whole number of clusters");
     // Memory of its own for each launch, so that checkers of memory see what lies outside.
     dynamic = aligned_alloc(64, (shared + 63) / 64 * 64 + 64);
     emulator::kernel = kernel;
@@ -147,10 +202,11 @@ extern "C" void bitnet_emulate(void (*kernel)(const void *), const u32 *grid, u3
     place.threads = threads;
     memcpy(place.grid, grid, sizeof(place.grid));
     for (u32 z = 0; z < grid[2]; z++) {
-        for (u32 y = 0; y < grid[1]; y++) {
+        for (u32 y = 0; y < grid[1]; y += together) {
             for (u32 x = 0; x < grid[0]; x++) {
-                place.block[0] = x, place.block[1] = y, place.block[2] = z;
-                run_block();
+                place.block[0] = x, place.block[2] = z;
+                cluster.assign(together, Shared());
+                run_cluster(y);
             }
         }
     }

@@ -26,11 +26,16 @@
 namespace emulator {
 struct Place {
     u32 thread, threads, block[3], grid[3];
+    u32 rank; // of the block in its cluster
 };
 extern Place place;
 extern void *dynamic;
 // Waits for all threads of the block, or of the warp.
 void wait_block();
+// Waits for all blocks of the cluster. What lies in `shared`, if that is not null, is kept for them.
+void wait_cluster(const void *shared, size_t bytes);
+// What the block `rank` of the cluster had where this one has `own`, when it waited last with something shared.
+const void *of_cluster(const void *own, u32 rank);
 // Gives `bytes` (at most 64) to the warp; gives what all of its lanes gave, 64 bytes each, when all of them are here.
 const u8 *exchange(const void *given, size_t bytes);
 } // namespace emulator
@@ -168,6 +173,16 @@ DEVICE void store_release_host(u64 *p, u64 v) { __atomic_store_n(p, v, __ATOMIC_
 
 DEVICE void launch_next() {}
 DEVICE void await_previous() {}
+
+#define CLUSTERS 1
+template <class T> DEVICE void share_with_cluster(const T &shared) { emulator::wait_cluster(&shared, sizeof(T)); }
+DEVICE void end_cluster_reads() {}
+DEVICE void await_cluster() { emulator::wait_cluster(nullptr, 0); }
+DEVICE u64 load_from_cluster(const void *own, u32 rank) {
+    u64 v;
+    memcpy(&v, emulator::of_cluster(own, rank), sizeof(v));
+    return v;
+}
 
 DEVICE void mma(i32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     u32 given[6] = {a[0], a[1], a[2], a[3], b0, b1};

@@ -18,7 +18,7 @@ use bitnet_cuda::gpu::{Address, Gpu, GpuFacts, GraphId, Launch, Shared};
 use bitnet_cuda::{CudaError, argument_sizes, needs_tensor_cores};
 
 type Kernel = unsafe extern "C" fn(*const c_void);
-type Emulate = unsafe extern "C" fn(Kernel, *const u32, u32, u32, *const c_void);
+type Emulate = unsafe extern "C" fn(Kernel, *const u32, u32, u32, u32, *const c_void);
 
 struct Emulated {
     kernels: HashMap<&'static str, (Kernel, usize, u32)>,
@@ -34,6 +34,7 @@ static LAUNCH: Mutex<()> = Mutex::new(());
 struct Recorded {
     kernel: &'static str,
     grid: [u32; 3],
+    cluster: u32,
     threads: u32,
     shared: u32,
     argument: Vec<u8>,
@@ -63,6 +64,9 @@ impl Emulator {
         // Attention shares its work differently where there is room for each head.
         let multiprocessors = if tensor_cores { 2 } else { 40 };
         let most_shared_bytes = shared_bytes;
+        // That one has clusters, of up to four ranges.
+        let clusters =
+            std::array::from_fn(|blocks| if !tensor_cores && matches!(blocks, 2..=4) { 10 } else { 0 });
         let facts = GpuFacts {
             name,
             kernels,
@@ -71,6 +75,7 @@ impl Emulator {
             row_threads,
             shared_bytes,
             most_shared_bytes,
+            clusters,
         };
         Self {
             facts,
@@ -220,17 +225,19 @@ impl Gpu for Emulator {
     }
 
     fn launch(&mut self, launch: &Launch<'_>) -> Result<(), CudaError> {
-        let &Launch { kernel, grid, threads, shared, argument } = launch;
+        let &Launch { kernel, grid, cluster, threads, shared, argument } = launch;
         let emulated = emulated();
         let (function, size, most) = emulated.kernels[kernel];
         assert_eq!(argument.len(), size, "argument of {kernel}");
         assert!(threads <= most && threads.is_multiple_of(32), "{kernel} with {threads} threads");
         assert!(grid.iter().all(|&n| n > 0) && grid[1].max(grid[2]) < 1 << 16, "{kernel}: grid {grid:?}");
+        let clusters = if cluster == 1 { 1 } else { self.facts.clusters[cluster as usize] };
+        assert!(grid[1].is_multiple_of(cluster) && clusters > 0, "{kernel}: clusters of {cluster}");
         let most = self.facts.shared_memory(kernel);
         assert!(shared <= most, "{kernel}: {shared} bytes of shared memory");
         assert!(self.facts.tensor_cores || !needs_tensor_cores(kernel), "{kernel}");
         if let Some(recording) = &mut self.recording {
-            recording.push(Recorded { kernel, grid, threads, shared, argument: argument.to_vec() });
+            recording.push(Recorded { kernel, grid, cluster, threads, shared, argument: argument.to_vec() });
             return Ok(());
         }
         // Arguments are aligned as on the device.
@@ -238,7 +245,9 @@ impl Gpu for Emulator {
         aligned.copy_from_slice(argument);
         let _one = LAUNCH.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the argument is the kernel's; its addresses are those of buffers of this process.
-        unsafe { (emulated.emulate)(function, grid.as_ptr(), threads, shared, aligned.as_ptr().cast()) };
+        unsafe {
+            (emulated.emulate)(function, grid.as_ptr(), cluster, threads, shared, aligned.as_ptr().cast());
+        };
         Ok(())
     }
 
@@ -257,8 +266,8 @@ impl Gpu for Emulator {
     fn run_graph(&mut self, graph: GraphId) -> Result<(), CudaError> {
         let recorded = self.graphs.remove(&graph.0).expect("a graph that is there");
         for r in &recorded {
-            let (kernel, grid, threads, shared) = (r.kernel, r.grid, r.threads, r.shared);
-            self.launch(&Launch { kernel, grid, threads, shared, argument: &r.argument })?;
+            let Recorded { kernel, grid, cluster, threads, shared, .. } = *r;
+            self.launch(&Launch { kernel, grid, cluster, threads, shared, argument: &r.argument })?;
         }
         self.graphs.insert(graph.0, recorded);
         Ok(())
