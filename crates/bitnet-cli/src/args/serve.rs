@@ -113,7 +113,8 @@ pub(crate) struct EngineArgs {
     /// How keys and values of the context are kept: f32, f16 or int8 [default: f16]
     #[arg(long, alias = "cache-type", value_name = "TYPE")]
     pub(crate) kv_type: Option<String>,
-    /// Memory for keys and values of each model, such as 2GB [default: four full contexts]
+    /// Memory for keys and values of each model, such as 2GB [default: four full contexts; on a GPU
+    /// as many as requests run together, in half of its free memory]
     #[arg(long, value_name = "SIZE")]
     pub(crate) kv_budget: Option<String>,
     /// Memory for all models, keys and values included [default: that of the machine]

@@ -3,21 +3,19 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bitnet_core::MemorySize;
 use bitnet_core::memory_pool::MemoryPool;
+use bitnet_core::{MemorySize, MemoryStats};
 use bitnet_cpu::{CpuExecutor, CpuOptions, Form, OutputStorage, PackedWeights};
 use bitnet_model::load::{LoadOptions, ModelSource, load};
 use bitnet_model::{ExecError, Executor, KvType, ModelSpec, Weights};
 use bitnet_quant::{QuantizationConfig, TritStorage};
 
+use super::kv_budget::Room;
 use super::{Core, EngineModel, InferenceEngine, checked_context};
 use crate::device::{Device, DeviceSelector, GpuOptions, OnDeviceFailure, Reserve, Standby, open};
 use crate::error::{EngineError, ParameterError};
 use crate::optimization::OptimizationLevel;
 use crate::scheduler::SchedulerOptions;
-
-/// How many full conversations an engine keeps in memory unless told otherwise.
-const SESSIONS: usize = 4;
 
 /// Describes an engine; [`build`](Self::build) makes it. Only the model is required.
 pub struct EngineBuilder {
@@ -41,7 +39,7 @@ pub struct EngineBuilder {
     /// Most memory of keys and values, where it is less than full conversations take.
     kv_limit: Option<MemorySize>,
     context: Option<usize>,
-    sessions: usize,
+    sessions: Option<usize>,
     progress: Box<dyn FnMut(u64, u64)>,
 }
 
@@ -82,7 +80,7 @@ impl Default for EngineBuilder {
             memory_pool: None,
             kv_limit: None,
             context: None,
-            sessions: SESSIONS,
+            sessions: None,
             progress: Box::new(|_, _| {}),
         }
     }
@@ -160,10 +158,11 @@ impl EngineBuilder {
         self
     }
 
-    /// How many full conversations may be in memory at a time; 4 by default.
+    /// How many full conversations may be in memory at a time. By default 4; on a GPU as many as requests run together, if half
+    /// of its free memory holds them.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
-        self.sessions = sessions;
+        self.sessions = Some(sessions);
         self
     }
 
@@ -271,18 +270,26 @@ impl EngineBuilder {
         let Ready { executor, mut model, packed, warnings } = self.executor()?;
         let context = checked_context(self.context, executor.spec(), &model.name)?;
         model.warnings.extend(warnings);
-        if options.kv_budget.is_none() {
-            let per_token = executor.info().kv_bytes_per_token().as_bytes();
-            let full = per_token.saturating_mul(context as u64).saturating_mul(self.sessions as u64);
-            // Of what a GPU has left, a part is for the buffers of calls.
-            let left = |stats: bitnet_core::MemoryStats| stats.free().as_bytes() / 8 * 7;
-            let on_device = executor.device_memory().map_or(u64::MAX, left);
-            let limit = self.kv_limit.map_or(u64::MAX, MemorySize::as_bytes).min(on_device);
-            options.kv_budget = (limit < full).then_some(MemorySize::bytes(limit));
-        }
-        let mut core = Core::new(model, executor, Some(context), self.sessions, options)?;
+        let room = self.room(&*executor, context, options.max_running);
+        options.kv_budget = options.kv_budget.or_else(|| room.budget());
+        let mut core = Core::new(model, executor, Some(context), room.sessions(), options)?;
         (core.load_time, core.memory, core.weights) = (start.elapsed(), memory, packed);
         Ok(InferenceEngine::of_core(core))
+    }
+
+    /// What decides how much memory keys and values may take.
+    fn room(&self, executor: &dyn Executor, context: usize, max_running: usize) -> Room {
+        let known = |stats: &MemoryStats| stats.budget.as_bytes() < u64::MAX;
+        let falls_back = self.on_device_failure == OnDeviceFailure::FallBack;
+        let free = || bitnet_core::process::available_memory().map(MemorySize::as_bytes);
+        Room {
+            conversation: executor.info().kv_bytes_per_token().as_bytes().saturating_mul(context as u64),
+            sessions: self.sessions,
+            max_running,
+            limit: self.kv_limit.map(MemorySize::as_bytes),
+            device: executor.device_memory().filter(known).map(|stats| stats.free().as_bytes()),
+            standby: falls_back.then(free).flatten(),
+        }
     }
 
     /// The executor and its model: loaded, or over weights that are in memory.

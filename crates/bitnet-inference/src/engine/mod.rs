@@ -6,6 +6,7 @@
 
 mod builder;
 mod constraints;
+mod kv_budget;
 mod lock;
 mod step;
 
