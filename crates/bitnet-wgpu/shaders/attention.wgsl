@@ -82,16 +82,23 @@ fn quantize_weights(index: u32, kv_head: u32, used: u32) {
 }
 #endif
 
-// Scores of all queries with the key of one position, which go to `weights` behind `at`.
+// Scores of all queries with the key of one position, which go to `weights` behind `at`. Words of the key are asked for several
+// at a time: a turn of a loop waits for what it reads.
 fn scores(key: u32, at: u32) {
 #if KV_INT8
 #each t T
     var sum$t = 0;
 #end
-    for (var i = 0u; i < KV_WORDS; i++) {
-        let word = kv[key + i * BLOCK];
+    for (var i = 0u; i < KV_WORDS; i += 16u) {
+#each u 16
+        let w$u = kv[key + min(i + $uu, KV_WORDS - 1u) * BLOCK];
+#end
+#each u 16
+        if i + $uu < KV_WORDS {
 #each t T
-        sum$t += dot4(query_words[$tu * KV_WORDS + i], word);
+            sum$t += dot4(query_words[$tu * KV_WORDS + i + $uu], w$u);
+#end
+        }
 #end
     }
     let scale = bitcast<f32>(kv[key + KEY_SCALES]);
@@ -102,19 +109,26 @@ fn scores(key: u32, at: u32) {
 #each t T
     var s$t = 0.0;
 #end
-    for (var i = 0u; i < KV_WORDS; i++) {
-        let word = kv[key + i * BLOCK];
+    for (var i = 0u; i < KV_WORDS; i += 16u) {
+#each u 16
+        let w$u = kv[key + min(i + $uu, KV_WORDS - 1u) * BLOCK];
+#end
+#each u 16
+        if i + $uu < KV_WORDS {
 #if KV_F32
-        let k = bitcast<f32>(word);
+            let k = bitcast<f32>(w$u);
 #each t T
-        s$t = fma(queries[$tu * HEAD_DIM + i], k, s$t);
+            s$t = fma(queries[$tu * HEAD_DIM + i + $uu], k, s$t);
 #end
 #else
-        let k = unpack2x16float(word);
+            let k = unpack2x16float(w$u);
+            let e = 2u * (i + $uu);
 #each t T
-        s$t = fma(queries[$tu * HEAD_DIM + 2u * i + 1u], k.y, fma(queries[$tu * HEAD_DIM + 2u * i], k.x, s$t));
+            s$t = fma(queries[$tu * HEAD_DIM + e + 1u], k.y, fma(queries[$tu * HEAD_DIM + e], k.x, s$t));
 #end
 #endif
+        }
+#end
     }
 #each t T
     weights[$tu * RANGE + at] = s$t * site.scale;
@@ -138,20 +152,32 @@ fn weigh(query: u32, word: u32, count: u32, kv_head: u32, out: u32) {
         let at = query * RANGE + start;
 #if KV_INT8
         var sum = vec4<i32>();
-        for (var j = 0u; j < end; j++) {
-            let v = kv[values + j * KV_WORDS];
-            let w = i32(weights[at + j]);
-            sum += w * vec4<i32>(signed_byte(v, 0u), signed_byte(v, 1u), signed_byte(v, 2u), signed_byte(v, 3u));
+        for (var j = 0u; j < end; j += 8u) {
+#each u 8
+            let v$u = kv[values + min(j + $uu, end - 1u) * KV_WORDS];
+#end
+#each u 8
+            if j + $uu < end {
+                let w = i32(weights[at + j + $uu]);
+                sum += w * vec4<i32>(signed_byte(v$u, 0u), signed_byte(v$u, 1u), signed_byte(v$u, 2u), signed_byte(v$u, 3u));
+            }
+#end
         }
         acc = fma(vec4<f32>(sum), vec4<f32>(factors[query * 8u + start / BLOCK]), acc);
 #else
-        for (var j = 0u; j < end; j++) {
-            let v = kv[values + j * KV_WORDS];
+        for (var j = 0u; j < end; j += 8u) {
+#each u 8
+            let v$u = kv[values + min(j + $uu, end - 1u) * KV_WORDS];
+#end
+#each u 8
+            if j + $uu < end {
 #if KV_F32
-            acc = fma(weights[at + j], bitcast<f32>(v), acc);
+                acc = fma(weights[at + j + $uu], bitcast<f32>(v$u), acc);
 #else
-            acc = fma(vec2<f32>(weights[at + j]), unpack2x16float(v), acc);
+                acc = fma(vec2<f32>(weights[at + j + $uu]), unpack2x16float(v$u), acc);
 #endif
+            }
+#end
         }
 #endif
     }

@@ -1,11 +1,11 @@
 // One workgroup a row: what comes in is added to the residual stream, normed and quantised for the next projection.
 //
 // ADD: the branch y is added to the stream first (POST: normed by itself before).
-// ACT: the row is act(gate) * up, from `y` = [gate | up]; it is kept in `x`.
+// ACT: the row is act(gate) * up, from `y` = [gate | up].
 // NORM1, NORM2: RMS norms in turn. FINAL: rows are gathered, the result stays in floats. Otherwise it is quantised:
 // q = round_half_even(h * 127 / max(|h|, 1e-5)), four to a word, rows padded with zeros, with 1/s and the sum of q.
 //
-// A thread owns quads of elements, the same in each loop, so the loops need no barrier but those of the sums.
+// A thread owns STEPS quads of elements at most, in registers, so there is no barrier but those of the sums.
 // site: n = columns, words = words of a quantised row; weight, second, post = where norms begin, in quads; eps.
 
 @group(0) @binding(2) var<storage, read_write> x: array<vec4<f32>>;
@@ -163,83 +163,113 @@ fn main(
     let row = group.x;
 #endif
     let base = row * quads;
-
-#if POST
-    var post_squares = vec4<f32>();
-    for (var i = index; i < quads; i += WG) {
-        let v = y[base + i];
-        post_squares = fma(v, v, post_squares);
-    }
-    let post_factor = factor(post_squares, place);
-#endif
-
-    var squares = vec4<f32>();
-    for (var i = index; i < quads; i += WG) {
-#if ACT
-        let v = activated(y[2u * base + i]) * y[2u * base + quads + i];
-        x[base + i] = v;
-#else
-        var v = x[base + i];
-#if ADD
-#if POST
-        v = v + (y[base + i] * post_factor) * norms[site.post + i];
-#else
-        v = v + y[base + i];
-#endif
-        x[base + i] = v;
-#endif
-#endif
-        squares = fma(v, v, squares);
-    }
+    // This thread's quads, and whether they are there. All are asked for at once, norms too: a turn of a loop would wait for
+    // what it reads.
+#each u STEPS
+    let i$u = index + $uu * WG;
+    let there$u = i$u < quads;
+    let e$u = min(i$u, quads - 1u);
+#end
 #if NORM1
+#each u STEPS
+    let w$u = norms[site.weight + e$u];
+#end
+#endif
+#if NORM2
+#each u STEPS
+    let second_w$u = norms[site.second + e$u];
+#end
+#endif
+#if ACT
+#each u STEPS
+    let gate$u = y[2u * base + e$u];
+    let up$u = y[2u * base + quads + e$u];
+#end
+#each u STEPS
+    var v$u = activated(gate$u) * up$u;
+#end
+#else
+#each u STEPS
+    var v$u = x[base + e$u];
+#end
+#if ADD
+#each u STEPS
+    let y$u = y[base + e$u];
+#end
+#if POST
+#each u STEPS
+    let post_w$u = norms[site.post + e$u];
+#end
+    var post_squares = vec4<f32>();
+#each u STEPS
+    post_squares = fma(y$u, select(vec4<f32>(), y$u, there$u), post_squares);
+#end
+    let post_factor = factor(post_squares, place);
+#each u STEPS
+    v$u = v$u + (y$u * post_factor) * post_w$u;
+#end
+#else
+#each u STEPS
+    v$u = v$u + y$u;
+#end
+#endif
+#endif
+#endif
+#if ADD
+#if !FINAL
+#each u STEPS
+    if there$u {
+        x[base + i$u] = v$u;
+    }
+#end
+#endif
+#endif
+
+#if NORM1
+    var squares = vec4<f32>();
+#each u STEPS
+    squares = fma(v$u, select(vec4<f32>(), v$u, there$u), squares);
+#end
     let first = factor(squares, place);
+#each u STEPS
+    v$u = (v$u * first) * w$u;
+#end
 #endif
 #if NORM2
     var second_squares = vec4<f32>();
-    for (var i = index; i < quads; i += WG) {
-        let v = (x[base + i] * first) * norms[site.weight + i];
-        second_squares = fma(v, v, second_squares);
-    }
+#each u STEPS
+    second_squares = fma(v$u, select(vec4<f32>(), v$u, there$u), second_squares);
+#end
     let second = factor(second_squares, place);
+#each u STEPS
+    v$u = (v$u * second) * second_w$u;
+#end
 #endif
 
 #if FINAL
-    for (var i = index; i < quads; i += WG) {
-        hidden[group.x * quads + i] = (x[base + i] * first) * norms[site.weight + i];
+#each u STEPS
+    if there$u {
+        hidden[group.x * quads + i$u] = v$u;
     }
+#end
 #else
     var most = 0.0;
-    for (var i = index; i < quads; i += WG) {
-        var v = x[base + i];
-#if NORM1
-        v = (v * first) * norms[site.weight + i];
-#endif
-#if NORM2
-        v = (v * second) * norms[site.second + i];
-#endif
-        let a = abs(v);
-        most = max(most, max(max(a.x, a.y), max(a.z, a.w)));
-    }
+#each u STEPS
+    let a$u = select(vec4<f32>(), abs(v$u), there$u);
+    most = max(most, max(max(a$u.x, a$u.y), max(a$u.z, a$u.w)));
+#end
     let limit = max(largest(most, place), 1e-5);
     let scale = 127.0 / limit;
     var sum = 0;
-    for (var i = index; i < site.words; i += WG) {
-        if i >= quads {
-            q[row * site.words + i] = 0u;
-            continue;
-        }
-        var v = x[base + i];
-#if NORM1
-        v = (v * first) * norms[site.weight + i];
-#endif
-#if NORM2
-        v = (v * second) * norms[site.second + i];
-#endif
-        let rounded = vec4<i32>(round(clamp(v * scale, vec4<f32>(-128.0), vec4<f32>(127.0))));
+#each u STEPS
+    if i$u < site.words {
+        let scaled = clamp(v$u * scale, vec4<f32>(-128.0), vec4<f32>(127.0));
+        let rounded = select(vec4<i32>(), vec4<i32>(round(scaled)), there$u);
         sum += rounded.x + rounded.y + rounded.z + rounded.w;
         let bytes = vec4<u32>(rounded & vec4<i32>(255));
-        q[row * site.words + i] = bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
+        q[row * site.words + i$u] = bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
     }
+#end
     let all = total_int(sum, place);
     if index == 0u {
         info[row] = vec2<u32>(bitcast<u32>(1.0 / scale), bitcast<u32>(all));

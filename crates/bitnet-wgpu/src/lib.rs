@@ -12,7 +12,7 @@
 //! row alone: so a row has the same bits on one device in any batch, in any chunk of a prompt, beside any neighbours.
 //! Against the oracle norms are summed in another order; an activation that lies on a rounding border may then fall to the
 //! other side, which shows as a difference of that row; all else agrees to float noise.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod adapter;
 mod device;

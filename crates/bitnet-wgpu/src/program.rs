@@ -18,6 +18,8 @@ const QUERIES: usize = 8;
 const USUAL_HEAD: usize = 128;
 /// Rows of the matrix that a workgroup of gemv.wgsl has: 128 threads by lanes, times four.
 const GEMV_THREADS: u32 = 128;
+/// Threads of a workgroup of norm.wgsl.
+const NORM_THREADS: usize = 256;
 /// Rows of the table that a workgroup of output.wgsl has.
 const OUTPUT_ROWS: usize = 32;
 /// Rows of the matrix that a workgroup of gemm.wgsl has.
@@ -284,7 +286,7 @@ impl<'a> Builder<'a> {
         };
         let kernel = normed(Kernel::new(Source::Norm).flag("ACT").flag(activation), places.len());
         let mut draft = self.norm("norm", kernel, spec.intermediate_size, &places);
-        (draft.buffers[0], draft.buffers[1]) = (&b.m.buffer, &b.gate_up.buffer);
+        draft.buffers[1] = &b.gate_up.buffer;
         drafts.push(draft);
         self.product("down", &layer.down, product, &b.y, spec.hidden_size, drafts);
     }
@@ -309,6 +311,7 @@ impl<'a> Builder<'a> {
             &b.info.buffer,
             &b.inputs.buffer,
         ];
+        let kernel = kernel.constant("STEPS", (site.words as usize).div_ceil(NORM_THREADS));
         Draft { label, kernel, site, buffers, dims: Dims::Rows(1) }
     }
 

@@ -85,8 +85,6 @@ pub(crate) struct Buffers {
     /// What attention gives, `[rows][heads][head_dim]`.
     pub(crate) o: Buffer,
     pub(crate) gate_up: Buffer,
-    /// `act(gate) * up`.
-    pub(crate) m: Buffer,
     /// Hidden rows that have logits.
     pub(crate) hidden: Buffer,
     /// Of rows that are looked at by the image: two int8 parts of hidden rows, and what is known of them.
@@ -201,7 +199,6 @@ impl Buffers {
             partials: floats(capacity.partials, partial_bytes(model) / 4)?,
             o: floats(rows, attention)?,
             gate_up: floats(rows, 2 * ffn)?,
-            m: floats(rows, ffn)?,
             hidden: floats(capacity.logit_rows, hidden)?,
             parts: floats(capacity.chunk_rows, 8 * quads)?,
             hidden_images: floats(capacity.chunk_rows, 4)?,
@@ -223,7 +220,6 @@ impl Buffers {
             partials,
             o,
             gate_up,
-            m,
             hidden,
             parts,
             hidden_images,
@@ -242,7 +238,6 @@ impl Buffers {
             partials,
             o,
             gate_up,
-            m,
             hidden,
             parts,
             hidden_images,

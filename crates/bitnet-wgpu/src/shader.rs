@@ -2,8 +2,8 @@
 //!
 //! A line `#if NAME` keeps what follows up to `#else` or `#endif` if the switch is on (`#if !NAME`: if it is off). Lines
 //! between `#each i N` and `#end` are repeated with `$i` as 0, 1, … N - 1, where N is a number or a constant; such blocks can
-//! be nested. They stand for loops that must be unrolled: what is translated from WGSL counts the turns of each loop, which
-//! keeps drivers from unrolling, and then small arrays do not stay in registers. Constants are written before the source.
+//! be nested. They stand for loops that must be unrolled whatever a driver does, so that small arrays stay in registers and what
+//! is read comes together, not turn by turn. Constants are written before the source.
 
 /// What kernels of the search share.
 const INTERVAL: &str = include_str!("../shaders/interval.wgsl");
@@ -56,6 +56,11 @@ impl Source {
             Source::Select => &[INTERVAL, include_str!("../shaders/select.wgsl")],
             Source::Collect => &[INTERVAL, include_str!("../shaders/collect.wgsl")],
         }
+    }
+
+    /// Whether its kernels count on workgroup memory that is zero at first.
+    pub(crate) fn needs_zeros(self) -> bool {
+        matches!(self, Source::Gemv | Source::Scan | Source::Select | Source::Split)
     }
 
     /// Whether its kernels have variants with subgroup operations.
