@@ -53,7 +53,7 @@ impl Configured {
 /// How many clusters of each number of blocks of a kernel run at a time, if these have `shared` bytes of dynamic shared memory;
 /// 0 for what the device refuses.
 pub(super) fn clusters(function: sys::CUfunction, threads: u32, shared: u32) -> [u32; MOST_CLUSTER + 1] {
-    // More blocks than all devices have; fewer are advice that some refuse, which changes no result.
+    // Clusters of more than eight blocks must be allowed; a device that refuses has none of them.
     let large = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
     // SAFETY: the function is one of this device.
     let _ = unsafe { cudarc::driver::result::function::set_function_attribute(function, large, 1) };
