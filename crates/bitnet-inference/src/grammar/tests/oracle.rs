@@ -130,8 +130,13 @@ impl<'a> Oracle<'a> {
                 let mut last = ways.clone();
                 for _ in *min..max.unwrap_or(*min + self.text.len() as u32 + 1) {
                     last = self.behind(last, part);
-                    ways.ends.extend(&last.ends);
                     ways.open |= last.open;
+                    // From an end that fewer turns reach all has been tried.
+                    last.ends = &last.ends - &ways.ends;
+                    if last.ends.is_empty() {
+                        break;
+                    }
+                    ways.ends.extend(&last.ends);
                 }
                 ways
             }
