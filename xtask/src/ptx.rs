@@ -85,11 +85,11 @@ fn compile(workspace: &Workspace, folder: &Path) -> Result<Vec<(&'static str, St
         let mut nvcc = Command::new(packages.join("cu13/bin/nvcc"));
         nvcc.args(FLAGS).arg(format!("-arch=compute_{number}")).arg("-o").arg(&made);
         process::run(nvcc.arg(workspace.root().join(KERNELS).join("all.cu")).stdin(Stdio::null()))?;
-        let text = String::from_utf8_lossy(&read(&made)?).into_owned();
-        fs::write(&made, plain(&text)?).map_err(|e| Failure(format!("{}: {e}", made.display())))?;
+        let ptx = plain(&String::from_utf8_lossy(&read(&made)?))?;
+        fs::write(&made, &ptx).map_err(|e| Failure(format!("{}: {e}", made.display())))?;
         let mut ptxas = Command::new(packages.join("cuda_nvcc/bin/ptxas"));
         process::run(ptxas.arg(format!("-arch=sm_{number}")).args(["-o", "/dev/null"]).arg(&made))?;
-        Ok((file, plain(&text)?))
+        Ok((file, ptx))
     };
     TARGETS.into_iter().map(compile_for).collect()
 }

@@ -85,36 +85,24 @@ fn quantize_weights(index: u32, kv_head: u32, used: u32) {
 // Scores of all queries with the key of one position, which go to `weights` behind `at`. Words of the key are asked for several
 // at a time: a turn of a loop waits for what it reads.
 fn scores(key: u32, at: u32) {
+#each t T
+#if KV_INT8
+    var s$t = 0;
+#else
+    var s$t = 0.0;
+#endif
+#end
+    for (var i = 0u; i < KV_WORDS; i += 16u) {
+#each u 16
+        let w$u = kv[key + min(i + $uu, KV_WORDS - 1u) * BLOCK];
+#end
+#each u 16
+        if i + $uu < KV_WORDS {
 #if KV_INT8
 #each t T
-    var sum$t = 0;
-#end
-    for (var i = 0u; i < KV_WORDS; i += 16u) {
-#each u 16
-        let w$u = kv[key + min(i + $uu, KV_WORDS - 1u) * BLOCK];
-#end
-#each u 16
-        if i + $uu < KV_WORDS {
-#each t T
-            sum$t += dot4(query_words[$tu * KV_WORDS + i + $uu], w$u);
-#end
-        }
-#end
-    }
-    let scale = bitcast<f32>(kv[key + KEY_SCALES]);
-#each t T
-    weights[$tu * RANGE + at] = f32(sum$t) * ((query_scales[$t] * site.scale) * scale);
+            s$t += dot4(query_words[$tu * KV_WORDS + i + $uu], w$u);
 #end
 #else
-#each t T
-    var s$t = 0.0;
-#end
-    for (var i = 0u; i < KV_WORDS; i += 16u) {
-#each u 16
-        let w$u = kv[key + min(i + $uu, KV_WORDS - 1u) * BLOCK];
-#end
-#each u 16
-        if i + $uu < KV_WORDS {
 #if KV_F32
             let k = bitcast<f32>(w$u);
 #each t T
@@ -127,9 +115,16 @@ fn scores(key: u32, at: u32) {
             s$t = fma(queries[$tu * HEAD_DIM + e + 1u], k.y, fma(queries[$tu * HEAD_DIM + e], k.x, s$t));
 #end
 #endif
+#endif
         }
 #end
     }
+#if KV_INT8
+    let scale = bitcast<f32>(kv[key + KEY_SCALES]);
+#each t T
+    weights[$tu * RANGE + at] = f32(s$t) * ((query_scales[$t] * site.scale) * scale);
+#end
+#else
 #each t T
     weights[$tu * RANGE + at] = s$t * site.scale;
 #end

@@ -281,14 +281,15 @@ impl EngineBuilder {
     fn room(&self, executor: &dyn Executor, context: usize, max_running: usize) -> Room {
         let known = |stats: &MemoryStats| stats.budget.as_bytes() < u64::MAX;
         let falls_back = self.on_device_failure == OnDeviceFailure::FallBack;
-        let free = || bitnet_core::process::available_memory().map(MemorySize::as_bytes);
+        let device = executor.device_memory().filter(known).map(|stats| stats.free().as_bytes());
+        let free = |_| bitnet_core::process::available_memory().map(MemorySize::as_bytes);
         Room {
             conversation: executor.info().kv_bytes_per_token().as_bytes().saturating_mul(context as u64),
             sessions: self.sessions,
             max_running,
             limit: self.kv_limit.map(MemorySize::as_bytes),
-            device: executor.device_memory().filter(known).map(|stats| stats.free().as_bytes()),
-            standby: falls_back.then(free).flatten(),
+            device,
+            standby: device.filter(|_| falls_back).and_then(free),
         }
     }
 
